@@ -1,0 +1,78 @@
+"""Every error and warning of tje-middleware.
+
+The tree::
+
+    TjeError
+    ├── UnreadableLogprobs (ValueError)      a payload of unknown shape, or numbers that are no logprobs
+    │   └── MissingLogprobs                  a known shape, but the provider sent no logprobs in it
+    ├── SignalError (ValueError)             a signal is unknown or cannot be computed from this sequence
+    ├── CalibrationError (ValueError)        records that cannot be calibrated, or a profile that cannot be used
+    │   └── NoThreshold                      a method has no threshold for these records
+    ├── GateError                            a gate with on_missing="raise" met a draft that it cannot judge
+    ├── RegistryError                        the store of profiles
+    │   ├── RegistryUnavailable              unreachable, read-only, locked or full
+    │   ├── RegistryDamaged                  reachable, but what it holds cannot be read
+    │   └── ProfileNotFound (LookupError)    no profile under this key
+    ├── LocalModelError                      the embedded model could not be found, verified or started
+    └── DemoError                            the demo could not run
+
+    TjeWarning (UserWarning)                 said once per cause, never once per call
+"""
+
+from __future__ import annotations
+
+
+class TjeError(Exception):
+    """The root of every error that this library raises on purpose."""
+
+
+class UnreadableLogprobs(TjeError, ValueError):  # noqa: N818 (a public name fixed by the design)
+    """A payload whose shape is unknown, or whose numbers are not log-probabilities."""
+
+
+class MissingLogprobs(UnreadableLogprobs):
+    """A payload of a known shape in which the provider sent no logprobs."""
+
+
+class SignalError(TjeError, ValueError):
+    """A signal that is unknown, or that cannot be computed from this sequence."""
+
+
+class CalibrationError(TjeError, ValueError):
+    """Records that cannot be calibrated, or a profile that cannot be used as asked."""
+
+
+class NoThreshold(CalibrationError):  # noqa: N818
+    """A threshold method has no answer for these records; the message says what it lacks."""
+
+
+class GateError(TjeError):
+    """A gate with ``on_missing="raise"`` met a draft that it cannot judge."""
+
+
+class RegistryError(TjeError):
+    """The registry of profiles could not do what was asked."""
+
+
+class RegistryUnavailable(RegistryError):  # noqa: N818
+    """The registry cannot be reached or written: down, locked, read-only or full."""
+
+
+class RegistryDamaged(RegistryError):  # noqa: N818
+    """The registry was reached, but what it holds cannot be read."""
+
+
+class ProfileNotFound(RegistryError, LookupError):  # noqa: N818
+    """The registry holds no profile under this key."""
+
+
+class LocalModelError(TjeError):
+    """The embedded model could not be found, verified or started."""
+
+
+class DemoError(TjeError):
+    """The demo could not run; the message says what to do."""
+
+
+class TjeWarning(UserWarning):
+    """Something a user should know and that stops nothing; said once per cause."""
