@@ -1,0 +1,105 @@
+"""tje-middleware: think just enough.
+
+Every public name, imported when it is first used: ``import tje_middleware`` itself loads nothing but this file.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from ._version import __version__
+
+if TYPE_CHECKING:
+    from .calibration import calibrate
+    from .decision import GateDecision, Route
+    from .entropy import EntropyAccumulator, mean_entropy, token_entropies
+    from .errors import (
+        CalibrationError,
+        GateError,
+        LocalModelError,
+        MissingLogprobs,
+        NoThreshold,
+        ProfileNotFound,
+        RegistryDamaged,
+        RegistryError,
+        RegistryUnavailable,
+        SignalError,
+        TjeError,
+        TjeWarning,
+        UnreadableLogprobs,
+    )
+    from .gate import EntropyGate
+    from .logprobs import LogprobsAccumulator, SequenceLogprobs, parse_logprobs
+    from .profile import CalibrationProfile, CalibrationRecord, ProfileKey, Threshold
+    from .registry import CalibrationRegistry
+
+_HOMES = {
+    "calibration": ("calibrate",),
+    "decision": ("GateDecision", "Route"),
+    "entropy": ("EntropyAccumulator", "mean_entropy", "token_entropies"),
+    "errors": (
+        "CalibrationError",
+        "GateError",
+        "LocalModelError",
+        "MissingLogprobs",
+        "NoThreshold",
+        "ProfileNotFound",
+        "RegistryDamaged",
+        "RegistryError",
+        "RegistryUnavailable",
+        "SignalError",
+        "TjeError",
+        "TjeWarning",
+        "UnreadableLogprobs",
+    ),
+    "gate": ("EntropyGate",),
+    "logprobs": ("LogprobsAccumulator", "SequenceLogprobs", "parse_logprobs"),
+    "profile": ("CalibrationProfile", "CalibrationRecord", "ProfileKey", "Threshold"),
+    "registry": ("CalibrationRegistry",),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "CalibrationError",
+    "CalibrationProfile",
+    "CalibrationRecord",
+    "CalibrationRegistry",
+    "EntropyAccumulator",
+    "EntropyGate",
+    "GateDecision",
+    "GateError",
+    "LocalModelError",
+    "LogprobsAccumulator",
+    "MissingLogprobs",
+    "NoThreshold",
+    "ProfileKey",
+    "ProfileNotFound",
+    "RegistryDamaged",
+    "RegistryError",
+    "RegistryUnavailable",
+    "Route",
+    "SequenceLogprobs",
+    "SignalError",
+    "Threshold",
+    "TjeError",
+    "TjeWarning",
+    "UnreadableLogprobs",
+    "__version__",
+    "calibrate",
+    "mean_entropy",
+    "parse_logprobs",
+    "token_entropies",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

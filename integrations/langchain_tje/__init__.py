@@ -1,0 +1,1 @@
+"""tje-middleware for LangChain and LangGraph."""

@@ -1,0 +1,1 @@
+"""tje-middleware for LlamaIndex."""

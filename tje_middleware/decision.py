@@ -1,0 +1,71 @@
+"""A gate's decision: the one object that travels with an answer."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from enum import Enum
+from typing import Literal
+
+#: Why a route was taken, for machines; ``GateDecision.detail`` says it in words.
+Reason = Literal[
+    "confident",
+    "uncertain",
+    "no_logprobs",
+    "unreadable_logprobs",
+    "too_few_tokens",
+    "no_profile",
+    "unusable_profile",
+    "other_settings",
+    "branch_failed",
+]
+
+
+class Route(str, Enum):
+    """Where a draft goes."""
+
+    FINAL = "final"
+    DEEPER = "deeper"
+    ABSTAIN = "abstain"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class GateDecision:
+    """What the gate decided about one draft, and on what grounds.
+
+    Attributes:
+        route: Where the draft goes.
+        reason: Why, as one of a few words.
+        detail: Why, as a sentence.
+        signal: Name of the signal.
+        signal_value: Its value for this draft, in its unit (bits for entropies); None where unknown.
+        threshold: The value up to which drafts are accepted, same unit; None where there is none.
+        method: The threshold method.
+        tokens: Positions that the draft's logprobs cover (tokens); None where unknown.
+        verdict: The profile's verdict; None without a profile.
+        profile_version: The registry's version of the profile; None where it was not stored.
+        stale: True where the registry could not be asked and the last profile seen was used.
+    """
+
+    route: Route
+    reason: Reason
+    detail: str
+    signal: str
+    method: str
+    signal_value: float | None = None
+    threshold: float | None = None
+    tokens: int | None = None
+    verdict: str | None = None
+    profile_version: int | None = None
+    stale: bool = False
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the draft is the answer."""
+        return self.route is Route.FINAL
+
+    def as_dict(self) -> dict[str, str | float | int | bool | None]:
+        """The fields as plain values, fit for JSON and for a message's metadata."""
+        return {**asdict(self), "route": self.route.value}

@@ -1,0 +1,19 @@
+"""Provider payloads -> :class:`SequenceLogprobs`.
+
+``parse_logprobs`` reads what a provider or a framework returned; ``LogprobsAccumulator`` reads it chunk by
+chunk from a stream. Both are duck-typed: no provider's SDK and no framework is imported.
+"""
+
+from .payloads import parse_logprobs
+from .sequence import POSITIVE_TOLERANCE, ZERO_PROBABILITY, SequenceLogprobs
+from .stream import LogprobsAccumulator
+from .thinking import thinking_mask
+
+__all__ = [
+    "POSITIVE_TOLERANCE",
+    "ZERO_PROBABILITY",
+    "LogprobsAccumulator",
+    "SequenceLogprobs",
+    "parse_logprobs",
+    "thinking_mask",
+]

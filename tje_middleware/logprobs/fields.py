@@ -1,0 +1,67 @@
+"""Reading a field from a dict or an object alike: SDKs give objects, HTTP gives dicts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import attrgetter, itemgetter
+from typing import Any, TypeGuard
+
+_ATOMS = (str, bytes, int, float, bool, type(None))
+
+
+def field(source: object, *names: str) -> object | None:
+    """The first of the named fields that is there and not None."""
+    if isinstance(source, _ATOMS):
+        return None
+    for name in names:
+        value: object = source.get(name) if isinstance(source, Mapping) else getattr(source, name, None)
+        if value is not None:
+            return value
+    return None
+
+
+def has(source: object, *names: str) -> bool:
+    """Whether one of the named fields exists, if only as None."""
+    if isinstance(source, _ATOMS):
+        return False
+    if isinstance(source, Mapping):
+        return any(name in source for name in names)
+    return any(hasattr(source, name) for name in names)
+
+
+def getter(example: object, name: str) -> Callable[[Any], Any]:
+    """A fast reader of one field for items that are all like the example."""
+    return itemgetter(name) if isinstance(example, Mapping) else attrgetter(name)
+
+
+def is_sequence(value: object) -> TypeGuard[Sequence[object]]:
+    """Whether the value is a list or a tuple (a string is an atom here)."""
+    return isinstance(value, (list, tuple))
+
+
+def text_of(value: object) -> str | None:
+    """The text of a message's content: a string, or the text parts of a list of content blocks."""
+    if isinstance(value, str):
+        return value
+    if is_sequence(value):
+        parts = [part if isinstance(part, str) else field(part, "text") for part in value]
+        return "".join(part for part in parts if isinstance(part, str))
+    return None
+
+
+def describe(value: object) -> str:
+    """What a value is, in a few words, for an error message; never its contents."""
+    kind = type(value).__name__
+    if isinstance(value, Mapping):
+        return f"a {kind} with the keys {_listing(map(str, value))}"
+    if is_sequence(value):
+        return f"a {kind} of {len(value)}" + (f", the first being {describe(value[0])}" if value else "")
+    if isinstance(value, _ATOMS):
+        return f"a {kind}"
+    names = [name for name in getattr(value, "__dict__", {}) if not name.startswith("_")]
+    return f"a {kind} with the fields {_listing(names)}" if names else f"a {kind}"
+
+
+def _listing(names: Iterable[str], most: int = 8) -> str:
+    shown = [name[:40] for _, name in zip(range(most + 1), names, strict=False)]
+    return ", ".join(shown[:most]) + (", ..." if len(shown) > most else "") if shown else "(none)"

@@ -1,0 +1,49 @@
+"""The public entrance: any provider's or framework's payload, whole or as a list of streamed chunks."""
+
+from __future__ import annotations
+
+from ..errors import TjeError, UnreadableLogprobs
+from .envelopes import read_payload
+from .fields import describe, is_sequence
+from .sequence import SequenceLogprobs
+from .stream import LogprobsAccumulator, is_chunk
+
+
+def parse_logprobs(payload: object, *, choice: int = 0) -> SequenceLogprobs:
+    """Read the log-probabilities out of any provider's or framework's payload.
+
+    Args:
+        payload: What came back: an SDK object or a dict, in any of the shapes that the error names.
+        choice: Which one, where the payload holds several answers to one prompt (``n > 1``).
+
+    Returns:
+        The sequence, (T, K) natural-log probabilities with tokens and sampled logprobs where known.
+
+    Raises:
+        MissingLogprobs: the shape is known, but the provider sent no logprobs in it.
+        UnreadableLogprobs: the shape is unknown (the message names what was found and what is known), a
+            number is NaN, +inf or above 0, or the logprobs cover only part of the text.
+    """
+    try:
+        if is_sequence(payload) and any(map(is_chunk, payload)):
+            return _accumulated(payload, choice)
+        return read_payload(payload, choice)
+    except TjeError:
+        raise
+    except Exception as error:
+        # The payload is a stranger's object: its properties may raise anything at all.
+        raise UnreadableLogprobs(f"reading {_safely_described(payload)} failed: {type(error).__name__}") from error
+
+
+def _accumulated(chunks: object, choice: int) -> SequenceLogprobs:
+    accumulator = LogprobsAccumulator(choice=choice)
+    for chunk in chunks if is_sequence(chunks) else ():
+        accumulator.add(chunk)
+    return accumulator.result()
+
+
+def _safely_described(payload: object) -> str:
+    try:
+        return describe(payload)
+    except Exception:
+        return f"a {type(payload).__name__}"

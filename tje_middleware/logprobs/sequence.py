@@ -1,0 +1,197 @@
+"""The one form in which the rest of the library sees log-probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import UnreadableLogprobs
+from .thinking import thinking_mask
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+#: A logprob may exceed 0 by this much (nats): rounding in half precision, or to four decimals.
+POSITIVE_TOLERANCE = 1e-3
+#: At or below this logprob (nats) a probability is zero: OpenAI and vLLM write -9999.0 for minus infinity.
+ZERO_PROBABILITY = -9999.0
+
+
+@dataclass(frozen=True, eq=False)
+class SequenceLogprobs:
+    """The log-probabilities of one generated sequence of T tokens with up to K alternatives each.
+
+    Attributes:
+        top_logprobs: (T, K) float64, natural log, one row a position, the alternatives in any order.
+            Positions with fewer than K alternatives are padded with ``-inf``. Read-only.
+        tokens: The T sampled tokens as text, or None where the payload does not name them.
+        sampled_logprobs: (T,) float64, natural log, of the sampled tokens, or None where unknown. Read-only.
+        marked_thinking: (T,) bool, True where the provider itself marks a token as thinking, or None
+            where it marks nothing and ``<think>`` tags in the text decide.
+
+    Raises:
+        UnreadableLogprobs: NaN, +inf, a logprob above 0 by more than a rounding error, a position without
+            any probability, or lengths that do not agree.
+    """
+
+    top_logprobs: FloatArray
+    tokens: tuple[str, ...] | None = None
+    sampled_logprobs: FloatArray | None = None
+    marked_thinking: BoolArray | None = None
+
+    def __post_init__(self) -> None:
+        top = _logprob_array(self.top_logprobs, "top_logprobs")
+        if top.ndim != 2:
+            raise UnreadableLogprobs(
+                f"top_logprobs must have two dimensions (positions x alternatives), not shape {top.shape}"
+            )
+        if top.size == 0 and len(top):
+            raise UnreadableLogprobs(f"none of the {len(top)} positions has an alternative")
+        if top.size and top.min() == -np.inf:
+            _refuse_positions_without_probability(top)
+        object.__setattr__(self, "top_logprobs", top)
+        if self.tokens is not None:
+            object.__setattr__(self, "tokens", _texts(self.tokens))
+        if self.sampled_logprobs is not None:
+            sampled = _logprob_array(self.sampled_logprobs, "sampled_logprobs").reshape(-1)
+            object.__setattr__(self, "sampled_logprobs", sampled)
+        if self.marked_thinking is not None:
+            object.__setattr__(self, "marked_thinking", np.asarray(self.marked_thinking, dtype=np.bool_).reshape(-1))
+        for name in ("tokens", "sampled_logprobs", "marked_thinking"):
+            value = getattr(self, name)
+            if value is not None and len(value) != len(top):
+                raise UnreadableLogprobs(f"{name} has {len(value)} entries, but there are {len(top)} positions")
+
+    def __len__(self) -> int:
+        """Number of positions T (tokens)."""
+        return len(self.top_logprobs)
+
+    def __repr__(self) -> str:
+        return f"SequenceLogprobs({len(self)} tokens x {self.top_k} alternatives)"
+
+    @property
+    def top_k(self) -> int:
+        """The largest number of alternatives that any position has (K)."""
+        return int(self.top_logprobs.shape[1])
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """(T,) how many alternatives of non-zero probability each position has."""
+        return np.asarray((self.top_logprobs > -np.inf).sum(axis=1), dtype=np.int64)
+
+    @property
+    def text(self) -> str | None:
+        """The tokens joined, or None where the payload does not name them."""
+        return None if self.tokens is None else "".join(self.tokens)
+
+    @property
+    def thinking_mask(self) -> BoolArray:
+        """(T,) bool, True for tokens of thinking; the tags themselves count as thinking."""
+        if self.marked_thinking is not None:
+            return self.marked_thinking
+        if self.tokens is None:
+            return np.zeros(len(self), dtype=np.bool_)
+        return thinking_mask(self.tokens)
+
+    @property
+    def thinking(self) -> SequenceLogprobs:
+        """The thinking tokens alone; empty where nothing is marked as thinking."""
+        return self.take(self.thinking_mask)
+
+    @property
+    def answer(self) -> SequenceLogprobs:
+        """The answer tokens alone; the whole sequence where nothing is marked as thinking."""
+        return self.take(~self.thinking_mask)
+
+    def take(self, mask: BoolArray) -> SequenceLogprobs:
+        """The positions where ``mask`` (T,) is True, in order."""
+        return SequenceLogprobs(
+            top_logprobs=self.top_logprobs[mask],
+            tokens=None if self.tokens is None else tuple(np.array(self.tokens, dtype=object)[mask]),
+            sampled_logprobs=None if self.sampled_logprobs is None else self.sampled_logprobs[mask],
+            marked_thinking=None if self.marked_thinking is None else self.marked_thinking[mask],
+        )
+
+    def truncated(self, top_k: int) -> SequenceLogprobs:
+        """The ``top_k`` most probable alternatives of each position; itself where it has no more.
+
+        A server may send one more than asked (the sampled token) or a caller may ask for more than a
+        profile was calibrated with; entropies compare only over the same number of alternatives.
+        """
+        if top_k < 1:
+            raise ValueError(f"top_k must be at least 1, not {top_k}")
+        if self.top_k <= top_k:
+            return self
+        top = np.partition(self.top_logprobs, self.top_k - top_k, axis=1)[:, self.top_k - top_k :]
+        return SequenceLogprobs(top, self.tokens, self.sampled_logprobs, self.marked_thinking)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[SequenceLogprobs]) -> SequenceLogprobs:
+        """The parts one after the other; what one part does not know, the whole does not know."""
+        parts = [part for part in parts if len(part)]
+        if not parts:
+            return cls(np.empty((0, 0)))
+        width = max(part.top_k for part in parts)
+        top = np.full((sum(map(len, parts)), width), -np.inf)
+        start = 0
+        for part in parts:
+            top[start : start + len(part), : part.top_k] = part.top_logprobs
+            start += len(part)
+        tokens = [part.tokens for part in parts if part.tokens is not None]
+        sampled = [part.sampled_logprobs for part in parts if part.sampled_logprobs is not None]
+        marks = any(part.marked_thinking is not None for part in parts)
+        return cls(
+            top_logprobs=top,
+            tokens=tuple(text for part in tokens for text in part) if len(tokens) == len(parts) else None,
+            sampled_logprobs=np.concatenate(sampled) if len(sampled) == len(parts) else None,
+            marked_thinking=np.concatenate([part.thinking_mask for part in parts]) if marks else None,
+        )
+
+
+def _texts(tokens: Sequence[str]) -> tuple[str, ...]:
+    try:
+        "".join(tokens)
+    except TypeError as error:
+        raise UnreadableLogprobs(f"tokens must be texts: {error}") from error
+    return tuple(tokens)
+
+
+def _logprob_array(values: ArrayLike, name: str) -> FloatArray:
+    """A read-only float64 array of valid logprobs, zero probabilities written as -inf."""
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UnreadableLogprobs(f"{name} is no array of numbers: {error}") from error
+    if array.size:
+        largest = array.max()
+        # NaN compares false with everything, so the accepting comparison is the one to write.
+        if not largest <= POSITIVE_TOLERANCE:
+            raise UnreadableLogprobs(_refusal(array, name))
+        if array.min() <= ZERO_PROBABILITY:
+            array = np.where(array <= ZERO_PROBABILITY, -np.inf, array)
+    if array.flags.writeable:
+        # A caller's own array is copied: freezing it would be felt outside, and so would its later changes here.
+        array = array.copy() if array is values else array
+        array.flags.writeable = False
+    return array
+
+
+def _refusal(array: FloatArray, name: str) -> str:
+    """What is wrong with the first bad number, and where."""
+    bad = np.argwhere(~(array <= POSITIVE_TOLERANCE))[0]
+    value = array[tuple(bad)]
+    hint = ""
+    if np.isfinite(value) and np.all((array >= 0) & (array <= 1)):
+        hint = "; these look like probabilities: take their natural logarithm"
+    return f"{name}[{', '.join(map(str, bad))}] is {value}, which is no log-probability (at most 0){hint}"
+
+
+def _refuse_positions_without_probability(top: FloatArray) -> None:
+    empty = np.flatnonzero(top.max(axis=1) == -np.inf)
+    if len(empty):
+        raise UnreadableLogprobs(
+            f"position {empty[0]} has no alternative of non-zero probability ({len(empty)} such of {len(top)})"
+        )

@@ -1,0 +1,204 @@
+"""What goes into a calibration and what comes out of it: records, keys and profiles.
+
+Plain data, validated where it enters (disk, network, user). The computation is in ``calibration``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    NonNegativeInt,
+    PositiveInt,
+    StrictBool,
+    model_validator,
+)
+
+from .errors import CalibrationError, NoThreshold
+from .logprobs import SequenceLogprobs, parse_logprobs
+from .signals import resolve_signal
+
+Verdict = Literal["usable", "weak", "unusable"]
+
+_FROZEN = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+_RAW_FIELDS = ("top_logprobs", "token_texts", "sampled_logprobs")
+
+
+class ProfileKey(BaseModel):
+    """What a profile is valid for: thresholds hold for one model, task and way of asking, and no other."""
+
+    model_config = _FROZEN
+
+    model: str = Field(min_length=1, description="Name of the model, as it is asked for.")
+    task: str = Field(min_length=1, description="Name of the task, chosen by the user.")
+    signal: str = Field(default="mean_entropy", description="Name of the signal.")
+    top_k: PositiveInt = Field(default=20, description="Alternatives a position that entropies are taken over.")
+    temperature: float | None = Field(default=None, ge=0, description="Sampling temperature; None: not recorded.")
+    prompt_fingerprint: str | None = Field(
+        default=None, description="Any digest that changes when the prompt does; None: not recorded."
+    )
+
+    def __str__(self) -> str:
+        return f"{self.model} / {self.task} / {self.signal} (top {self.top_k})"
+
+    def difference(
+        self,
+        top_k: int,
+        *,
+        model: str | None = None,
+        temperature: float | None = None,
+        prompt_fingerprint: str | None = None,
+    ) -> str | None:
+        """In what a draft's making differs from this key, as far as both are known; None where it does not.
+
+        Args:
+            top_k: Alternatives a position that the draft has; more than the key's are no difference.
+            model: The model that wrote it.
+            temperature: Its sampling temperature.
+            prompt_fingerprint: Its prompt's fingerprint.
+        """
+        if top_k < self.top_k:
+            return (
+                f"the draft has {top_k} alternatives a position, the profile was calibrated on {self.top_k}: "
+                f"entropies over fewer are lower; ask for top_logprobs={self.top_k} or calibrate with top_k={top_k}"
+            )
+        if model is not None and not same_model(model, self.model):
+            return f"the draft was written by {model!r}, the profile is of {self.model!r}"
+        if temperature is not None and self.temperature is not None and temperature != self.temperature:
+            return f"the draft was sampled at temperature {temperature}, the profile's records at {self.temperature}"
+        if prompt_fingerprint and self.prompt_fingerprint and prompt_fingerprint != self.prompt_fingerprint:
+            return f"the draft's prompt is {prompt_fingerprint!r}, the profile's records' {self.prompt_fingerprint!r}"
+        return None
+
+
+def same_model(name: str, other: str) -> bool:
+    """Whether two names mean one model: a provider's prefix and a snapshot's date do not tell models apart."""
+    one, two = (_SNAPSHOT_DATE.sub("", text.strip().lower()) for text in (name, other))
+    # "openai:gpt-4o-2024-08-06", "models/gpt-4o" and "gpt-4o" are one; "qwen:0.5b" and "llama:0.5b" are two.
+    return one == two or one.endswith((f":{two}", f"/{two}")) or two.endswith((f":{one}", f"/{one}"))
+
+
+_SNAPSHOT_DATE = re.compile(r"[-@]\d{4}-?\d{2}-?\d{2}$")
+
+
+class CalibrationRecord(BaseModel):
+    """One labelled observation: a draft's signals or raw logprobs, and whether it was correct.
+
+    On disk the raw logprobs stand as ``top_logprobs`` (positions x alternatives, natural log), with optional
+    ``token_texts`` and ``sampled_logprobs``; in memory they are ``sequence``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, arbitrary_types_allowed=True)
+
+    id: str | None = Field(default=None, coerce_numbers_to_str=True)
+    correct: StrictBool
+    tokens: NonNegativeInt | None = Field(default=None, description="Completion tokens of the draft.")
+    signals: dict[str, FiniteFloat] = Field(default_factory=dict)
+    sequence: SequenceLogprobs | None = Field(default=None, exclude=True, repr=False)
+    deeper_correct: StrictBool | None = Field(default=None, description="Whether the deeper branch was correct.")
+    deeper_tokens: NonNegativeInt | None = Field(default=None, description="Completion tokens of the deeper branch.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_raw_logprobs(cls, data: Any) -> Any:  # noqa: ANN401 (pydantic hands over whatever came)
+        if isinstance(data, Mapping) and data.get("top_logprobs") is not None:
+            rest = {name: value for name, value in data.items() if name not in _RAW_FIELDS}
+            raw = {name: data[name] for name in _RAW_FIELDS if data.get(name) is not None}
+            return {**rest, "sequence": parse_logprobs(raw)}
+        return data
+
+    def value(self, signal: str, top_k: int) -> float:
+        """The signal of this draft over ``top_k`` alternatives a position, in the signal's unit.
+
+        Raises:
+            CalibrationError: the record has neither this signal nor logprobs, or fewer alternatives.
+            SignalError: the signal cannot be computed from these logprobs.
+        """
+        if signal in self.signals:
+            return self.signals[signal]
+        if self.sequence is None:
+            known = ", ".join(sorted(self.signals)) or "none"
+            raise CalibrationError(f"no signal {signal!r} (there: {known}) and no logprobs to compute it from")
+        if self.sequence.top_k < top_k:
+            raise CalibrationError(
+                f"{self.sequence.top_k} alternatives a position, but the key says top_k={top_k}: ask the provider "
+                f"for top_logprobs={top_k}, or calibrate with ProfileKey(top_k={self.sequence.top_k})"
+            )
+        return resolve_signal(signal)(self.sequence.truncated(top_k))
+
+
+class Threshold(BaseModel):
+    """A method's threshold in the signal's unit, or the reason why it has none."""
+
+    model_config = _FROZEN
+
+    value: FiniteFloat | None = None
+    reason: str | None = None
+
+
+class CalibrationProfile(BaseModel):
+    """What calibration found for one key. Means, sds and thresholds are in the signal's unit (bits)."""
+
+    model_config = _FROZEN
+
+    schema_version: Literal[1] = 1
+    key: ProfileKey
+    version: PositiveInt | None = Field(default=None, description="Given by the registry; None: not stored.")
+    created_at: datetime = Field(default_factory=lambda: datetime.now(timezone.utc))
+    n_correct: NonNegativeInt
+    n_incorrect: NonNegativeInt
+    mean_correct: FiniteFloat | None
+    sd_correct: FiniteFloat | None
+    mean_incorrect: FiniteFloat | None
+    sd_incorrect: FiniteFloat | None
+    cohens_d: FiniteFloat | None = Field(description="Positive when incorrect drafts are more uncertain.")
+    welch_p: FiniteFloat | None = Field(description="Two-sided, of equal means.")
+    mann_whitney_p: FiniteFloat | None = Field(description="Two-sided, of equal distributions.")
+    auroc: FiniteFloat | None = Field(description="P(a correct draft is more confident than an incorrect one).")
+    auroc_interval: tuple[FiniteFloat, FiniteFloat] | None = Field(description="95 %, Newcombe's method 5.")
+    thresholds: dict[str, Threshold]
+    verdict: Verdict
+    verdict_reason: str
+
+    def threshold(self, method: str) -> float:
+        """The threshold of one method, in the signal's unit.
+
+        Raises:
+            NoThreshold: the method has none for these records; the message says why.
+            CalibrationError: there is no such method.
+        """
+        found = self.thresholds.get(method)
+        if found is None:
+            raise CalibrationError(
+                f"there is no method {method!r} in this profile; there are {', '.join(self.thresholds)}"
+            )
+        if found.value is None:
+            usable = [name for name, threshold in self.thresholds.items() if threshold.value is not None]
+            raise NoThreshold(
+                f"method {method!r} has no threshold for {self.key}: {found.reason} "
+                f"(methods that have one: {', '.join(usable) or 'none'})"
+            )
+        return found.value
+
+
+@dataclass(frozen=True)
+class ProfileLookup:
+    """What a store answers on the decision path, where it must not raise.
+
+    Attributes:
+        profile: The profile, or None where there is none to be had.
+        stale: True where the store could not be asked and this is the last profile seen.
+        problem: Why the profile is missing or stale; None when all is well.
+    """
+
+    profile: CalibrationProfile | None
+    stale: bool = False
+    problem: str | None = None

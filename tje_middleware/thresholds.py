@@ -1,0 +1,160 @@
+"""Threshold methods: pure functions from samples of a signal to the value up to which a draft is accepted.
+
+The four of *Think Just Enough* (arXiv 2510.08146, section 4). Each takes the signal's values over correct and
+over incorrect drafts (1-D float64, in the signal's unit) and returns tau in that unit: accept when
+signal <= tau. Each raises NoThreshold, saying what is missing, where its equation has no answer.
+
+Notation: mu_c, sd_c, mu_i, sd_i are means and standard deviations (n - 1 in the denominator) over correct and
+incorrect drafts; d = (mu_i - mu_c) / sd_pooled is Cohen's d, positive when incorrect drafts are more uncertain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import log, log1p, sqrt
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import NoThreshold
+
+# Below this spread, in units of the gap between the means, squares leave the range of floats.
+_LEAST_SPREAD = 1e-100
+
+FloatArray = NDArray[np.float64]
+ThresholdMethod = Callable[[FloatArray, FloatArray], float]
+
+
+def mean_threshold(correct: FloatArray, incorrect: FloatArray) -> float:  # noqa: ARG001
+    """``mean``: tau = mu_c. Works from correct drafts alone."""
+    _need("mean", correct=(correct, 1))
+    return float(np.mean(correct))
+
+
+def info_threshold(correct: FloatArray, incorrect: FloatArray) -> float:
+    """``info``: tau = mu_c + sd_c * ln(1 + |d|)."""
+    d = _cohens_d_or_refuse("info", correct, incorrect)
+    return float(np.mean(correct) + _sd(correct) * log1p(abs(d)))
+
+
+def universal_threshold(correct: FloatArray, incorrect: FloatArray) -> float:
+    """``universal``: tau = mu_c + |d| / (1 + |d|) * (mu_i - mu_c) * max(0, 1 - sd_c / mu_c)."""
+    d = abs(_cohens_d_or_refuse("universal", correct, incorrect))
+    mu_c, mu_i = float(np.mean(correct)), float(np.mean(incorrect))
+    if mu_c <= 0:
+        raise NoThreshold(
+            f"universal divides by the mean over correct drafts, which must be positive, not {mu_c:.4g}"
+        )
+    return mu_c + d / (1 + d) * (mu_i - mu_c) * max(0.0, 1 - _sd(correct) / mu_c)
+
+
+def bayes_threshold(correct: FloatArray, incorrect: FloatArray, *, prior_correct: float | None = None) -> float:
+    """``bayes``: the decision boundary between two Gaussians that minimises classification error.
+
+    Equating log(pi_c N(x; mu_c, sd_c)) and log(pi_i N(x; mu_i, sd_i)) gives a x^2 + b x + c = 0 with
+    a = 1/(2 sd_i^2) - 1/(2 sd_c^2), b = mu_c/sd_c^2 - mu_i/sd_i^2 and
+    c = mu_i^2/(2 sd_i^2) - mu_c^2/(2 sd_c^2) + ln(pi_c sd_i / (pi_i sd_c)).
+    The boundary is the root between the means; with equal variances a = 0 and there is one root.
+
+    Args:
+        correct: Signal of correct drafts, at least two.
+        incorrect: Signal of incorrect drafts, at least two.
+        prior_correct: pi_c, the share of drafts that are correct where the gate will work; the share in
+            these samples unless given.
+
+    Raises:
+        NoThreshold: too few drafts, no spread, incorrect drafts not more uncertain, or priors or variances so
+            unequal that one class is the better guess at both means.
+    """
+    _need("bayes", correct=(correct, 2), incorrect=(incorrect, 2))
+    if prior_correct is None:
+        prior_correct = len(correct) / (len(correct) + len(incorrect))
+    if not 0 < prior_correct < 1:
+        raise NoThreshold(f"bayes needs a prior between 0 and 1, not {prior_correct}")
+    gap = float(np.mean(incorrect) - np.mean(correct))
+    if gap <= 0:
+        raise NoThreshold("bayes needs incorrect drafts to be more uncertain than correct ones, and they are not")
+    # In units of the gap, with the correct mean at 0 and the incorrect mean at 1: well scaled for any signal.
+    s_c, s_i = _sd(correct) / gap, _sd(incorrect) / gap
+    if min(s_c, s_i) < _LEAST_SPREAD:
+        raise NoThreshold("bayes needs some spread within both classes, and one of them is constant")
+    a = 0.5 / s_i**2 - 0.5 / s_c**2
+    b = -1 / s_i**2
+    c = 0.5 / s_i**2 + log(prior_correct * s_i / ((1 - prior_correct) * s_c))
+    inside = [root for root in _real_roots(a, b, c) if 0 <= root <= 1]
+    if not inside:
+        likelier = "correct" if c > 0 else "incorrect"
+        raise NoThreshold(
+            f"bayes finds no boundary between the means ({np.mean(correct):.4g} and {np.mean(incorrect):.4g}): "
+            f"with these priors and spreads '{likelier}' is the better guess at both"
+        )
+    return float(np.mean(correct)) + gap * inside[0]
+
+
+#: The methods that are computed from samples of the signal alone.
+METHODS: Mapping[str, ThresholdMethod] = MappingProxyType(
+    {
+        "mean": mean_threshold,
+        "info": info_threshold,
+        "bayes": bayes_threshold,
+        "universal": universal_threshold,
+    }
+)
+
+
+def cohens_d(correct: FloatArray, incorrect: FloatArray) -> float:
+    """Cohen's d = (mu_i - mu_c) / sd_pooled, without unit; positive when incorrect drafts are more uncertain.
+
+    sd_pooled^2 = ((n_c - 1) sd_c^2 + (n_i - 1) sd_i^2) / (n_c + n_i - 2) (Cohen 1988, section 2.2).
+    NaN where a class has fewer than two drafts, or neither class has any spread.
+    """
+    n_c, n_i = len(correct), len(incorrect)
+    if min(n_c, n_i) < 2:
+        return float("nan")
+    pooled = sqrt(((n_c - 1) * _sd(correct) ** 2 + (n_i - 1) * _sd(incorrect) ** 2) / (n_c + n_i - 2))
+    return float((np.mean(incorrect) - np.mean(correct)) / pooled) if pooled > 0 else float("nan")
+
+
+def _cohens_d_or_refuse(method: str, correct: FloatArray, incorrect: FloatArray) -> float:
+    _need(method, correct=(correct, 2), incorrect=(incorrect, 2))
+    d = cohens_d(correct, incorrect)
+    if not np.isfinite(d):
+        raise NoThreshold(f"{method} divides by the spread within the classes, and there is none")
+    return d
+
+
+def _need(method: str, **classes: tuple[FloatArray, int]) -> None:
+    """Refuse samples that are too small, naming what is lacking."""
+    lacking = [
+        f"{least} {name} draft{'s' if least > 1 else ''} (there {'is' if len(sample) == 1 else 'are'} {len(sample)})"
+        for name, (sample, least) in classes.items()
+        if len(sample) < least
+    ]
+    if lacking:
+        raise NoThreshold(f"{method} needs at least {' and '.join(lacking)}")
+
+
+def _sd(sample: FloatArray) -> float:
+    return float(np.std(sample, ddof=1))
+
+
+def _real_roots(a: float, b: float, c: float) -> list[float]:
+    """Real roots of a x^2 + b x + c, exact as a goes to 0 (b is never 0 here)."""
+    discriminant = b * b - 4 * a * c
+    if discriminant < 0:
+        return []
+    # The sum of two terms of one sign: the textbook form would cancel when a is small.
+    q = -0.5 * (b + (sqrt(discriminant) if b > 0 else -sqrt(discriminant)))
+    return [c / q] + ([q / a] if a else [])
+
+
+__all__ = [
+    "METHODS",
+    "ThresholdMethod",
+    "bayes_threshold",
+    "cohens_d",
+    "info_threshold",
+    "mean_threshold",
+    "universal_threshold",
+]
