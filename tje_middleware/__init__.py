@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .entropy import EntropyAccumulator, mean_entropy, token_entropies
     from .errors import (
         CalibrationError,
+        DemoError,
         GateError,
         LocalModelError,
         MissingLogprobs,
@@ -40,6 +41,7 @@ _HOMES = {
     "entropy": ("EntropyAccumulator", "mean_entropy", "token_entropies"),
     "errors": (
         "CalibrationError",
+        "DemoError",
         "GateError",
         "LocalModelError",
         "MissingLogprobs",
@@ -65,6 +67,7 @@ __all__ = [
     "CalibrationProfile",
     "CalibrationRecord",
     "CalibrationRegistry",
+    "DemoError",
     "EntropyAccumulator",
     "EntropyGate",
     "GateDecision",
@@ -93,12 +96,14 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # a type checker would take any name for a public one
+
+    def __getattr__(name: str) -> object:
+        if name not in _HOME_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value: object = getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -11,9 +11,14 @@ from scipy import optimize, stats
 
 from .errors import CalibrationError, NoThreshold, TjeError
 from .profile import CalibrationProfile, CalibrationRecord, ProfileKey, Threshold, Verdict
-from .thresholds import METHODS, ThresholdMethod, cohens_d
+from .thresholds import METHODS, ThresholdMethod, cohens_d, sample_sd
 
 FloatArray = NDArray[np.float64]
+
+# Larger values are no signal, and their squares would leave the range of floats.
+_LARGEST_VALUE = 1e100
+# The equation of the AUROC's interval holds trivially at an area of exactly 0 or 1; it is solved from here on.
+_NEXT_TO_CERTAIN = 1e-9
 
 
 def calibrate(records: Iterable[CalibrationRecord], *, key: ProfileKey) -> CalibrationProfile:
@@ -32,6 +37,9 @@ def calibrate(records: Iterable[CalibrationRecord], *, key: ProfileKey) -> Calib
     values: list[float] = []
     labels: list[bool] = []
     for place, record in enumerate(records):
+        if not isinstance(record, CalibrationRecord):
+            kind = type(record).__name__
+            raise CalibrationError(f"record {place} is a {kind}: CalibrationRecord.model_validate() reads a mapping")
         try:
             values.append(record.value(key.signal, key.top_k))
         except TjeError as error:
@@ -46,12 +54,12 @@ def calibrate_samples(correct: FloatArray, incorrect: FloatArray, *, key: Profil
     """The same from the signal's values over correct and incorrect drafts, two 1-D float64 arrays.
 
     Raises:
-        CalibrationError: both are empty, or a value is not finite.
+        CalibrationError: both are empty, or a value is not finite or absurdly large.
     """
     if not len(correct) and not len(incorrect):
         raise CalibrationError("there are no records to calibrate from; 5 to 10 labelled drafts are a beginning")
-    if not (np.isfinite(correct).all() and np.isfinite(incorrect).all()):
-        raise CalibrationError(f"some values of {key.signal} are not finite")
+    if not all((np.abs(sample) <= _LARGEST_VALUE).all() for sample in (correct, incorrect)):
+        raise CalibrationError(f"some values of {key.signal} are not finite, or beyond {_LARGEST_VALUE:g}")
     area = auroc(correct, incorrect)
     interval = auroc_interval(area, len(correct), len(incorrect)) if area is not None else None
     verdict, reason = judge(correct, incorrect, area, interval)
@@ -101,8 +109,9 @@ def auroc_interval(area: float, n_correct: int, n_incorrect: int, *, confidence:
         inner = 1 + mean_count * (1 - t) / (2 - t) + mean_count * t / (1 + t)
         return abs(area - t) - z * sqrt(t * (1 - t) * inner / (n_correct * n_incorrect))
 
-    low = 0.0 if excess(0.0) <= 0 else optimize.brentq(excess, 0.0, area)
-    high = 1.0 if excess(1.0) <= 0 else optimize.brentq(excess, area, 1.0)
+    inside = min(max(area, _NEXT_TO_CERTAIN), 1 - _NEXT_TO_CERTAIN)
+    low = 0.0 if excess(0.0) <= 0 else optimize.brentq(excess, 0.0, inside)
+    high = 1.0 if excess(1.0) <= 0 else optimize.brentq(excess, inside, 1.0)
     return float(low), float(high)
 
 
@@ -133,7 +142,8 @@ def _threshold(method: ThresholdMethod, correct: FloatArray, incorrect: FloatArr
 def _welch_p(correct: FloatArray, incorrect: FloatArray) -> float | None:
     if min(len(correct), len(incorrect)) < 2 or np.ptp(correct) == 0 == np.ptp(incorrect):
         return None
-    return _finite(float(stats.ttest_ind(correct, incorrect, equal_var=False).pvalue))
+    moments = [(np.mean(sample), sample_sd(sample), len(sample)) for sample in (correct, incorrect)]
+    return _finite(float(stats.ttest_ind_from_stats(*moments[0], *moments[1], equal_var=False).pvalue))
 
 
 def _mann_whitney_p(correct: FloatArray, incorrect: FloatArray) -> float | None:
@@ -147,7 +157,7 @@ def _mean(sample: FloatArray) -> float | None:
 
 
 def _sd(sample: FloatArray) -> float | None:
-    return float(np.std(sample, ddof=1)) if len(sample) > 1 else None
+    return sample_sd(sample) if len(sample) > 1 else None
 
 
 def _finite(value: float) -> float | None:

@@ -13,7 +13,7 @@ from operator import mul
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .errors import SignalError
+from .errors import SignalError, UnreadableLogprobs
 from .logprobs import SequenceLogprobs
 
 _BITS_PER_NAT = 1.0 / log(2.0)
@@ -40,7 +40,7 @@ def token_entropies(logprobs: SequenceLogprobs | ArrayLike) -> NDArray[np.float6
     Raises:
         UnreadableLogprobs: an array with NaN, +inf, values above 0 or a row without any probability.
     """
-    sequence = logprobs if isinstance(logprobs, SequenceLogprobs) else SequenceLogprobs(np.asarray(logprobs))
+    sequence = logprobs if isinstance(logprobs, SequenceLogprobs) else SequenceLogprobs(logprobs)  # type: ignore[arg-type]
     top = sequence.top_logprobs
     if not top.size:
         return np.empty(0)
@@ -109,7 +109,12 @@ class EntropyAccumulator:
         Raises:
             UnreadableLogprobs: as :func:`token_entropies`.
         """
-        logs = list(alternatives)
+        try:
+            logs = list(alternatives)
+        except TypeError as error:
+            raise UnreadableLogprobs(
+                f"a position's alternatives are no list but {type(alternatives).__name__}"
+            ) from error
         try:
             weights = list(map(exp, logs))
             mass = sum(weights)
@@ -117,8 +122,8 @@ class EntropyAccumulator:
         except (TypeError, ValueError, OverflowError, ZeroDivisionError):
             entropy = float("nan")
         # Whatever the short way cannot do (a zero probability, an underflow, no logprob at all) ends as NaN or
-        # with too much mass: the long way decides what it is.
-        if not (entropy >= 0.0 and mass <= _MOST_MASS):
+        # with too little or too much mass: the long way decides what it is.
+        if not (entropy >= 0.0 and _LEAST_MASS <= mass <= _MOST_MASS):
             entropy = float(token_entropies([logs])[0])
         self.tokens += 1
         self.total += entropy

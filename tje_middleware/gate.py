@@ -151,7 +151,8 @@ class EntropyGate:
         """Decide about one draft.
 
         Args:
-            draft: Its SequenceLogprobs, or any payload that ``parse_logprobs`` reads, or None for no logprobs.
+            draft: Its SequenceLogprobs, or any payload that ``parse_logprobs`` reads, or the error that it raised
+                for it, or None for no logprobs.
             model: The model that wrote it, where known; another model than the profile's cannot be judged.
             temperature: Its sampling temperature, where known; likewise.
             prompt_fingerprint: Its prompt's fingerprint, where known; likewise.
@@ -169,6 +170,8 @@ class EntropyGate:
         if draft is None:
             return self._unjudged(grounds, "no_logprobs", "the draft came without logprobs")
         try:
+            if isinstance(draft, UnreadableLogprobs):
+                raise draft
             sequence = parse_logprobs(draft)
         except MissingLogprobs as error:
             return self._unjudged(grounds, "no_logprobs", str(error))

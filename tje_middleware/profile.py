@@ -9,10 +9,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     FiniteFloat,
@@ -27,6 +28,16 @@ from .logprobs import SequenceLogprobs, parse_logprobs
 from .signals import resolve_signal
 
 Verdict = Literal["usable", "weak", "unusable"]
+
+
+def _refuse_truth(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("a signal is a number, not true or false")  # noqa: TRY004 (pydantic reads ValueError)
+    return value
+
+
+#: A finite number; true and false, which Python takes for 1 and 0, are refused.
+SignalValue = Annotated[FiniteFloat, BeforeValidator(_refuse_truth)]
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 _RAW_FIELDS = ("top_logprobs", "token_texts", "sampled_logprobs")
@@ -82,7 +93,7 @@ class ProfileKey(BaseModel):
 def same_model(name: str, other: str) -> bool:
     """Whether two names mean one model: a provider's prefix and a snapshot's date do not tell models apart."""
     one, two = (_SNAPSHOT_DATE.sub("", text.strip().lower()) for text in (name, other))
-    # "openai:gpt-4o-2024-08-06", "models/gpt-4o" and "gpt-4o" are one; "qwen:0.5b" and "llama:0.5b" are two.
+    # "openai:gpt-4o-2024-08-06" is "gpt-4o", and so is "models/gpt-4o"; "qwen:0.5b" and "llama:0.5b" are two.
     return one == two or one.endswith((f":{two}", f"/{two}")) or two.endswith((f":{one}", f"/{one}"))
 
 
@@ -101,7 +112,7 @@ class CalibrationRecord(BaseModel):
     id: str | None = Field(default=None, coerce_numbers_to_str=True)
     correct: StrictBool
     tokens: NonNegativeInt | None = Field(default=None, description="Completion tokens of the draft.")
-    signals: dict[str, FiniteFloat] = Field(default_factory=dict)
+    signals: dict[str, SignalValue] = Field(default_factory=dict)
     sequence: SequenceLogprobs | None = Field(default=None, exclude=True, repr=False)
     deeper_correct: StrictBool | None = Field(default=None, description="Whether the deeper branch was correct.")
     deeper_tokens: NonNegativeInt | None = Field(default=None, description="Completion tokens of the deeper branch.")

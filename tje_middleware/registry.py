@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import TracebackType
 
 from pydantic import ValidationError
@@ -15,8 +17,10 @@ from sqlalchemy import (
     Engine,
     Integer,
     MetaData,
+    NullPool,
     PrimaryKeyConstraint,
     Row,
+    Select,
     String,
     Table,
     Text,
@@ -25,10 +29,11 @@ from sqlalchemy import (
     event,
     func,
     insert,
+    inspect,
     select,
 )
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from typing_extensions import Self
 
 from .errors import ProfileNotFound, RegistryDamaged, RegistryError, RegistryUnavailable
@@ -45,6 +50,14 @@ _PROFILES = Table(
     PrimaryKeyConstraint("key", "version"),
 )
 _LOCK_TIMEOUT_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What a look-up answers from memory, and until when (seconds of the monotonic clock)."""
+
+    answer: ProfileLookup
+    until: float
 
 
 class CalibrationRegistry:
@@ -68,8 +81,8 @@ class CalibrationRegistry:
         self.url = url
         self._refresh_seconds = refresh_seconds
         self._engine = _sqlite_engine(url)
-        self._schema_made = False
-        self._seen: dict[ProfileKey, tuple[float, CalibrationProfile]] = {}
+        self._met = False
+        self._seen: dict[ProfileKey, _Kept] = {}
         self._seen_lock = threading.Lock()
 
     def put(self, profile: CalibrationProfile) -> int:
@@ -80,12 +93,12 @@ class CalibrationRegistry:
             RegistryDamaged: the file is no registry.
         """
         key = _canonical(profile.key)
-        with self._transaction(write=True) as connection:
+        with self._writing() as connection:
             newest = connection.scalar(select(func.max(_PROFILES.c.version)).where(_PROFILES.c.key == key))
             version = (newest or 0) + 1
             stored = profile.model_copy(update={"version": version})
             connection.execute(insert(_PROFILES).values(key=key, version=version, body=stored.model_dump_json()))
-        self._remember(stored)
+        self._keep(profile.key, ProfileLookup(stored))
         return version
 
     def get(self, key: ProfileKey, *, version: int | None = None) -> CalibrationProfile:
@@ -96,23 +109,28 @@ class CalibrationRegistry:
             RegistryUnavailable: the database cannot be read.
             RegistryDamaged: what it holds cannot be read.
         """
-        rows = self._rows(key, version)
+        query = _versions(key).order_by(_PROFILES.c.version.desc()).limit(1)
+        rows = self._rows(query if version is None else query.where(_PROFILES.c.version == version))
         if not rows:
             which = f"version {version} of " if version is not None else ""
             raise ProfileNotFound(f"{self.url} has no {which}profile for {key}; calibrate and put() one first")
-        profile = self._read(rows[-1])
+        profile = self._read(rows[0])
         if version is None:
-            self._remember(profile)
+            self._keep(key, ProfileLookup(profile))
         return profile
 
     def lookup(self, key: ProfileKey) -> ProfileLookup:
         """The newest profile of a key for the decision path: from memory while it is fresh, and never raising.
 
-        When the database cannot be asked, the last profile seen in this process serves, marked stale.
+        When the database cannot be asked, the last profile seen in this process serves, marked stale, and it
+        is asked again after ``refresh_seconds``.
         """
         seen = self._seen.get(key)
-        if seen and time.monotonic() < seen[0]:
-            return ProfileLookup(seen[1])
+        if seen and time.monotonic() < seen.until:
+            return seen.answer
+        if seen:
+            # Other threads go on with what is known: only this one waits for a slow or locked database.
+            self._keep(key, seen.answer)
         try:
             return ProfileLookup(self.get(key))
         except ProfileNotFound as error:
@@ -122,7 +140,9 @@ class CalibrationRegistry:
         except RegistryError as error:
             if seen is None:
                 return ProfileLookup(None, problem=str(error))
-            return ProfileLookup(seen[1], stale=True, problem=str(error))
+            last = ProfileLookup(seen.answer.profile, stale=True, problem=str(error))
+            self._keep(key, last)
+            return last
 
     def history(self, key: ProfileKey) -> Sequence[CalibrationProfile]:
         """All versions of a key, oldest first; empty where there is none.
@@ -130,7 +150,7 @@ class CalibrationRegistry:
         Raises:
             RegistryUnavailable, RegistryDamaged: as :meth:`get`.
         """
-        return [self._read(row) for row in self._rows(key)]
+        return [self._read(row) for row in self._rows(_versions(key).order_by(_PROFILES.c.version))]
 
     def delete(self, key: ProfileKey) -> int:
         """Remove all versions of a key; returns how many there were.
@@ -139,7 +159,7 @@ class CalibrationRegistry:
             ProfileNotFound: there was none.
             RegistryUnavailable, RegistryDamaged: as :meth:`put`.
         """
-        with self._transaction(write=True) as connection:
+        with self._writing() as connection:
             removed = connection.execute(delete(_PROFILES).where(_PROFILES.c.key == _canonical(key))).rowcount
         with self._seen_lock:
             self._seen.pop(key, None)
@@ -160,9 +180,7 @@ class CalibrationRegistry:
             .join(latest, (_PROFILES.c.key == latest.c.key) & (_PROFILES.c.version == latest.c.version))
             .order_by(_PROFILES.c.key)
         )
-        with self._transaction() as connection:
-            rows = connection.execute(query).all()
-        return [self._read(row) for row in rows]
+        return [self._read(row) for row in self._rows(query)]
 
     def close(self) -> None:
         """Close the connections; the registry may be used again afterwards."""
@@ -179,37 +197,67 @@ class CalibrationRegistry:
     def __repr__(self) -> str:
         return f"CalibrationRegistry({self.url!r})"
 
-    def _rows(self, key: ProfileKey, version: int | None = None) -> Sequence[Row[tuple[str, int, str]]]:
-        query = select(_PROFILES).where(_PROFILES.c.key == _canonical(key)).order_by(_PROFILES.c.version)
-        if version is not None:
-            query = query.where(_PROFILES.c.version == version)
-        with self._transaction() as connection:
-            return connection.execute(query).all()
+    def _rows(self, query: Select[tuple[str, int, str]]) -> Sequence[Row[tuple[str, int, str]]]:
+        with self._explaining(), self._engine.begin() as connection:
+            try:
+                rows = connection.execute(query).all()
+            except SQLAlchemyError as error:
+                if _NO_TABLE not in str(error):
+                    raise
+                self._refuse_another_file(connection)
+                if self._met:
+                    raise RegistryUnavailable(
+                        f"{self.url} held profiles and is empty now: the file was removed or replaced; "
+                        f"bring it back, or calibrate and put() anew"
+                    ) from error
+                return []
+        self._met = True
+        return rows
 
     def _read(self, row: Row[tuple[str, int, str]]) -> CalibrationProfile:
         try:
             return CalibrationProfile.model_validate_json(row.body)
         except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
             raise RegistryDamaged(
                 f"{self.url} holds a profile that cannot be read (version {row.version} of {row.key}): "
-                f"{error.errors()[0]['msg']}; it may come from another release: calibrate and put() anew"
+                f"{place}{': ' if place else ''}{first['msg']}; it is damaged or comes from another release of "
+                f"tje-middleware: use that release, or calibrate and put() anew"
             ) from error
 
-    def _remember(self, profile: CalibrationProfile) -> None:
+    def _keep(self, key: ProfileKey, answer: ProfileLookup) -> None:
         with self._seen_lock:
-            self._seen[profile.key] = (time.monotonic() + self._refresh_seconds, profile)
+            self._seen[key] = _Kept(answer, time.monotonic() + self._refresh_seconds)
 
     @contextmanager
-    def _transaction(self, *, write: bool = False) -> Iterator[Connection]:
+    def _writing(self) -> Iterator[Connection]:
+        with self._explaining(), self._engine.execution_options(tje_write=True).begin() as connection:
+            # Under the write lock: of processes that start together, one makes the table and the others find it.
+            if not inspect(connection).has_table(_PROFILES.name):
+                self._refuse_another_file(connection)
+                _METADATA.create_all(connection)
+            yield connection
+        self._met = True
+
+    def _refuse_another_file(self, connection: Connection) -> None:
+        others = inspect(connection).get_table_names()
+        if others:
+            raise RegistryDamaged(
+                f"{self.url} is no registry but another application's database (its tables: "
+                f"{', '.join(others[:3])}); nothing was written: name another file"
+            )
+
+    @contextmanager
+    def _explaining(self) -> Iterator[None]:
         try:
-            if not self._schema_made:
-                with self._engine.begin() as connection:
-                    _METADATA.create_all(connection)
-                self._schema_made = True
-            with self._engine.execution_options(tje_write=write).begin() as connection:
-                yield connection
-        except DBAPIError as error:
+            yield
+        except SQLAlchemyError as error:
             raise _explained(self.url, error) from error
+
+
+def _versions(key: ProfileKey) -> Select[tuple[str, int, str]]:
+    return select(_PROFILES).where(_PROFILES.c.key == _canonical(key))
 
 
 def _canonical(key: ProfileKey) -> str:
@@ -219,16 +267,21 @@ def _canonical(key: ProfileKey) -> str:
 def _sqlite_engine(url: str) -> Engine:
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
-        raise RegistryError(f"{url!r} is no registry URL; a file is sqlite:///path/to/tje.db") from error
-    if parsed.get_backend_name() != "sqlite":
+    except (ArgumentError, ValueError) as error:
+        shown = _PASSWORD.sub("://***@", str(url))
+        raise RegistryError(f"{shown!r} is no registry URL; a file is sqlite:///path/to/tje.db") from error
+    if parsed.drivername not in {"sqlite", "sqlite+pysqlite"}:
         raise RegistryError(
-            f"this release keeps registries in SQLite files (sqlite:///path/to/tje.db), not in "
-            f"{parsed.get_backend_name()!r}"
+            f"this release keeps registries in SQLite files (sqlite:///path/to/tje.db), not in {parsed.drivername!r}"
         )
-    if parsed.database in {None, "", ":memory:"}:
-        raise RegistryError(f"{url!r} names no file, and a registry in memory is shared with nobody")
-    engine = create_engine(parsed, connect_args={"timeout": _LOCK_TIMEOUT_SECONDS})
+    if not parsed.database or ":memory:" in parsed.database or parsed.query.get("mode") == "memory":
+        raise RegistryError(
+            f"{url!r} names no file, and a registry in memory is shared with nobody; "
+            f"a file is sqlite:///path/to/tje.db"
+        )
+    # A connection a transaction: one kept open would go on reading a file that has since been replaced, and must
+    # not be shared with a forked child.
+    engine = create_engine(parsed, poolclass=NullPool, connect_args={"timeout": _LOCK_TIMEOUT_SECONDS})
 
     @event.listens_for(engine, "connect")
     def _leave_transactions_to_sqlalchemy(connection: object, _record: object) -> None:
@@ -244,10 +297,13 @@ def _sqlite_engine(url: str) -> Engine:
     return engine
 
 
+_NO_TABLE = f"no such table: {_PROFILES.name}"
+_PASSWORD = re.compile(r"://[^/]*@")
+
 # What SQLite says, and what a user can do about it; in the order in which they are looked for.
 _REMEDIES: tuple[tuple[tuple[str, ...], type[RegistryError], str], ...] = (
     (
-        ("not a database", "malformed", "no such column", "encrypted"),
+        ("not a database", "malformed", "no such column", "no column named", "encrypted", "could not decode"),
         RegistryDamaged,
         "the file is damaged or not a registry: move it away and calibrate anew, or restore a copy",
     ),
@@ -262,8 +318,8 @@ _REMEDIES: tuple[tuple[tuple[str, ...], type[RegistryError], str], ...] = (
 )
 
 
-def _explained(url: str, error: DBAPIError) -> RegistryError:
-    said = str(error.orig)
+def _explained(url: str, error: SQLAlchemyError) -> RegistryError:
+    said = str(error.orig if isinstance(error, DBAPIError) else error)
     for signs, kind, remedy in _REMEDIES:
         if any(sign in said.lower() for sign in signs):
             return kind(f"{url}: {said}; {remedy}")

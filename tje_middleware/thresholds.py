@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from .errors import NoThreshold
 
-# Below this spread, in units of the gap between the means, squares leave the range of floats.
-_LEAST_SPREAD = 1e-100
+# Beyond these spreads, in units of the gap between the means, fourth powers leave the range of floats.
+_LEAST_SPREAD, _LARGEST_SPREAD = 1e-75, 1e75
 
 FloatArray = NDArray[np.float64]
 ThresholdMethod = Callable[[FloatArray, FloatArray], float]
@@ -35,7 +35,7 @@ def mean_threshold(correct: FloatArray, incorrect: FloatArray) -> float:  # noqa
 def info_threshold(correct: FloatArray, incorrect: FloatArray) -> float:
     """``info``: tau = mu_c + sd_c * ln(1 + |d|)."""
     d = _cohens_d_or_refuse("info", correct, incorrect)
-    return float(np.mean(correct) + _sd(correct) * log1p(abs(d)))
+    return float(np.mean(correct) + sample_sd(correct) * log1p(abs(d)))
 
 
 def universal_threshold(correct: FloatArray, incorrect: FloatArray) -> float:
@@ -46,7 +46,7 @@ def universal_threshold(correct: FloatArray, incorrect: FloatArray) -> float:
         raise NoThreshold(
             f"universal divides by the mean over correct drafts, which must be positive, not {mu_c:.4g}"
         )
-    return mu_c + d / (1 + d) * (mu_i - mu_c) * max(0.0, 1 - _sd(correct) / mu_c)
+    return mu_c + d / (1 + d) * (mu_i - mu_c) * max(0.0, 1 - sample_sd(correct) / mu_c)
 
 
 def bayes_threshold(correct: FloatArray, incorrect: FloatArray, *, prior_correct: float | None = None) -> float:
@@ -76,9 +76,11 @@ def bayes_threshold(correct: FloatArray, incorrect: FloatArray, *, prior_correct
     if gap <= 0:
         raise NoThreshold("bayes needs incorrect drafts to be more uncertain than correct ones, and they are not")
     # In units of the gap, with the correct mean at 0 and the incorrect mean at 1: well scaled for any signal.
-    s_c, s_i = _sd(correct) / gap, _sd(incorrect) / gap
+    s_c, s_i = sample_sd(correct) / gap, sample_sd(incorrect) / gap
     if min(s_c, s_i) < _LEAST_SPREAD:
         raise NoThreshold("bayes needs some spread within both classes, and one of them is constant")
+    if max(s_c, s_i) > _LARGEST_SPREAD:
+        raise NoThreshold("bayes needs incorrect drafts to be more uncertain than correct ones, and the means agree")
     a = 0.5 / s_i**2 - 0.5 / s_c**2
     b = -1 / s_i**2
     c = 0.5 / s_i**2 + log(prior_correct * s_i / ((1 - prior_correct) * s_c))
@@ -112,8 +114,14 @@ def cohens_d(correct: FloatArray, incorrect: FloatArray) -> float:
     n_c, n_i = len(correct), len(incorrect)
     if min(n_c, n_i) < 2:
         return float("nan")
-    pooled = sqrt(((n_c - 1) * _sd(correct) ** 2 + (n_i - 1) * _sd(incorrect) ** 2) / (n_c + n_i - 2))
+    pooled = sqrt(((n_c - 1) * sample_sd(correct) ** 2 + (n_i - 1) * sample_sd(incorrect) ** 2) / (n_c + n_i - 2))
     return float((np.mean(incorrect) - np.mean(correct)) / pooled) if pooled > 0 else float("nan")
+
+
+def sample_sd(sample: FloatArray) -> float:
+    """Standard deviation with n - 1 in the denominator, in the sample's unit; exactly 0 for a constant sample."""
+    # The mean of equal values is rounded, so that their deviations from it can come out as 1e-17.
+    return float(np.std(sample, ddof=1)) if np.ptp(sample) > 0 else 0.0
 
 
 def _cohens_d_or_refuse(method: str, correct: FloatArray, incorrect: FloatArray) -> float:
@@ -135,10 +143,6 @@ def _need(method: str, **classes: tuple[FloatArray, int]) -> None:
         raise NoThreshold(f"{method} needs at least {' and '.join(lacking)}")
 
 
-def _sd(sample: FloatArray) -> float:
-    return float(np.std(sample, ddof=1))
-
-
 def _real_roots(a: float, b: float, c: float) -> list[float]:
     """Real roots of a x^2 + b x + c, exact as a goes to 0 (b is never 0 here)."""
     discriminant = b * b - 4 * a * c
@@ -156,5 +160,6 @@ __all__ = [
     "cohens_d",
     "info_threshold",
     "mean_threshold",
+    "sample_sd",
     "universal_threshold",
 ]

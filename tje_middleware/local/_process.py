@@ -70,9 +70,10 @@ class _Server(Protocol):
 
 def _serve(options: argparse.Namespace) -> _Server:
     # libgomp's threads spin at each barrier; when another process wants the core, they spin for its whole time
-    # slice, and a token takes a second. Sleeping costs some speed on an idle machine, so a user's own choice
-    # stands. libgomp reads this when it is loaded, with xllamacpp.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # slice, and a token takes a second. This many turns cost an idle machine a tenth of its speed and save a busy
+    # one half of it. A user's own choice stands. libgomp reads this when it is loaded, with xllamacpp.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     # Only a server needs it, and only after the line above.
     import xllamacpp  # type: ignore[import-untyped]  # noqa: PLC0415
 

@@ -33,8 +33,7 @@ class LocalServer:
         model: A GGUF path, a hub id (``org/repo`` or ``org/repo:file.gguf``), or None for the default weights.
         port: The TCP port; 0 takes a free one.
         parallel: Requests answered at once; more wait their turn.
-        threads: CPU threads. With weights as small as the default ones, a single thread answers requests that
-            come one at a time faster, two answer many at once faster.
+        threads: CPU threads.
         context: Tokens per request, prompt and answer together. Memory grows with ``parallel * context``.
         startup_timeout: Seconds that the model has to load.
 

@@ -7,6 +7,7 @@ where the block is not in its notation.
 from __future__ import annotations
 
 import struct
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
@@ -21,6 +22,10 @@ from .sequence import FloatArray, SequenceLogprobs
 ASK = "ask the provider for logprobs=True and top_logprobs=20"
 
 
+class UnknownShape(UnreadableLogprobs):
+    """Nothing in a payload looks like logprobs, as opposed to logprobs with something wrong."""
+
+
 def read_block(block: object) -> SequenceLogprobs:
     """Read a block in any known notation.
 
@@ -28,6 +33,8 @@ def read_block(block: object) -> SequenceLogprobs:
         MissingLogprobs: the block is in a known notation but holds no positions or no alternatives.
         UnreadableLogprobs: an unknown notation, or numbers that are no logprobs.
     """
+    if isinstance(block, SequenceLogprobs):
+        return block
     if isinstance(block, np.ndarray):
         return SequenceLogprobs(block)
     if is_sequence(block) and not block:
@@ -36,7 +43,7 @@ def read_block(block: object) -> SequenceLogprobs:
         sequence = reader(block)
         if sequence is not None:
             return sequence
-    raise UnreadableLogprobs(f"no known notation of logprobs: {describe(block)}")
+    raise UnknownShape(f"no known notation of logprobs: {describe(block)}")
 
 
 def _chat(block: object) -> SequenceLogprobs | None:
@@ -45,6 +52,8 @@ def _chat(block: object) -> SequenceLogprobs | None:
         return None
     thinking, answer = field(block, "reasoning_content"), field(block, "content")
     if not thinking and not answer:
+        if field(block, "tokens", "token_logprobs", "top_logprobs") is not None:
+            return None  # Together's legacy notation, to which OpenAI's SDK adds an empty content
         refused = " (it refused to answer)" if field(block, "refusal") else ""
         raise MissingLogprobs(f"the provider sent no logprobs for the answer{refused}; {ASK}")
     if not thinking:
@@ -61,8 +70,12 @@ def _positions(block: object) -> SequenceLogprobs | None:
     """A list of ``{token, logprob, top_logprobs}``: OpenAI, Responses, Ollama, LiteLLM, vLLM, llama.cpp."""
     if not is_sequence(block) or not has(block[0], "top_logprobs"):
         return None
+    try:
+        rows = [*map(getter(block[0], "top_logprobs"), block)]
+    except (LookupError, AttributeError, TypeError):  # a position leaves the field out instead of empty
+        rows = [field(position, "top_logprobs") for position in block]
     return SequenceLogprobs(
-        top_logprobs=_array([*map(getter(block[0], "top_logprobs"), block)]),
+        top_logprobs=_array(rows),
         tokens=_texts(block, "token"),
         sampled_logprobs=_sampled(block, "logprob"),
     )
@@ -77,16 +90,16 @@ def _sampled_only(block: object) -> SequenceLogprobs | None:
 
 def _legacy(block: object) -> SequenceLogprobs | None:
     """Legacy completions ``{tokens, token_logprobs, top_logprobs: [{token: logprob}]}``, and our records."""
-    if not has(block, "top_logprobs") or has(block, "token"):
+    if not has(block, "top_logprobs", "token_logprobs") or has(block, "token"):
         return None
     rows = field(block, "top_logprobs")
     if rows is None:
-        raise MissingLogprobs(f"top_logprobs is empty; {ASK}")
+        raise MissingLogprobs(f"there is no list of alternatives (top_logprobs); {ASK}")
     texts, sampled = field(block, "tokens", "token_texts"), field(block, "token_logprobs", "sampled_logprobs")
     return SequenceLogprobs(
         top_logprobs=_array(rows),
         tokens=tuple(map(str, texts)) if is_sequence(texts) else None,
-        sampled_logprobs=_floats(sampled) if is_sequence(sampled) else None,
+        sampled_logprobs=_known(sampled, "sampled_logprobs") if is_sequence(sampled) else None,
     )
 
 
@@ -104,11 +117,11 @@ def _google(block: object) -> SequenceLogprobs | None:
         candidates = field(group, "candidates")
         rows.append([field(item, *probability) for item in candidates] if is_sequence(candidates) else [])
     known = is_sequence(chosen) and len(chosen) == len(rows)
-    sampled = [field(item, *probability) for item in chosen] if known and is_sequence(chosen) else [None]
+    sampled = [field(item, *probability) for item in chosen] if known and is_sequence(chosen) else []
     return SequenceLogprobs(
         top_logprobs=_array(rows),
         tokens=_texts(chosen, "token") if known and is_sequence(chosen) else None,
-        sampled_logprobs=None if None in sampled else _floats(sampled),
+        sampled_logprobs=_known(sampled, "chosen_candidates") if sampled else None,
     )
 
 
@@ -128,11 +141,9 @@ def _llama_cpp_probabilities(block: object) -> SequenceLogprobs | None:
     rows = []
     for position in block:
         alternatives = field(position, "top_probs", "probs")
-        if not is_sequence(alternatives):
-            raise UnreadableLogprobs(f"no list of alternatives in {describe(position)}")
-        rows.append([field(item, "prob") for item in alternatives])
+        rows.append([field(item, "prob") for item in alternatives] if is_sequence(alternatives) else [])
     counts = _counts(rows)
-    probabilities = _floats([*chain.from_iterable(rows)])
+    probabilities = _floats([*chain.from_iterable(rows)], "probabilities")
     if probabilities.size and not (probabilities.min() >= 0 and probabilities.max() < np.inf):
         raise UnreadableLogprobs("a probability is negative, infinite or not a number")
     with np.errstate(divide="ignore"):
@@ -164,20 +175,47 @@ def _array(rows: object) -> FloatArray:
         return rows
     if not is_sequence(rows):
         raise UnreadableLogprobs(f"the alternatives are no list but {describe(rows)}")
+    if not isinstance(rows, (list, tuple)):
+        rows = list(rows)  # other containers need not know slices
     counts = _counts(rows)
+    try:
+        flat = _alternatives(rows, sum(counts))
+    except (struct.error, ArithmeticError, LookupError, AttributeError, TypeError) as error:
+        raise UnreadableLogprobs(_fault(rows)) from error
+    return _padded(flat, counts)
+
+
+def _counts(rows: Sequence[Any]) -> list[int]:
+    """How many alternatives each position has, refused where it has none."""
+    try:
+        counts = [*map(len, rows)]
+    except TypeError:  # some positions have None instead of an empty list
+        counts = [0 if row is None else _count(row, index) for index, row in enumerate(rows)]
     if not any(counts):
         raise MissingLogprobs(f"no position has alternatives; {ASK}")
     if not all(counts):
         raise UnreadableLogprobs(f"position {counts.index(0)} of {len(counts)} has no alternatives")
-    return _padded(_alternatives(rows, sum(counts)), counts)
+    return counts
 
 
-def _counts(rows: Sequence[Any]) -> list[int]:
-    """How many alternatives each position has."""
-    try:
-        return [*map(len, rows)]
-    except TypeError:  # some positions have None instead of an empty list
-        return [0 if row is None else len(row) for row in rows]
+def _count(row: object, index: int) -> int:
+    if not is_sequence(row) and not isinstance(row, (Mapping, np.ndarray)):
+        raise UnreadableLogprobs(f"position {index} has {describe(row)} where a list of alternatives should be")
+    return len(row)
+
+
+def _fault(rows: Sequence[Any]) -> str:
+    """Which alternative cannot be read, for an error message."""
+    for index, row in enumerate(rows):
+        if not is_sequence(row) and not isinstance(row, (Mapping, np.ndarray)):
+            return f"position {index} has {describe(row)} where a list of alternatives should be"
+        for place, item in enumerate(row.values() if isinstance(row, Mapping) else row):
+            value = field(item, "logprob") if has(item, "logprob") else item
+            if not isinstance(value, (int, float, np.number)):
+                return f"top_logprobs[{index}, {place}] is no log-probability but {describe(value)}"
+            if isinstance(value, int) and abs(value) > _LARGEST:
+                return f"top_logprobs[{index}, {place}] is no log-probability: it is out of range"
+    return "the positions do not all write their alternatives in the same way"
 
 
 def _alternatives(rows: Sequence[Any], count: int) -> FloatArray:
@@ -203,12 +241,22 @@ def _alternatives(rows: Sequence[Any], count: int) -> FloatArray:
 
 
 _POSITIONS_AT_ONCE = 64
+_LARGEST = sys.float_info.max
 
 
-def _floats(values: Sequence[object]) -> FloatArray:
+def _known(values: Sequence[object], name: str) -> FloatArray | None:
+    """(T,) float64, or None where a number is not given."""
+    return None if any(value is None for value in values) else _floats(values, name)
+
+
+def _floats(values: Sequence[object], name: str) -> FloatArray:
     """(T,) float64 out of a list of numbers."""
     array = np.empty(len(values))
-    _pack(values, array, 0)
+    try:
+        _pack(values, array, 0)
+    except (struct.error, ArithmeticError, TypeError) as error:
+        kinds = ", ".join(sorted({describe(value) for value in values}))
+        raise UnreadableLogprobs(f"{name} must be numbers that a float can hold; they are {kinds}") from error
     return array
 
 
@@ -218,10 +266,7 @@ def _pack(values: Sequence[object], target: FloatArray, offset: int) -> int:
     ``struct`` takes a list in half the time that numpy needs, and refuses strings and None where numpy would
     convert them.
     """
-    try:
-        struct.pack_into(f"{len(values)}d", target.data, offset, *values)
-    except (struct.error, OverflowError) as error:
-        raise UnreadableLogprobs(f"a logprob is not a number: {error}") from error
+    struct.pack_into(f"{len(values)}d", target.data, offset, *values)
     return len(values) * target.itemsize
 
 
@@ -244,5 +289,4 @@ def _texts(positions: Sequence[object], *names: str) -> tuple[str, ...] | None:
 def _sampled(positions: Sequence[object], name: str) -> FloatArray | None:
     if not has(positions[0], name):
         return None
-    values = [*map(getter(positions[0], name), positions)]
-    return None if None in values else _floats(values)
+    return _known([*map(getter(positions[0], name), positions)], name)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Any
 
 import numpy as np
 
 from ..errors import MissingLogprobs, UnreadableLogprobs
-from .blocks import ASK, read_block
+from .blocks import ASK, UnknownShape, read_block
 from .fields import describe, field, has, is_sequence, text_of
 from .sequence import SequenceLogprobs
 from .thinking import thinking_mask
@@ -20,73 +22,142 @@ KNOWN_SHAPES = (
 )
 # Enough for the deepest nesting in use (LLMResult -> generation -> message -> metadata -> block).
 _DEEPEST = 8
-# Tokens may lack some characters of the text (a token that is part of one character); a lost chunk lacks more.
-_TOLERATED_GAP = 8
-
-
-def read_payload(payload: object, choice: int, depth: int = 0) -> SequenceLogprobs:
-    """Read one payload; ``parse_logprobs`` documents what it takes and what it raises."""
-    if isinstance(payload, SequenceLogprobs):
-        return payload
-    if depth > _DEEPEST:
-        raise UnreadableLogprobs(f"{describe(payload)} is nested too deeply to be a payload of logprobs")
-    if isinstance(payload, np.ndarray) or is_sequence(payload):
-        return read_block(payload)
-    for inner in _WRAPPERS:
-        content = inner(payload, choice)
-        if content is not None:
-            return read_payload(content, choice, depth + 1)
-    for envelope in _ENVELOPES:
-        located = envelope(payload, choice)
-        if located is not None:
-            return _read(located, payload)
-    raise UnreadableLogprobs(f"found {describe(payload)}; known are: {KNOWN_SHAPES}")
+# Characters that tokens may lack of the text without any token being lost.
+_TOLERATED_GAP = 2
 
 
 @dataclass(frozen=True)
 class Located:
-    """Where an envelope keeps its block, and what it says of the text around it."""
+    """Where a payload keeps its block, and what it says of the text around it.
+
+    Attributes:
+        block: The block, or None where the payload came without one.
+        text: The text that the block should cover: of a streamed chunk, what the chunk adds.
+        reasoning: The part of the text that the provider says was thought.
+        tokens: The sampled tokens, where they stand outside the block.
+        message: The text of the whole message so far, where the payload is one chunk of it.
+        fallback: A poorer copy of the block.
+        kind: The payload in a few words.
+    """
 
     block: object | None
     text: str | None = None
     reasoning: str | None = None
     tokens: tuple[str, ...] | None = None
+    message: str | None = None
+    fallback: object | None = None
+    kind: str = ""
 
 
-def _read(located: Located, payload: object) -> SequenceLogprobs:
-    if located.block is None:
-        raise MissingLogprobs(f"{describe(payload)} came without logprobs; {ASK}")
-    sequence = read_block(located.block)
+def read_payload(payload: object, choice: int) -> SequenceLogprobs:
+    """Read one whole payload; ``parse_logprobs`` documents what it takes and what it raises."""
+    located = locate(payload, choice)
+    sequence = read_located(located)
+    for text in (located.text, located.message):
+        refuse_partial_cover(sequence, len(text or ""))
+    return sequence
+
+
+def locate(payload: object, choice: int, depth: int = 0) -> Located:
+    """Find the block in a payload.
+
+    Raises:
+        UnknownShape: the payload has no known shape.
+        UnreadableLogprobs: it has no such choice.
+    """
+    if isinstance(payload, (SequenceLogprobs, np.ndarray)) or is_sequence(payload):
+        return Located(payload)
+    if depth > _DEEPEST:
+        raise UnknownShape(f"{describe(payload)} is nested too deeply to be a payload of logprobs")
+    if field(payload, "raw") is not None and field(payload, "response_metadata") is None:
+        return _llama_index(payload, choice, depth)
+    for inner in _WRAPPERS:
+        content = inner(payload, choice)
+        if content is not None:
+            return locate(content, choice, depth + 1)
+    for envelope in _ENVELOPES:
+        located = envelope(payload, choice)
+        if located is not None:
+            return located if located.block is not None else replace(located, kind=describe(payload))
+    raise UnknownShape(f"found {describe(payload)}; known are: {KNOWN_SHAPES}")
+
+
+def read_located(located: Located) -> SequenceLogprobs:
+    """Read the block, with the tokens and the marks of thinking that its envelope adds.
+
+    Raises:
+        MissingLogprobs: the payload came without logprobs.
+        UnreadableLogprobs: as ``read_block``.
+    """
+    try:
+        sequence = read_block(_block(located))
+    except (MissingLogprobs, UnknownShape):  # not where the block is there and wrong: the copy would hide it
+        if not located.fallback:
+            raise
+        sequence = read_block(located.fallback)
     if located.tokens is not None and sequence.tokens is None:
         sequence = replace(sequence, tokens=located.tokens)
-    _refuse_partial_cover(sequence, located.text)
     if located.reasoning and sequence.marked_thinking is None and sequence.tokens is not None:
         marks = thinking_mask(sequence.tokens, located.reasoning)
         sequence = replace(sequence, marked_thinking=marks)
     return sequence
 
 
-def _refuse_partial_cover(sequence: SequenceLogprobs, text: str | None) -> None:
+def _block(located: Located) -> object:
+    if located.block is None:
+        raise MissingLogprobs(f"{located.kind} came without logprobs; {ASK}")
+    return located.block
+
+
+def covered_characters(sequence: SequenceLogprobs) -> int | None:
+    """How much text the tokens spell; None where they are not known."""
+    # A token that is part of a character may be written as an empty text.
+    return None if sequence.tokens is None else sum(len(token) or 1 for token in sequence.tokens)
+
+
+def refuse_partial_cover(sequence: SequenceLogprobs, length: int) -> None:
     """A merge that keeps only a stream's last chunk leaves logprobs that look sound and measure one token."""
-    if text is None or sequence.tokens is None:
-        return
-    covered = sum(map(len, sequence.tokens))
-    if covered < len(text) / 2 and len(text) - covered > _TOLERATED_GAP:
+    covered = covered_characters(sequence)
+    if covered is not None and covered < length / 2 and length - covered > _TOLERATED_GAP:
         raise UnreadableLogprobs(
-            f"the logprobs cover {covered} of {len(text)} characters of the text, so some were lost on the way; "
+            f"the logprobs cover {covered} of {length} characters of the text, so some were lost on the way; "
             "collect them chunk by chunk with LogprobsAccumulator, or do not stream this call"
         )
+
+
+def _llama_index(payload: object, choice: int, depth: int) -> Located:
+    """LlamaIndex responses: ``raw`` is the provider's own; ``.logprobs`` has lost the sampled tokens.
+
+    LangChain's ``include_raw=True`` and LlamaIndex's agents wrap theirs in the same way.
+    """
+    fallback = field(payload, "logprobs")
+    fallback = fallback if is_sequence(fallback) else None
+    answer = field(payload, "message", "response", "text")
+    message = text_of(answer) or text_of(field(answer, "content"))
+    try:
+        located = locate(field(payload, "raw"), choice, depth + 1)
+    except UnknownShape:
+        if not fallback:
+            raise
+        located = Located(block=None)
+    return replace(located, message=message, fallback=fallback)
 
 
 # Wrappers: payloads whose logprobs are in an inner payload of its own shape.
 
 
 def _llm_result(payload: object, choice: int) -> object | None:
-    """LangChain ``LLMResult``/``ChatResult``: the generations of the first prompt."""
+    """LangChain ``LLMResult``/``ChatResult``: the generations of one prompt."""
     generations = field(payload, "generations")
     if not is_sequence(generations) or not generations:
         return None
-    return generations[0][choice] if is_sequence(generations[0]) else generations[choice]
+    if not is_sequence(generations[0]):
+        return _chosen(generations, choice)
+    if len(generations) > 1:
+        raise UnreadableLogprobs(
+            f"a result of {len(generations)} prompts: pass one prompt's answer, such as generations[0][0]"
+        )
+    return _chosen(generations[0], choice)
 
 
 def _generation(payload: object, _choice: int) -> object | None:
@@ -94,31 +165,18 @@ def _generation(payload: object, _choice: int) -> object | None:
     if not has(payload, "generation_info"):
         return None
     message, info = field(payload, "message"), field(payload, "generation_info")
-    if message is not None and field(field(message, "response_metadata"), "logprobs", "logprobs_result"):
+    if message is not None and field(field(message, "response_metadata"), "logprobs", "logprobs_result") is not None:
         return message
     return info if isinstance(info, Mapping) and has(info, "logprobs", "logprobs_result") else message
 
 
-def _llama_index_raw(payload: object, _choice: int) -> object | None:
-    """LlamaIndex responses: ``raw`` is the provider's own; ``.logprobs`` has lost the sampled tokens."""
-    raw = field(payload, "raw")
-    if raw is None or field(payload, "response_metadata") is not None:
-        return None
-    fallback = field(payload, "logprobs")
-    if is_sequence(fallback) and fallback and not _carries_logprobs(raw):
-        return fallback
-    return raw
+_WRAPPERS: tuple[Callable[[object, int], object | None], ...] = (_llm_result, _generation)
 
 
-def _carries_logprobs(payload: object) -> bool:
-    try:
-        read_payload(payload, choice=0)
-    except UnreadableLogprobs:
-        return False
-    return True
-
-
-_WRAPPERS: tuple[Callable[[object, int], object | None], ...] = (_llm_result, _generation, _llama_index_raw)
+def _chosen(answers: Sequence[object], choice: int) -> object:
+    if not 0 <= choice < len(answers):
+        raise UnreadableLogprobs(f"choice {choice} was asked for, but the payload holds {len(answers)}")
+    return answers[choice]
 
 
 # Envelopes: payloads that hold the block itself.
@@ -142,9 +200,7 @@ def _choices(payload: object, choice: int) -> Located | None:
         return None
     if not choices:  # the usage chunk that ends a stream
         return Located(block=None)
-    if choice >= len(choices):
-        raise UnreadableLogprobs(f"choice {choice} was asked for, but the payload holds {len(choices)}")
-    chosen = choices[choice]
+    chosen = _chosen(choices, choice)
     message = field(chosen, "message", "delta")
     text = field(message, "content") if message is not None else field(chosen, "text")
     return Located(field(chosen, "logprobs"), text_of(text), _reasoning(message))
@@ -156,22 +212,30 @@ def _responses(payload: object, _choice: int) -> Located | None:
     if not is_sequence(output):
         return None
     parts = [
-        part for item in output for part in (_sequence_or_empty(field(item, "content"))) if has(part, "logprobs")
+        part
+        for item in output
+        for part in _sequence_or_empty(field(item, "content"))
+        if has(part, "logprobs") or field(part, "type") == "output_text"
     ]
-    positions = [entry for part in parts for entry in _sequence_or_empty(field(part, "logprobs"))]
-    return Located(positions or None, text="".join(text_of(field(part, "text")) or "" for part in parts))
+    texts = [text_of(field(part, "text")) or "" for part in parts]
+    covers = [_sequence_or_empty(field(part, "logprobs")) for part in parts]
+    if any(covers) and any(text and not cover for text, cover in zip(texts, covers, strict=True)):
+        raise UnreadableLogprobs("some parts of the output have logprobs and others have none")
+    return Located([*chain.from_iterable(covers)] or None, text="".join(texts))
 
 
 def _vllm_request(payload: object, choice: int) -> Located | None:
     """VLLM offline ``RequestOutput``: ``outputs[i].logprobs`` and the sampled ``token_ids``."""
     outputs = field(payload, "outputs")
-    if not is_sequence(outputs) or choice >= len(outputs):
+    if not is_sequence(outputs):
         return None
-    completion = outputs[choice]
+    completion = _chosen(outputs, choice)
     block, ids = field(completion, "logprobs"), field(completion, "token_ids")
     tokens = None
-    if is_sequence(block) and ids is not None and len(ids) == len(block):  # type: ignore[arg-type]
-        sampled = [field(row, token) for row, token in zip(block, ids, strict=True)]  # type: ignore[call-overload]
+    if is_sequence(block) and is_sequence(ids) and len(ids) == len(block):
+        sampled = [
+            row.get(token) if isinstance(row, Mapping) else None for row, token in zip(block, ids, strict=True)
+        ]
         texts = [field(item, "decoded_token") for item in sampled]
         if all(isinstance(text, str) for text in texts):
             tokens = tuple(map(str, texts))
@@ -181,14 +245,17 @@ def _vllm_request(payload: object, choice: int) -> Located | None:
 def _google_response(payload: object, choice: int) -> Located | None:
     """Google ``GenerateContentResponse``: ``candidates[i].logprobs_result`` (``logprobsResult`` in REST)."""
     candidates = field(payload, "candidates")
-    if not is_sequence(candidates) or choice >= len(candidates):
-        return None
-    return Located(field(candidates[choice], "logprobs_result", "logprobsResult"))
+    if not is_sequence(candidates):  # the chunk of a stream that only counts tokens has none
+        return Located(None) if has(payload, "usage_metadata", "usageMetadata") else None
+    candidate = _chosen(candidates, choice)
+    parts = _sequence_or_empty(field(field(candidate, "content"), "parts"))
+    answer = [text_of(field(part, "text")) or "" for part in parts if not field(part, "thought")]
+    return Located(field(candidate, "logprobs_result", "logprobsResult"), "".join(answer))
 
 
 def _llama_cpp_native(payload: object, _choice: int) -> Located | None:
-    """llama.cpp ``/completion``."""
-    if not has(payload, "completion_probabilities"):
+    """llama.cpp ``/completion``, and its streamed chunks, the last of which has no probabilities."""
+    if not has(payload, "completion_probabilities", "tokens_predicted"):
         return None
     return Located(field(payload, "completion_probabilities"), text_of(field(payload, "content")))
 
@@ -197,11 +264,14 @@ def _holder(payload: object, _choice: int) -> Located | None:
     """Anything with a ``logprobs`` field: a choice, response metadata, Ollama's response, a delta event."""
     if not has(payload, "logprobs", "logprobs_result", "logprobsResult"):
         return None
-    message = field(payload, "message")
-    text = field(message, "content") if message is not None else field(payload, "response", "delta")
-    return Located(
-        field(payload, "logprobs", "logprobs_result", "logprobsResult"), text_of(text), _reasoning(message)
-    )
+    message = field(payload, "message", "delta")
+    text = text_of(message) or text_of(field(message, "content")) or text_of(field(payload, "response", "text"))
+    return Located(field(payload, "logprobs", "logprobs_result", "logprobsResult"), text, _reasoning(message))
+
+
+def _generation_without(payload: object, _choice: int) -> Located | None:
+    """LangChain ``Generation`` of a text model, whose info has no logprobs."""
+    return Located(None, text_of(field(payload, "text"))) if has(payload, "generation_info") else None
 
 
 def _bare_block(payload: object, _choice: int) -> Located | None:
@@ -219,6 +289,7 @@ _ENVELOPES: tuple[Callable[[object, int], Located | None], ...] = (
     _google_response,
     _llama_cpp_native,
     _holder,
+    _generation_without,
     _bare_block,
 )
 
@@ -229,5 +300,5 @@ def _reasoning(message: object) -> str | None:
     return text if isinstance(text, str) else None
 
 
-def _sequence_or_empty(value: object) -> tuple[object, ...]:
+def _sequence_or_empty(value: object) -> tuple[Any, ...]:
     return tuple(value) if is_sequence(value) else ()

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from operator import attrgetter, itemgetter
 from typing import Any, TypeGuard
 
+from ..errors import TjeError, UnreadableLogprobs
+
 _ATOMS = (str, bytes, int, float, bool, type(None))
+_NO_LISTS = (str, bytes, bytearray, memoryview, range)
+_FIELD_NAME = re.compile(r"[A-Za-z_][\w.-]{0,39}")
 
 
 def field(source: object, *names: str) -> object | None:
@@ -34,9 +40,9 @@ def getter(example: object, name: str) -> Callable[[Any], Any]:
     return itemgetter(name) if isinstance(example, Mapping) else attrgetter(name)
 
 
-def is_sequence(value: object) -> TypeGuard[Sequence[object]]:
-    """Whether the value is a list or a tuple (a string is an atom here)."""
-    return isinstance(value, (list, tuple))
+def is_sequence(value: object) -> TypeGuard[Sequence[Any]]:
+    """Whether the value is a list, a tuple or a container of that kind (protobuf's, vLLM's); a string is an atom."""
+    return isinstance(value, (list, tuple)) or (isinstance(value, Sequence) and not isinstance(value, _NO_LISTS))
 
 
 def text_of(value: object) -> str | None:
@@ -53,6 +59,9 @@ def describe(value: object) -> str:
     """What a value is, in a few words, for an error message; never its contents."""
     kind = type(value).__name__
     if isinstance(value, Mapping):
+        # The keys of {token: logprob} are the answer.
+        if value and all(isinstance(item, (int, float)) or has(item, "logprob") for item in value.values()):
+            return f"a {kind} of {len(value)} numbers"
         return f"a {kind} with the keys {_listing(map(str, value))}"
     if is_sequence(value):
         return f"a {kind} of {len(value)}" + (f", the first being {describe(value[0])}" if value else "")
@@ -63,5 +72,26 @@ def describe(value: object) -> str:
 
 
 def _listing(names: Iterable[str], most: int = 8) -> str:
-    shown = [name[:40] for _, name in zip(range(most + 1), names, strict=False)]
+    # What does not look like a field's name may be a text of the user's.
+    shown = [
+        name if _FIELD_NAME.fullmatch(name) else "(no name)" for _, name in zip(range(most + 1), names, strict=False)
+    ]
     return ", ".join(shown[:most]) + (", ..." if len(shown) > most else "") if shown else "(none)"
+
+
+@contextmanager
+def reading(payload: object) -> Iterator[None]:
+    """Turn whatever a stranger's object raises while it is read into UnreadableLogprobs."""
+    try:
+        yield
+    except TjeError:
+        raise
+    except Exception as error:
+        raise UnreadableLogprobs(f"reading {_safely_described(payload)} failed: {type(error).__name__}") from error
+
+
+def _safely_described(payload: object) -> str:
+    try:
+        return describe(payload)
+    except Exception:
+        return f"a {type(payload).__name__}"

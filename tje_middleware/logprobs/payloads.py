@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from ..errors import TjeError, UnreadableLogprobs
+from collections.abc import Iterable
+
 from .envelopes import read_payload
-from .fields import describe, is_sequence
+from .fields import reading
 from .sequence import SequenceLogprobs
-from .stream import LogprobsAccumulator, is_chunk
+from .stream import LogprobsAccumulator, is_stream
 
 
 def parse_logprobs(payload: object, *, choice: int = 0) -> SequenceLogprobs:
@@ -24,26 +25,14 @@ def parse_logprobs(payload: object, *, choice: int = 0) -> SequenceLogprobs:
         UnreadableLogprobs: the shape is unknown (the message names what was found and what is known), a
             number is NaN, +inf or above 0, or the logprobs cover only part of the text.
     """
-    try:
-        if is_sequence(payload) and any(map(is_chunk, payload)):
+    with reading(payload):
+        if is_stream(payload):
             return _accumulated(payload, choice)
         return read_payload(payload, choice)
-    except TjeError:
-        raise
-    except Exception as error:
-        # The payload is a stranger's object: its properties may raise anything at all.
-        raise UnreadableLogprobs(f"reading {_safely_described(payload)} failed: {type(error).__name__}") from error
 
 
-def _accumulated(chunks: object, choice: int) -> SequenceLogprobs:
+def _accumulated(chunks: Iterable[object], choice: int) -> SequenceLogprobs:
     accumulator = LogprobsAccumulator(choice=choice)
-    for chunk in chunks if is_sequence(chunks) else ():
+    for chunk in chunks:
         accumulator.add(chunk)
     return accumulator.result()
-
-
-def _safely_described(payload: object) -> str:
-    try:
-        return describe(payload)
-    except Exception:
-        return f"a {type(payload).__name__}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -30,7 +31,7 @@ class SequenceLogprobs:
         tokens: The T sampled tokens as text, or None where the payload does not name them.
         sampled_logprobs: (T,) float64, natural log, of the sampled tokens, or None where unknown. Read-only.
         marked_thinking: (T,) bool, True where the provider itself marks a token as thinking, or None
-            where it marks nothing and ``<think>`` tags in the text decide.
+            where it marks nothing and ``<think>`` tags in the text decide. Read-only.
 
     Raises:
         UnreadableLogprobs: NaN, +inf, a logprob above 0 by more than a rounding error, a position without
@@ -59,11 +60,15 @@ class SequenceLogprobs:
             sampled = _logprob_array(self.sampled_logprobs, "sampled_logprobs").reshape(-1)
             object.__setattr__(self, "sampled_logprobs", sampled)
         if self.marked_thinking is not None:
-            object.__setattr__(self, "marked_thinking", np.asarray(self.marked_thinking, dtype=np.bool_).reshape(-1))
+            object.__setattr__(self, "marked_thinking", _marks(self.marked_thinking))
         for name in ("tokens", "sampled_logprobs", "marked_thinking"):
             value = getattr(self, name)
             if value is not None and len(value) != len(top):
                 raise UnreadableLogprobs(f"{name} has {len(value)} entries, but there are {len(top)} positions")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # numpy forgets on the way through pickle and copy that an array is read-only.
+        return type(self), (self.top_logprobs, self.tokens, self.sampled_logprobs, self.marked_thinking)
 
     def __len__(self) -> int:
         """Number of positions T (tokens)."""
@@ -159,12 +164,15 @@ def _texts(tokens: Sequence[str]) -> tuple[str, ...]:
     return tuple(tokens)
 
 
+def _marks(values: ArrayLike) -> BoolArray:
+    marks = np.array(values, dtype=np.bool_).reshape(-1)
+    marks.flags.writeable = False
+    return marks
+
+
 def _logprob_array(values: ArrayLike, name: str) -> FloatArray:
-    """A read-only float64 array of valid logprobs, zero probabilities written as -inf."""
-    try:
-        array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise UnreadableLogprobs(f"{name} is no array of numbers: {error}") from error
+    """A read-only float64 array of valid logprobs that nobody else can change, zero probabilities as -inf."""
+    array = _float_array(values, name)
     if array.size:
         largest = array.max()
         # NaN compares false with everything, so the accepting comparison is the one to write.
@@ -172,19 +180,33 @@ def _logprob_array(values: ArrayLike, name: str) -> FloatArray:
             raise UnreadableLogprobs(_refusal(array, name))
         if array.min() <= ZERO_PROBABILITY:
             array = np.where(array <= ZERO_PROBABILITY, -np.inf, array)
-    if array.flags.writeable:
-        # A caller's own array is copied: freezing it would be felt outside, and so would its later changes here.
-        array = array.copy() if array is values else array
+    # A view may be read-only while its base is not, and an array that came may be the caller's own: freezing
+    # either would be felt outside, and later changes outside would be felt here.
+    if array.flags.writeable or not array.flags.owndata:
+        array = array.copy()
         array.flags.writeable = False
     return array
+
+
+def _float_array(values: ArrayLike, name: str) -> FloatArray:
+    try:
+        array = np.asarray(values)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UnreadableLogprobs(
+            f"{name} is no array of numbers: fill positions with fewer alternatives up with -inf"
+        ) from error
+    if array.dtype.kind not in "fiub":  # numpy would read texts as numbers, and None as NaN
+        raise UnreadableLogprobs(f"{name} is no array of numbers but of {array.dtype.name}")
+    return array.astype(np.float64, copy=False)
 
 
 def _refusal(array: FloatArray, name: str) -> str:
     """What is wrong with the first bad number, and where."""
     bad = np.argwhere(~(array <= POSITIVE_TOLERANCE))[0]
     value = array[tuple(bad)]
+    came = array[array != -np.inf]
     hint = ""
-    if np.isfinite(value) and np.all((array >= 0) & (array <= 1)):
+    if np.all((came >= 0) & (came <= 1)):
         hint = "; these look like probabilities: take their natural logarithm"
     return f"{name}[{', '.join(map(str, bad))}] is {value}, which is no log-probability (at most 0){hint}"
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeGuard
+
 from ..errors import MissingLogprobs, UnreadableLogprobs
-from .envelopes import read_payload
-from .fields import field, has, is_sequence, text_of
+from .envelopes import covered_characters, locate, read_located, refuse_partial_cover
+from .fields import field, has, is_sequence, reading
 from .sequence import SequenceLogprobs
 
 _RESPONSES_DELTA = "response.output_text.delta"
@@ -32,7 +35,8 @@ class LogprobsAccumulator:
     def __init__(self, *, choice: int = 0) -> None:
         self._choice = choice
         self._parts: list[SequenceLogprobs] = []
-        self._uncovered = 0
+        self._characters = 0
+        self._holes = False
 
     def __len__(self) -> int:
         """Positions collected so far (tokens)."""
@@ -44,20 +48,26 @@ class LogprobsAccumulator:
         Raises:
             UnreadableLogprobs: the chunk's logprobs are there but cannot be read.
         """
-        kind = field(chunk, "type")
-        if isinstance(kind, str) and kind.startswith("response.") and kind != _RESPONSES_DELTA:
+        with reading(chunk):
+            return self._add(chunk)
+
+    def _add(self, chunk: object) -> int:
+        event = _provider_chunk(chunk)
+        if _is_responses_event(event) and field(event, "type") != _RESPONSES_DELTA:
             return 0  # the closing events of the Responses API repeat what the deltas brought
-        choices = field(chunk, "choices")
+        choice, choices = self._choice, field(event, "choices")
         if is_sequence(choices):
             # With n > 1 a chunk carries one choice and its index, not all of them.
             chosen = [item for item in choices if (field(item, "index") or 0) == self._choice]
             if not chosen:
                 return 0
-            chunk = {"choices": [chosen[0]]}
+            choice, chunk = 0, {"choices": chosen[:1]}
+        located = locate(chunk, choice)
+        self._characters += len(located.text or "")
         try:
-            part = read_payload(chunk, choice=0)
+            part = read_located(located)
         except MissingLogprobs:
-            self._uncovered += len(_chunk_text(chunk) or "")
+            self._holes = self._holes or bool(located.text)
             return 0
         self._parts.append(part)
         return len(part)
@@ -71,26 +81,49 @@ class LogprobsAccumulator:
         """
         if not self._parts:
             raise MissingLogprobs("no chunk of the stream had logprobs; ask for logprobs=True and top_logprobs=20")
-        if self._uncovered:
+        sequence = SequenceLogprobs.concatenate(self._parts)
+        # A server that looks ahead for a stop string sends the text some tokens late, at last without any token:
+        # no hole as long as the tokens spell all of it.
+        uncovered = self._characters - (covered_characters(sequence) or 0)
+        if self._holes and uncovered > 0:
             raise UnreadableLogprobs(
-                f"{self._uncovered} characters of the stream came without logprobs, so the sequence has holes"
+                f"{uncovered} characters of the stream came without logprobs, so the sequence has holes"
             )
-        return SequenceLogprobs.concatenate(self._parts)
+        refuse_partial_cover(sequence, self._characters)
+        return sequence
 
 
-def is_chunk(item: object) -> bool:
-    """Whether the item is one message of a stream rather than one position of a sequence."""
-    return not is_sequence(item) and has(item, "choices", "response_metadata", "raw", "delta", "candidates", "done")
+def is_stream(payload: object) -> TypeGuard[Sequence[object]]:
+    """Whether the payload is a list of a stream's chunks rather than of one sequence's positions."""
+    return is_sequence(payload) and bool(payload) and not _is_position(payload[0]) and any(map(_is_chunk, payload))
 
 
-def _chunk_text(chunk: object) -> str | None:
-    """The text that a chunk adds, wherever its shape keeps it."""
-    choices = field(chunk, "choices")
-    if is_sequence(choices) and choices:
-        delta = field(choices[0], "delta", "message")
-        return text_of(field(delta, "content") if delta is not None else field(choices[0], "text"))
+def _is_position(item: object) -> bool:
+    return is_sequence(item) or has(item, "top_logprobs")
+
+
+def _is_chunk(item: object) -> bool:
+    return not is_sequence(item) and (has(item, *_CHUNK_FIELDS) or _is_responses_event(item))
+
+
+_CHUNK_FIELDS = (
+    "choices",
+    "response_metadata",
+    "generation_info",
+    "raw",
+    "delta",
+    "candidates",
+    "done",
+    "completion_probabilities",
+)
+
+
+def _is_responses_event(item: object) -> bool:
+    kind = field(item, "type")
+    return isinstance(kind, str) and kind.startswith("response.")
+
+
+def _provider_chunk(chunk: object) -> object:
+    """The provider's own chunk: LlamaIndex wraps it."""
     raw = field(chunk, "raw")
-    if raw is not None:
-        return _chunk_text(raw)
-    message = field(chunk, "message")
-    return text_of(field(message, "content") if message is not None else field(chunk, "content", "response", "delta"))
+    return chunk if raw is None or field(chunk, "response_metadata") is not None else raw

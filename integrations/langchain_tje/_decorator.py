@@ -1,0 +1,100 @@
+"""``think_just_enough``: one line around an existing chain."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, overload
+
+from langchain_core.runnables import Runnable, RunnableLambda
+from langchain_core.runnables.base import coerce_to_runnable
+from langchain_core.runnables.utils import Input, Output
+
+from tje_middleware import EntropyGate
+
+from ._deeper import Deeper, as_runnable
+from ._runnable import EntropyGateRunnable, OnBranchError
+
+#: What can be gated: a chain, a function that builds one (without parameters), or a function that is one.
+Gateable = Runnable[Input, Output] | Callable[..., Any]
+
+
+@overload
+def think_just_enough(
+    chain: Runnable[Input, Output], *, gate: EntropyGate, deeper: Deeper, on_branch_error: OnBranchError = "draft"
+) -> EntropyGateRunnable[Input, Output]: ...
+@overload
+def think_just_enough(
+    chain: Callable[..., Any], *, gate: EntropyGate, deeper: Deeper, on_branch_error: OnBranchError = "draft"
+) -> EntropyGateRunnable[Any, Any]: ...
+@overload
+def think_just_enough(
+    *, gate: EntropyGate, deeper: Deeper, on_branch_error: OnBranchError = "draft"
+) -> Callable[[Gateable[Any, Any]], EntropyGateRunnable[Any, Any]]: ...
+def think_just_enough(
+    chain: Gateable[Any, Any] | None = None,
+    *,
+    gate: EntropyGate,
+    deeper: Deeper,
+    on_branch_error: OnBranchError = "draft",
+) -> EntropyGateRunnable[Any, Any] | Callable[[Gateable[Any, Any]], EntropyGateRunnable[Any, Any]]:
+    """Answer once; go deeper only where the model itself is unsure.
+
+    Example:
+        >>> chain = think_just_enough(prompt | model, deeper=prompt | big_model, gate=gate)  # doctest: +SKIP
+        >>> @think_just_enough(deeper=prompt | big_model, gate=gate)                          # doctest: +SKIP
+        ... def chain():
+        ...     return prompt | model
+
+    Args:
+        chain: A Runnable; or a function without parameters that builds one; or a function that is one: it takes
+            the input and answers, or returns the Runnable that does. Left out where this is used as a decorator.
+            A chat model that such a function calls itself must be wrapped in ``ask_logprobs`` there.
+        gate: Decides which answer is taken.
+        deeper: A Runnable, or a function, of the same input. A function may also name the parameters ``draft`` and
+            ``decision``, and is then given the rejected answer and the GateDecision.
+        on_branch_error: What to do when ``deeper`` raises: ``"draft"`` returns the draft and says so in the
+            decision and in a warning; ``"raise"`` raises.
+
+    Returns:
+        A Runnable of the same input and output. A message that comes out carries the decision in
+        ``response_metadata["tje"]``.
+
+    Raises:
+        TypeError: what was given is neither a Runnable nor a function, or builds no Runnable.
+    """
+
+    def gated(chain: Gateable[Any, Any]) -> EntropyGateRunnable[Any, Any]:
+        return EntropyGateRunnable(
+            draft=_as_chain(chain), deeper=as_runnable(deeper), gate=gate, on_branch_error=on_branch_error
+        )
+
+    return gated if chain is None else gated(chain)
+
+
+def _as_chain(chain: Gateable[Any, Any]) -> Runnable[Any, Any]:
+    if isinstance(chain, Runnable):
+        return chain
+    if not callable(chain):
+        return coerce_to_runnable(chain)
+    name = getattr(chain, "__name__", None)
+    if not _is_builder(chain):
+        return RunnableLambda(chain, name=name)
+    built = chain()
+    if not isinstance(built, Runnable):
+        raise TypeError(
+            f"{name} takes no input, so it must build a chain, but it returned a {type(built).__name__}; "
+            "a function that is the chain takes the input as its parameter"
+        )
+    return built
+
+
+def _is_builder(function: Callable[..., Any]) -> bool:
+    """Whether the function can be called without an input."""
+    required = [
+        parameter
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.default is parameter.empty
+        and parameter.kind not in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}
+    ]
+    return not required

@@ -1,0 +1,45 @@
+"""Samples, profiles and drafts with exactly the numbers that a test names."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import optimize
+
+from tje_middleware import CalibrationProfile, ProfileKey, SequenceLogprobs, Threshold
+from tje_middleware.calibration import calibrate_samples
+
+KEY = ProfileKey(model="m", task="t")
+TOP_K = KEY.top_k
+
+
+def sample(mean: float, sd: float, n: int) -> np.ndarray:
+    """(n,) evenly spaced values with exactly this mean and standard deviation (n - 1)."""
+    ladder = np.arange(n) - (n - 1) / 2
+    return mean + sd * ladder / ladder.std(ddof=1)
+
+
+def profile(
+    threshold: float = 0.5, *, verdict: str = "usable", key: ProfileKey = KEY, version: int | None = None
+) -> CalibrationProfile:
+    """A profile whose method ``mean`` has this threshold."""
+    made = calibrate_samples(sample(0.3, 0.1, 10), sample(1.5, 0.3, 10), key=key)
+    return made.model_copy(
+        update={
+            "thresholds": {**made.thresholds, "mean": Threshold(value=threshold)},
+            "verdict": verdict,
+            "verdict_reason": f"made {verdict} for a test",
+            "version": version,
+        }
+    )
+
+
+def draft(bits: float, *, tokens: int = 4, top_k: int = TOP_K) -> SequenceLogprobs:
+    """A draft whose every token has this entropy over ``top_k`` alternatives."""
+
+    def excess(p: float) -> float:
+        rest = (1 - p) / (top_k - 1)
+        return -p * np.log2(p) - (1 - p) * np.log2(rest) - bits
+
+    p = optimize.brentq(excess, 1 / top_k, 1 - 1e-12)
+    row = np.log([p, *[(1 - p) / (top_k - 1)] * (top_k - 1)])
+    return SequenceLogprobs(np.tile(row, (tokens, 1)))

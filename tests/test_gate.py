@@ -1,0 +1,264 @@
+"""The gate's decisions and policies, over a profile in hand."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from tests.samples import KEY, draft, profile, sample
+from tje_middleware import (
+    CalibrationError,
+    EntropyGate,
+    GateError,
+    NoThreshold,
+    ProfileKey,
+    Route,
+    SequenceLogprobs,
+    SignalError,
+    Threshold,
+    TjeWarning,
+    mean_entropy,
+)
+from tje_middleware.calibration import calibrate_samples
+
+EMPTY = SequenceLogprobs(np.empty((0, 20)))
+NOT_FINITE = np.full((3, 20), np.nan)
+UNJUDGED = {
+    "no_logprobs": None,
+    "too_few_tokens": EMPTY,
+    "unreadable_logprobs": NOT_FINITE,
+    "other_settings": draft(0.2, top_k=5),
+}
+
+
+def warned(gate, *drafts, **known):
+    """The warnings of deciding about these drafts."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for one in drafts:
+            gate.decide(one, **known)
+    return [str(warning.message) for warning in caught if issubclass(warning.category, TjeWarning)]
+
+
+def quietly(gate, one, **known):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TjeWarning)
+        return gate.decide(one, **known)
+
+
+class TestDecisions:
+    def test_a_confident_draft_is_final(self):
+        decision = EntropyGate(profile(0.5)).decide(draft(0.2))
+        assert (decision.route, decision.reason) == (Route.FINAL, "confident")
+        assert decision.accepted
+
+    def test_an_uncertain_draft_goes_deeper(self):
+        decision = EntropyGate(profile(0.5)).decide(draft(1.2))
+        assert (decision.route, decision.reason) == (Route.DEEPER, "uncertain")
+        assert not decision.accepted
+
+    def test_a_value_at_the_threshold_is_accepted_and_one_just_above_is_not(self):
+        value = mean_entropy(draft(0.7))
+        assert EntropyGate(profile(value)).decide(draft(0.7)).accepted
+        assert not EntropyGate(profile(np.nextafter(value, 0))).decide(draft(0.7)).accepted
+
+    def test_a_decision_carries_its_grounds(self):
+        decision = EntropyGate(profile(0.5, version=3)).decide(draft(0.2, tokens=7))
+        assert decision.signal_value == pytest.approx(0.2)
+        assert (decision.threshold, decision.method, decision.signal) == (0.5, "mean", "mean_entropy")
+        assert (decision.tokens, decision.verdict, decision.profile_version, decision.stale) == (
+            7,
+            "usable",
+            3,
+            False,
+        )
+
+    @pytest.mark.parametrize("method", ["mean", "info", "bayes", "universal"])
+    def test_the_method_chooses_the_threshold(self, method):
+        made = profile()
+        assert EntropyGate(made, method=method).decide(draft(0.2)).threshold == made.threshold(method)
+
+    @pytest.mark.parametrize("one", [draft(0.2), draft(1.2), *UNJUDGED.values()])
+    def test_a_decision_is_json(self, one):
+        decision = quietly(EntropyGate(profile(version=1)), one)
+        told = json.loads(json.dumps(decision.as_dict(), allow_nan=False))
+        assert told["route"] == str(decision.route)
+        assert told == decision.as_dict()
+
+    def test_more_alternatives_than_the_profiles_give_the_signal_of_the_profiles(self):
+        wide = np.concatenate([draft(0.9).top_logprobs, np.full((4, 1), -14.0)], axis=1)
+        decision = EntropyGate(profile()).decide(wide)
+        assert decision.signal_value == pytest.approx(0.9, abs=1e-12)
+
+    def test_a_raw_payload_is_read(self):
+        content = [
+            {
+                "token": "a",
+                "logprob": row[0],
+                "top_logprobs": [{"token": str(n), "logprob": x} for n, x in enumerate(row)],
+            }
+            for row in draft(0.2).top_logprobs.tolist()
+        ]
+        decision = EntropyGate(profile()).decide({"choices": [{"logprobs": {"content": content}}]})
+        assert decision.signal_value == pytest.approx(0.2)
+
+
+class TestMissing:
+    @pytest.mark.parametrize(("reason", "one"), UNJUDGED.items())
+    @pytest.mark.parametrize("route", ["deeper", "final"])
+    def test_a_draft_that_cannot_be_judged_goes_where_on_missing_says(self, reason, one, route):
+        decision = quietly(EntropyGate(profile(), on_missing=route), one)
+        assert (decision.route, decision.reason) == (Route(route), reason)
+        assert decision.signal_value is None
+        assert decision.detail
+
+    @pytest.mark.parametrize("one", UNJUDGED.values())
+    def test_on_missing_raise_raises_with_the_reason(self, one):
+        with pytest.raises(GateError, match="the draft cannot be judged: .+"):
+            EntropyGate(profile(), on_missing="raise").decide(one)
+
+    @pytest.mark.parametrize("one", [{}, {"choices": []}, [], "text", 7, object(), np.array([[0.5, 2.0]])])
+    def test_no_payload_is_so_strange_that_it_is_accepted_or_raises(self, one):
+        assert quietly(EntropyGate(profile(20.0)), one).route is Route.DEEPER
+
+    def test_min_tokens_counts_measured_tokens(self):
+        gate = EntropyGate(profile(), min_tokens=5)
+        assert quietly(gate, draft(0.2, tokens=4)).reason == "too_few_tokens"
+        assert gate.decide(draft(0.2, tokens=5)).accepted
+
+    def test_a_part_without_tokens_is_too_few(self):
+        key = ProfileKey(model="m", task="t", signal="mean_entropy@thinking")
+        assert quietly(EntropyGate(profile(key=key)), draft(0.1)).reason == "too_few_tokens"
+
+    @pytest.mark.parametrize("one", UNJUDGED.values())
+    def test_it_is_said_once_and_not_per_call(self, one):
+        said = warned(EntropyGate(profile()), *[one] * 5)
+        assert len(said) == 1
+        assert said[0].endswith("(said once)")
+
+    def test_another_cause_is_said_too(self):
+        assert len(warned(EntropyGate(profile()), *UNJUDGED.values(), *UNJUDGED.values())) == len(UNJUDGED)
+
+
+class TestOtherSettings:
+    key = ProfileKey(model="qwen:0.5b", task="t", temperature=0.7, prompt_fingerprint="abc")
+
+    @pytest.mark.parametrize(
+        ("known", "named"),
+        [
+            ({"model": "llama:0.5b"}, "llama:0.5b"),
+            ({"temperature": 0.0}, "temperature 0.0"),
+            ({"prompt_fingerprint": "xyz"}, "xyz"),
+        ],
+    )
+    def test_a_draft_made_otherwise_is_not_judged(self, known, named):
+        decision = quietly(EntropyGate(profile(key=self.key)), draft(0.1), **known)
+        assert (decision.route, decision.reason) == (Route.DEEPER, "other_settings")
+        assert named in decision.detail
+
+    @pytest.mark.parametrize(
+        "known",
+        [{}, {"model": "qwen:0.5b", "temperature": 0.7, "prompt_fingerprint": "abc"}, {"model": "ollama/qwen:0.5b"}],
+    )
+    def test_a_draft_made_the_same_way_or_in_an_unknown_one_is(self, known):
+        assert EntropyGate(profile(key=self.key)).decide(draft(0.1), **known).accepted
+
+    def test_fewer_alternatives_are_not_judged_and_the_remedy_is_said(self):
+        decision = quietly(EntropyGate(profile()), draft(0.1, top_k=5))
+        assert (decision.route, decision.reason) == (Route.DEEPER, "other_settings")
+        assert "top_logprobs=20" in decision.detail
+
+
+class TestVerdicts:
+    def test_an_unusable_profile_accepts_nothing_and_says_so_once(self):
+        gate = EntropyGate(profile(verdict="unusable"))
+        assert len(warned(gate, draft(0.01), draft(0.02))) == 1
+        decision = gate.decide(draft(0.01))
+        assert (decision.route, decision.reason, decision.verdict) == (Route.DEEPER, "unusable_profile", "unusable")
+        assert decision.signal_value == pytest.approx(0.01)
+
+    def test_an_unusable_profile_is_used_by_choice_and_without_a_warning(self):
+        gate = EntropyGate(profile(verdict="unusable"), on_unusable="use")
+        assert warned(gate, draft(0.2)) == []
+        assert gate.decide(draft(0.2)).accepted
+
+    def test_a_weak_profile_works_and_says_so_once(self):
+        gate = EntropyGate(profile(verdict="weak"))
+        (said,) = warned(gate, draft(0.2), draft(1.2), draft(0.2))
+        assert "weak" in said
+        assert gate.decide(draft(0.2)).accepted
+
+    def test_a_weak_profile_is_unusable_to_a_strict_gate(self):
+        decision = quietly(EntropyGate(profile(verdict="weak"), strict=True), draft(0.2))
+        assert (decision.route, decision.reason) == (Route.DEEPER, "unusable_profile")
+        assert "strict=True" in decision.detail
+
+
+class TestConstruction:
+    @pytest.mark.parametrize("policy", [{"on_missing": "accept"}, {"on_unusable": "ignore"}])
+    def test_a_policy_that_does_not_exist_is_refused_with_those_that_do(self, policy):
+        (name,) = policy
+        with pytest.raises(ValueError, match=f"{name} must be one of '"):
+            EntropyGate(profile(), **policy)
+
+    def test_a_method_that_does_not_exist_is_refused_with_those_that_do(self):
+        with pytest.raises(CalibrationError, match=r"no method 'median'.*mean, info, bayes, universal"):
+            EntropyGate(profile(), method="median")
+
+    def test_a_method_without_a_threshold_is_refused_with_the_reason(self):
+        alone = calibrate_samples(sample(0.3, 0.1, 5), np.array([]), key=KEY)
+        with pytest.raises(NoThreshold, match="2 incorrect drafts"):
+            EntropyGate(alone, method="bayes")
+
+    def test_an_unknown_signal_is_refused(self):
+        with pytest.raises(SignalError, match="no signal 'mood'"):
+            EntropyGate(profile(key=ProfileKey(model="m", task="t", signal="mood")))
+
+    @pytest.mark.parametrize("least", [0, -1])
+    def test_min_tokens_is_at_least_one(self, least):
+        with pytest.raises(ValueError, match="min_tokens"):
+            EntropyGate(profile(), min_tokens=least)
+
+    def test_repr_names_key_method_and_policy(self):
+        assert repr(EntropyGate(profile())) == (
+            "EntropyGate(m / t / mean_entropy (top 20), method='mean', on_missing='deeper')"
+        )
+
+
+class TestSharing:
+    def test_each_of_two_hundred_concurrent_decisions_belongs_to_its_own_draft(self):
+        gate = EntropyGate(profile(1.0))
+        wanted = [(0.01 * (n + 1), n % 9 + 1) for n in range(200)]
+        drafts = [draft(bits, tokens=tokens) for bits, tokens in wanted]
+        with ThreadPoolExecutor(max_workers=200) as pool:
+            decisions = list(pool.map(gate.decide, drafts))
+        for (bits, tokens), decision in zip(wanted, decisions, strict=True):
+            assert (decision.signal_value, decision.tokens) == (pytest.approx(bits), tokens)
+            assert decision.accepted == (decision.signal_value <= 1.0)
+
+    def test_two_hundred_threads_say_it_once(self):
+        gate = EntropyGate(profile(verdict="weak"))
+        with (
+            warnings.catch_warnings(record=True) as caught,
+            ThreadPoolExecutor(max_workers=200) as pool,
+        ):
+            warnings.simplefilter("always")
+            list(pool.map(gate.decide, [draft(0.2)] * 200))
+        assert len(caught) == 1
+
+    def test_two_gates_share_no_state(self):
+        made = profile(verdict="weak")
+        cautious, daring = EntropyGate(made), EntropyGate(made, on_missing="final", min_tokens=9)
+        assert len(warned(cautious, draft(0.2), None)) == 2
+        assert len(warned(daring, draft(0.2, tokens=9), None)) == 2
+        assert (cautious.min_tokens, cautious.on_missing) == (1, "deeper")
+
+    def test_a_gate_keeps_the_threshold_that_it_was_made_with(self):
+        made = profile(0.5)
+        gate = EntropyGate(made)
+        made.model_copy(update={"thresholds": {"mean": Threshold(value=9.0)}})
+        assert gate.decide(draft(0.2)).threshold == 0.5

@@ -1,0 +1,6 @@
+"""What ``tje demo`` asks and what it shows; an integration runs it."""
+
+from .questions import Question, is_right, load_questions
+from .result import ALWAYS, NEVER, UNTIL_REPEATED, DemoResult
+
+__all__ = ["ALWAYS", "NEVER", "UNTIL_REPEATED", "DemoResult", "Question", "is_right", "load_questions"]
