@@ -19,7 +19,6 @@ from tje_middleware import (
     Route,
     SequenceLogprobs,
     SignalError,
-    Threshold,
     TjeWarning,
     mean_entropy,
 )
@@ -118,7 +117,7 @@ class TestMissing:
 
     @pytest.mark.parametrize("one", UNJUDGED.values())
     def test_on_missing_raise_raises_with_the_reason(self, one):
-        with pytest.raises(GateError, match="the draft cannot be judged: .+"):
+        with pytest.raises(GateError, match=r"the draft cannot be judged: .+"):
             EntropyGate(profile(), on_missing="raise").decide(one)
 
     @pytest.mark.parametrize("one", [{}, {"choices": []}, [], "text", 7, object(), np.array([[0.5, 2.0]])])
@@ -256,9 +255,3 @@ class TestSharing:
         assert len(warned(cautious, draft(0.2), None)) == 2
         assert len(warned(daring, draft(0.2, tokens=9), None)) == 2
         assert (cautious.min_tokens, cautious.on_missing) == (1, "deeper")
-
-    def test_a_gate_keeps_the_threshold_that_it_was_made_with(self):
-        made = profile(0.5)
-        gate = EntropyGate(made)
-        made.model_copy(update={"thresholds": {"mean": Threshold(value=9.0)}})
-        assert gate.decide(draft(0.2)).threshold == 0.5

@@ -158,3 +158,8 @@ class TestProfile:
     def test_cannot_be_changed(self):
         with pytest.raises(ValidationError):
             profile().verdict = "usable"
+
+
+@pytest.mark.parametrize("label", [np.True_, np.False_])
+def test_numpys_booleans_are_labels(label: np.bool_) -> None:
+    assert CalibrationRecord(correct=label).correct is bool(label)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -100,6 +101,10 @@ def same_model(name: str, other: str) -> bool:
 _SNAPSHOT_DATE = re.compile(r"[-@]\d{4}-?\d{2}-?\d{2}$")
 
 
+# numpy's and pandas' booleans are labels too; 0, 1 and "yes" could mean anything.
+Label = Annotated[StrictBool, BeforeValidator(lambda value: bool(value) if isinstance(value, np.bool_) else value)]
+
+
 class CalibrationRecord(BaseModel):
     """One labelled observation: a draft's signals or raw logprobs, and whether it was correct.
 
@@ -110,11 +115,11 @@ class CalibrationRecord(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, arbitrary_types_allowed=True)
 
     id: str | None = Field(default=None, coerce_numbers_to_str=True)
-    correct: StrictBool
+    correct: Label
     tokens: NonNegativeInt | None = Field(default=None, description="Completion tokens of the draft.")
     signals: dict[str, SignalValue] = Field(default_factory=dict)
     sequence: SequenceLogprobs | None = Field(default=None, exclude=True, repr=False)
-    deeper_correct: StrictBool | None = Field(default=None, description="Whether the deeper branch was correct.")
+    deeper_correct: Label | None = Field(default=None, description="Whether the deeper branch was correct.")
     deeper_tokens: NonNegativeInt | None = Field(default=None, description="Completion tokens of the deeper branch.")
 
     @model_validator(mode="before")

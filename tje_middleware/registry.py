@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 
 from pydantic import ValidationError
 from sqlalchemy import (
     Column,
     Connection,
-    Engine,
     Integer,
     MetaData,
-    NullPool,
     PrimaryKeyConstraint,
     Row,
     Select,
     String,
     Table,
     Text,
-    create_engine,
     delete,
-    event,
     func,
     insert,
     inspect,
     select,
 )
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 from typing_extensions import Self
 
+from ._sqlite import explained, refuse_cut_file, sqlite_engine
 from .errors import ProfileNotFound, RegistryDamaged, RegistryError, RegistryUnavailable
 from .profile import CalibrationProfile, ProfileKey, ProfileLookup
 
@@ -49,7 +45,7 @@ _PROFILES = Table(
     Column("body", Text, nullable=False),
     PrimaryKeyConstraint("key", "version"),
 )
-_LOCK_TIMEOUT_SECONDS = 30.0
+_NO_TABLE = f"no such table: {_PROFILES.name}"
 
 
 @dataclass(frozen=True)
@@ -80,7 +76,8 @@ class CalibrationRegistry:
     def __init__(self, url: str = "sqlite:///tje.db", *, refresh_seconds: float = 60.0) -> None:
         self.url = url
         self._refresh_seconds = refresh_seconds
-        self._engine = _sqlite_engine(url)
+        self._engine = sqlite_engine(url)
+        self._path = Path(str(self._engine.url.database)).absolute()
         self._met = False
         self._seen: dict[ProfileKey, _Kept] = {}
         self._seen_lock = threading.Lock()
@@ -199,6 +196,7 @@ class CalibrationRegistry:
 
     def _rows(self, query: Select[tuple[str, int, str]]) -> Sequence[Row[tuple[str, int, str]]]:
         with self._explaining(), self._engine.begin() as connection:
+            rows: Sequence[Row[tuple[str, int, str]]] | None
             try:
                 rows = connection.execute(query).all()
             except SQLAlchemyError as error:
@@ -210,9 +208,10 @@ class CalibrationRegistry:
                         f"{self.url} held profiles and is empty now: the file was removed or replaced; "
                         f"bring it back, or calibrate and put() anew"
                     ) from error
-                return []
-        self._met = True
-        return rows
+                rows = None
+            refuse_cut_file(connection, self._path, self.url)
+        self._met = self._met or rows is not None
+        return rows or []
 
     def _read(self, row: Row[tuple[str, int, str]]) -> CalibrationProfile:
         try:
@@ -233,6 +232,7 @@ class CalibrationRegistry:
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
         with self._explaining(), self._engine.execution_options(tje_write=True).begin() as connection:
+            refuse_cut_file(connection, self._path, self.url)
             # Under the write lock: of processes that start together, one makes the table and the others find it.
             if not inspect(connection).has_table(_PROFILES.name):
                 self._refuse_another_file(connection)
@@ -241,7 +241,8 @@ class CalibrationRegistry:
         self._met = True
 
     def _refuse_another_file(self, connection: Connection) -> None:
-        others = inspect(connection).get_table_names()
+        """Refuse a file without our table that holds something else; an empty one becomes a registry."""
+        others = [name for name in inspect(connection).get_table_names() if name != _PROFILES.name]
         if others:
             raise RegistryDamaged(
                 f"{self.url} is no registry but another application's database (its tables: "
@@ -253,7 +254,9 @@ class CalibrationRegistry:
         try:
             yield
         except SQLAlchemyError as error:
-            raise _explained(self.url, error) from error
+            raise explained(self.url, error) from error
+        except OSError as error:
+            raise RegistryUnavailable(f"{self.url}: {error}; check its file and folder") from error
 
 
 def _versions(key: ProfileKey) -> Select[tuple[str, int, str]]:
@@ -262,65 +265,3 @@ def _versions(key: ProfileKey) -> Select[tuple[str, int, str]]:
 
 def _canonical(key: ProfileKey) -> str:
     return key.model_dump_json()
-
-
-def _sqlite_engine(url: str) -> Engine:
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError) as error:
-        shown = _PASSWORD.sub("://***@", str(url))
-        raise RegistryError(f"{shown!r} is no registry URL; a file is sqlite:///path/to/tje.db") from error
-    if parsed.drivername not in {"sqlite", "sqlite+pysqlite"}:
-        raise RegistryError(
-            f"this release keeps registries in SQLite files (sqlite:///path/to/tje.db), not in {parsed.drivername!r}"
-        )
-    if not parsed.database or ":memory:" in parsed.database or parsed.query.get("mode") == "memory":
-        raise RegistryError(
-            f"{url!r} names no file, and a registry in memory is shared with nobody; "
-            f"a file is sqlite:///path/to/tje.db"
-        )
-    # A connection a transaction: one kept open would go on reading a file that has since been replaced, and must
-    # not be shared with a forked child.
-    engine = create_engine(parsed, poolclass=NullPool, connect_args={"timeout": _LOCK_TIMEOUT_SECONDS})
-
-    @event.listens_for(engine, "connect")
-    def _leave_transactions_to_sqlalchemy(connection: object, _record: object) -> None:
-        # The driver begins transactions late and only before writes, so two processes could read the same
-        # newest version and both go on to write.
-        connection.isolation_level = None  # type: ignore[attr-defined]
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        writes = connection.get_execution_options().get("tje_write", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-    return engine
-
-
-_NO_TABLE = f"no such table: {_PROFILES.name}"
-_PASSWORD = re.compile(r"://[^/]*@")
-
-# What SQLite says, and what a user can do about it; in the order in which they are looked for.
-_REMEDIES: tuple[tuple[tuple[str, ...], type[RegistryError], str], ...] = (
-    (
-        ("not a database", "malformed", "no such column", "no column named", "encrypted", "could not decode"),
-        RegistryDamaged,
-        "the file is damaged or not a registry: move it away and calibrate anew, or restore a copy",
-    ),
-    (
-        ("readonly", "read-only"),
-        RegistryUnavailable,
-        "it cannot be written: check the rights of the file and its folder",
-    ),
-    (("unable to open",), RegistryUnavailable, "check that its folder exists and may be read and written"),
-    (("full", "disk i/o"), RegistryUnavailable, "the disk may be full: make room; what was stored before is intact"),
-    (("locked", "busy"), RegistryUnavailable, "another process holds it: try again, or stop that process"),
-)
-
-
-def _explained(url: str, error: SQLAlchemyError) -> RegistryError:
-    said = str(error.orig if isinstance(error, DBAPIError) else error)
-    for signs, kind, remedy in _REMEDIES:
-        if any(sign in said.lower() for sign in signs):
-            return kind(f"{url}: {said}; {remedy}")
-    return RegistryUnavailable(f"{url}: {said}")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import (
     Runnable,
+    RunnableAssign,
     RunnableBranch,
     RunnableLambda,
     RunnableParallel,
@@ -21,6 +22,13 @@ from langchain_core.runnables.configurable import DynamicRunnable
 Input = TypeVar("Input")
 Output = TypeVar("Output")
 AnyRunnable = Runnable[Any, Any]
+
+
+class Visited(NamedTuple):
+    """A runnable, rebuilt where that was needed, and whether a model in it is now asked for sure."""
+
+    runnable: AnyRunnable
+    asked: bool
 
 
 def ask_logprobs(runnable: Runnable[Input, Output], *, top_k: int = 20) -> Runnable[Input, Output]:
@@ -37,10 +45,14 @@ def ask_logprobs(runnable: Runnable[Input, Output], *, top_k: int = 20) -> Runna
         top_k: Alternatives a token.
 
     Returns:
-        A new Runnable; the one that was given is unchanged. The same object where no chat model was found.
+        A new Runnable; the one that was given is unchanged.
     """
-    asked = _asked(runnable, {"logprobs": True, "top_logprobs": top_k})
-    return runnable if asked is None else asked
+    return ask_visible_models(runnable, top_k=top_k).runnable
+
+
+def ask_visible_models(runnable: AnyRunnable, *, top_k: int) -> Visited:
+    """``ask_logprobs``, which also tells whether there was a model to be asked."""
+    return _Asking({"logprobs": True, "top_logprobs": top_k}).visit(runnable)
 
 
 def asks_for_logprobs(runnable: AnyRunnable) -> bool:
@@ -52,14 +64,93 @@ def asks_for_logprobs(runnable: AnyRunnable) -> bool:
     return bool(getattr(runnable, "logprobs", None))
 
 
-def _asked(runnable: AnyRunnable, settings: Mapping[str, Any]) -> AnyRunnable | None:
-    """The runnable with its model asked, or None where there is no model to be seen."""
-    if _is_chat_model(runnable):
-        return _unstreamed(runnable).bind(**settings)
-    for kind, rebuild in _REBUILDERS:
-        if isinstance(runnable, kind):
-            return rebuild(runnable, settings)
-    return None
+class _Asking:
+    """Walks a chain down to its models; rebuilds what has to change, and leaves the rest as it is."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self._settings = settings
+        self._by_kind: tuple[tuple[type[AnyRunnable], Callable[[Any], Visited]], ...] = (
+            (RunnableSequence, self._sequence),
+            (RunnableBindingBase, self._binding),
+            (DynamicRunnable, self._configurable),
+            (RunnableWithFallbacks, self._fallbacks),
+            (RunnableBranch, self._branch),
+            (RunnableAssign, self._assign),
+            (RunnableParallel, self._parallel),
+            (RunnableLambda, self._function),
+        )
+
+    def visit(self, runnable: AnyRunnable) -> Visited:
+        if _is_chat_model(runnable):
+            return Visited(_unstreamed(runnable).bind(**self._settings), asked=True)
+        for kind, rebuild in self._by_kind:
+            if isinstance(runnable, kind):
+                return rebuild(runnable)
+        return Visited(runnable, asked=False)
+
+    def _sequence(self, sequence: RunnableSequence[Any, Any]) -> Visited:
+        """Ask the last step that has a model: its output is the draft."""
+        steps, asked = list(sequence.steps), False
+        for index in reversed(range(len(steps))):
+            steps[index], asked = self.visit(steps[index])
+            if asked:
+                break
+        return Visited(RunnableSequence(*steps, name=sequence.name), asked)
+
+    def _binding(self, binding: RunnableBindingBase[Any, Any]) -> Visited:
+        """Add to what is bound (tools, a response format, stop words) rather than bind underneath it."""
+        if _is_chat_model(binding.bound) or isinstance(binding.bound, DynamicRunnable):
+            update = {"bound": _unstreamed(binding.bound), "kwargs": {**binding.kwargs, **self._settings}}
+            return Visited(binding.model_copy(update=update), asked=True)
+        inner, asked = self.visit(binding.bound)
+        return Visited(binding.model_copy(update={"bound": inner}), asked)
+
+    def _configurable(self, runnable: DynamicRunnable[Any, Any]) -> Visited:
+        if _is_chat_model(runnable.default):
+            return Visited(runnable.bind(**self._settings), asked=True)
+        return Visited(runnable, asked=False)
+
+    def _fallbacks(self, chain: RunnableWithFallbacks[Any, Any]) -> Visited:
+        """Ask the first choice alone: the others may be providers that refuse, and are there to answer."""
+        first, asked = self.visit(chain.runnable)
+        return Visited(chain.model_copy(update={"runnable": first}), asked)
+
+    def _branch(self, branch: RunnableBranch[Any, Any]) -> Visited:
+        choices = [(condition, self.visit(choice)) for condition, choice in branch.branches]
+        default = self.visit(branch.default)
+        rebuilt = branch.model_copy(
+            update={
+                "branches": [(condition, choice.runnable) for condition, choice in choices],
+                "default": default.runnable,
+            }
+        )
+        return Visited(rebuilt, default.asked or any(choice.asked for _, choice in choices))
+
+    def _assign(self, assign: RunnableAssign) -> Visited:
+        mapper, asked = self.visit(assign.mapper)
+        return Visited(assign.model_copy(update={"mapper": mapper}), asked)
+
+    def _parallel(self, parallel: RunnableParallel[Any]) -> Visited:
+        steps = {name: self.visit(step) for name, step in parallel.steps__.items()}
+        rebuilt = parallel.model_copy(update={"steps__": {name: step.runnable for name, step in steps.items()}})
+        return Visited(rebuilt, any(step.asked for step in steps.values()))
+
+    def _function(self, function: RunnableLambda[Any, Any]) -> Visited:
+        """A function may return the Runnable that answers: ask that one, when it comes."""
+        sync, asynchronous = getattr(function, "func", None), getattr(function, "afunc", None)
+        if not all(each is None or _may_return_runnable(each) for each in (sync, asynchronous)):
+            return Visited(function, asked=False)
+        wrapped: list[Callable[..., Any]] = []
+        if sync is not None:
+            wrapped.append(_then(sync, self._ask_if_runnable))
+        if asynchronous is not None:
+            wrapped.append(_athen(asynchronous, self._ask_if_runnable))
+        name = getattr(function, "name", None)
+        rebuilt: AnyRunnable = RunnableLambda(*wrapped, name=name)  # type: ignore[call-overload]
+        return Visited(rebuilt, asked=False)
+
+    def _ask_if_runnable(self, result: object) -> object:
+        return self.visit(result).runnable if isinstance(result, Runnable) else result
 
 
 def _is_chat_model(runnable: AnyRunnable) -> bool:
@@ -73,103 +164,28 @@ def _unstreamed(model: AnyRunnable) -> AnyRunnable:
     return model.model_copy(update={"disable_streaming": True}) if isinstance(model, BaseChatModel) else model
 
 
-def _sequence(sequence: RunnableSequence[Any, Any], settings: Mapping[str, Any]) -> AnyRunnable | None:
-    """Ask the last step that has a model: its output is the draft."""
-    steps = list(sequence.steps)
-    for index in reversed(range(len(steps))):
-        asked = _asked(steps[index], settings)
-        if asked is not None:
-            steps[index] = asked
-            return RunnableSequence(*steps, name=sequence.name)
-    return None
-
-
-def _binding(binding: RunnableBindingBase[Any, Any], settings: Mapping[str, Any]) -> AnyRunnable | None:
-    """Add to what is bound (tools, a response format, stop words) rather than bind underneath it."""
-    if _is_chat_model(binding.bound) or isinstance(binding.bound, DynamicRunnable):
-        kwargs = {**binding.kwargs, **settings}
-        return binding.model_copy(update={"bound": _unstreamed(binding.bound), "kwargs": kwargs})
-    inner = _asked(binding.bound, settings)
-    return None if inner is None else binding.model_copy(update={"bound": inner})
-
-
-def _configurable(runnable: DynamicRunnable[Any, Any], settings: Mapping[str, Any]) -> AnyRunnable | None:
-    return runnable.bind(**settings) if _is_chat_model(runnable.default) else None
-
-
-def _fallbacks(chain: RunnableWithFallbacks[Any, Any], settings: Mapping[str, Any]) -> AnyRunnable | None:
-    """Ask the first choice alone: the others may be providers that refuse, and are there to answer."""
-    first = _asked(chain.runnable, settings)
-    return None if first is None else chain.model_copy(update={"runnable": first})
-
-
-def _branch(branch: RunnableBranch[Any, Any], settings: Mapping[str, Any]) -> AnyRunnable | None:
-    choices = [(condition, _asked(choice, settings) or choice) for condition, choice in branch.branches]
-    default = _asked(branch.default, settings) or branch.default
-    changed = default is not branch.default or any(
-        new is not old for (_, new), (_, old) in zip(choices, branch.branches, strict=True)
-    )
-    return branch.model_copy(update={"branches": choices, "default": default}) if changed else None
-
-
-def _parallel(parallel: RunnableParallel[Any], settings: Mapping[str, Any]) -> AnyRunnable | None:
-    steps = {name: _asked(step, settings) or step for name, step in parallel.steps__.items()}
-    changed = any(steps[name] is not step for name, step in parallel.steps__.items())
-    return parallel.model_copy(update={"steps__": steps}) if changed else None
-
-
-def _function(function: RunnableLambda[Any, Any], settings: Mapping[str, Any]) -> AnyRunnable | None:
-    """A function whose input decides which Runnable answers: ask the one that it returns."""
-
-    def ask(result: object) -> object:
-        return (_asked(result, settings) or result) if isinstance(result, Runnable) else result
-
-    sync = getattr(function, "func", None)
-    asynchronous = getattr(function, "afunc", None)
-    if any(map(inspect.isgeneratorfunction, (sync,))) or inspect.isasyncgenfunction(asynchronous):
-        return None
-    return RunnableLambda(
-        _then(sync, ask) if sync else _athen(asynchronous, ask),
-        _athen(asynchronous, ask) if sync and asynchronous else None,
-        name=function.name,
-    )
+def _may_return_runnable(function: Callable[..., Any]) -> bool:
+    # Generators yield parts of an answer; what is not written in Python (operator.itemgetter) builds no chains.
+    streams = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+    return inspect.isroutine(function) and not inspect.isbuiltin(function) and not streams
 
 
 def _then(function: Callable[..., Any], finish: Callable[[object], object]) -> Callable[..., Any]:
-    @_signed_like(function)
     def call(*args: Any, **kwargs: Any) -> object:
         return finish(function(*args, **kwargs))
 
-    return call
+    return _signed_like(function, call)
 
 
-def _athen(function: Callable[..., Any] | None, finish: Callable[[object], object]) -> Callable[..., Any]:
-    assert function is not None
-
-    @_signed_like(function)
+def _athen(function: Callable[..., Any], finish: Callable[[object], object]) -> Callable[..., Any]:
     async def call(*args: Any, **kwargs: Any) -> object:
         return finish(await function(*args, **kwargs))
 
-    return call
+    return _signed_like(function, call)
 
 
-def _signed_like(function: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def _signed_like(function: Callable[..., Any], wrapper: Callable[..., Any]) -> Callable[..., Any]:
     """LangChain reads a function's signature to know whether to hand it the config and the run manager."""
-
-    def sign(wrapper: Callable[..., Any]) -> Callable[..., Any]:
-        wrapper.__name__ = getattr(function, "__name__", "function")
-        wrapper.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
-        return wrapper
-
-    return sign
-
-
-_REBUILDERS: tuple[tuple[type[AnyRunnable], Callable[[Any, Mapping[str, Any]], AnyRunnable | None]], ...] = (
-    (RunnableSequence, _sequence),
-    (RunnableBindingBase, _binding),
-    (DynamicRunnable, _configurable),
-    (RunnableWithFallbacks, _fallbacks),
-    (RunnableBranch, _branch),
-    (RunnableParallel, _parallel),
-    (RunnableLambda, _function),
-)
+    wrapper.__name__ = getattr(function, "__name__", "function")
+    wrapper.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    return wrapper

@@ -26,7 +26,10 @@ def deeper_arguments(deeper: Runnable[Any, Any], draft: object, decision: GateDe
     function = _function_of(deeper)
     if function is None:
         return {}
-    wanted = inspect.signature(function).parameters
+    try:
+        wanted = inspect.signature(function).parameters
+    except ValueError:  # written in C, and says nothing of its parameters
+        return {}
     return {name: value for name, value in (("draft", draft), ("decision", decision)) if name in wanted}
 
 

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from tje_middleware import EntropyGate, GateDecision, MissingLogprobs, Route, TjeWarning, UnreadableLogprobs
 
-from ._asking import ask_logprobs, asks_for_logprobs
+from ._asking import ask_visible_models, asks_for_logprobs
 from ._capture import DraftCapture
 from ._deeper import deeper_arguments
 
@@ -52,13 +52,14 @@ class EntropyGateRunnable(RunnableSerializable[Input, Output]):
     )
 
     _asking: Runnable[Any, Any] = PrivateAttr()
+    _model_seen: bool = PrivateAttr()
     _keeps_logprobs: bool = PrivateAttr()
     # What the provider said when it refused to be asked for logprobs; once is enough.
     _refused: str | None = PrivateAttr(default=None)
 
     def model_post_init(self, context: object, /) -> None:
         """Prepare the draft that asks for logprobs."""
-        self._asking = ask_logprobs(self.draft, top_k=self.gate.key.top_k)
+        self._asking, self._model_seen = ask_visible_models(self.draft, top_k=self.gate.key.top_k)
         self._keeps_logprobs = asks_for_logprobs(self.draft)
 
     @property
@@ -96,30 +97,32 @@ class EntropyGateRunnable(RunnableSerializable[Input, Output]):
     ) -> Output:
         draft, capture = self._draft(question, run_manager, config, kwargs)
         decision = self._decide(draft, capture)
+        draft = self._without_borrowed_logprobs(draft)
         dispatch_custom_event(
             EVENT, decision.as_dict(), config=patch_config(config, callbacks=run_manager.get_child())
         )
         if decision.route is not Route.DEEPER:
-            return self._delivered(draft, decision, from_draft=True)
+            return self._delivered(draft, decision)
         child = patch_config(config, callbacks=run_manager.get_child("tje:deeper"))
         try:
             answer = self.deeper.invoke(question, child, **deeper_arguments(self.deeper, draft, decision), **kwargs)
         except Exception as error:
             if self.on_branch_error == "raise":
                 raise
-            return self._delivered(draft, _branch_failed(decision, error), from_draft=True)
-        return self._delivered(answer, decision, from_draft=False)
+            return self._delivered(draft, _branch_failed(decision, error))
+        return self._delivered(answer, decision)
 
     async def _aanswer(
         self, question: Input, run_manager: AsyncCallbackManagerForChainRun, config: RunnableConfig, **kwargs: Any
     ) -> Output:
         draft, capture = await self._adraft(question, run_manager, config, kwargs)
         decision = self._decide(draft, capture)
+        draft = self._without_borrowed_logprobs(draft)
         await adispatch_custom_event(
             EVENT, decision.as_dict(), config=patch_config(config, callbacks=run_manager.get_child())
         )
         if decision.route is not Route.DEEPER:
-            return self._delivered(draft, decision, from_draft=True)
+            return self._delivered(draft, decision)
         child = patch_config(config, callbacks=run_manager.get_child("tje:deeper"))
         try:
             answer = await self.deeper.ainvoke(
@@ -128,8 +131,8 @@ class EntropyGateRunnable(RunnableSerializable[Input, Output]):
         except Exception as error:
             if self.on_branch_error == "raise":
                 raise
-            return self._delivered(draft, _branch_failed(decision, error), from_draft=True)
-        return self._delivered(answer, decision, from_draft=False)
+            return self._delivered(draft, _branch_failed(decision, error))
+        return self._delivered(answer, decision)
 
     def _draft(
         self, question: Input, run_manager: CallbackManagerForChainRun, config: RunnableConfig, kwargs: dict[str, Any]
@@ -175,20 +178,29 @@ class EntropyGateRunnable(RunnableSerializable[Input, Output]):
             logprobs = draft
         elif call is None:
             logprobs = MissingLogprobs("no model call was seen while the draft was written")
+        elif isinstance(call.logprobs, MissingLogprobs) and not self._model_seen:
+            logprobs = MissingLogprobs(
+                "the chain calls its model where it cannot be asked for logprobs: wrap that model in ask_logprobs()"
+            )
         else:
             logprobs = call.logprobs
         return self.gate.decide(
             logprobs, model=call.model if call else None, temperature=call.temperature if call else None
         )
 
-    def _delivered(self, answer: Any, decision: GateDecision, *, from_draft: bool) -> Output:
-        """Put the decision into the answer; take out the logprobs that only the gate wanted."""
-        if not isinstance(answer, AIMessage):
-            return cast("Output", answer)
-        metadata = {**answer.response_metadata, "tje": decision.as_dict()}
-        if from_draft and not self._keeps_logprobs:
-            metadata.pop("logprobs", None)
-        return cast("Output", answer.model_copy(update={"response_metadata": metadata}))
+    def _without_borrowed_logprobs(self, draft: object) -> object:
+        """Take out the logprobs that only the gate wanted: at 20 alternatives they are 2 KB a token."""
+        if self._keeps_logprobs or not isinstance(draft, AIMessage):
+            return draft
+        metadata = {name: value for name, value in draft.response_metadata.items() if name != "logprobs"}
+        return draft.model_copy(update={"response_metadata": metadata})
+
+    def _delivered(self, answer: object, decision: GateDecision) -> Output:
+        """Put the decision into the answer, where there is a place for it."""
+        if isinstance(answer, AIMessage):
+            metadata = {**answer.response_metadata, "tje": decision.as_dict()}
+            answer = answer.model_copy(update={"response_metadata": metadata})
+        return cast("Output", answer)
 
 
 def _watched(

@@ -78,7 +78,7 @@ def test_containers_that_are_no_lists_are_read_like_lists() -> None:
 
 @pytest.mark.parametrize("choice", [0, 1])
 def test_choice_picks_one_of_several_answers(choice: int) -> None:
-    other = {**chat()["choices"][0], "index": 1, "message": {"content": "Blue"}}
+    other = {**chat()["choices"][0], "index": 1, "message": {"role": "assistant", "content": "Blue"}}
     other["logprobs"] = {"content": positions()[3:]}
     payload = {**chat(), "choices": [chat()["choices"][0], other]}
     assert len(parse_logprobs(payload, choice=choice)) == (4, 1)[choice]

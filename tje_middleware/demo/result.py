@@ -68,7 +68,7 @@ class DemoResult:
     def _table(self) -> Table:
         questions = self.comparisons[ALWAYS].questions
         title = f"{questions} other questions, every policy run for real"
-        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
+        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 0, 0, 1))
         table.add_column("Policy", no_wrap=True)
         for heading in ("Right", "vs always", "Tokens", "Saved", "Accepted"):
             table.add_column(heading, justify="right", no_wrap=True)

@@ -48,7 +48,7 @@ def read_block(block: object) -> SequenceLogprobs:
 
 def _chat(block: object) -> SequenceLogprobs | None:
     """OpenAI ``{"content": [...]}``, with DeepSeek's ``reasoning_content`` before it where it is given."""
-    if not has(block, "content") or has(block, "token", "text_offset"):
+    if not has(block, "content") or has(block, "token"):
         return None
     thinking, answer = field(block, "reasoning_content"), field(block, "content")
     if not thinking and not answer:

@@ -51,11 +51,13 @@ class Located:
 
 def read_payload(payload: object, choice: int) -> SequenceLogprobs:
     """Read one whole payload; ``parse_logprobs`` documents what it takes and what it raises."""
+    if isinstance(payload, SequenceLogprobs):
+        return payload
     located = locate(payload, choice)
     sequence = read_located(located)
     for text in (located.text, located.message):
         refuse_partial_cover(sequence, len(text or ""))
-    return sequence
+    return without_end(sequence)
 
 
 def locate(payload: object, choice: int, depth: int = 0) -> Located:
@@ -113,6 +115,13 @@ def covered_characters(sequence: SequenceLogprobs) -> int | None:
     """How much text the tokens spell; None where they are not known."""
     # A token that is part of a character may be written as an empty text.
     return None if sequence.tokens is None else sum(len(token) or 1 for token in sequence.tokens)
+
+
+def without_end(sequence: SequenceLogprobs) -> SequenceLogprobs:
+    """Without the end-of-turn token: llama.cpp lists it, spelling nothing, where it does not stream."""
+    if len(sequence) > 1 and sequence.tokens is not None and not sequence.tokens[-1]:
+        return sequence.take(np.arange(len(sequence)) < len(sequence) - 1)
+    return sequence
 
 
 def refuse_partial_cover(sequence: SequenceLogprobs, length: int) -> None:
@@ -262,7 +271,7 @@ def _llama_cpp_native(payload: object, _choice: int) -> Located | None:
 
 def _holder(payload: object, _choice: int) -> Located | None:
     """Anything with a ``logprobs`` field: a choice, response metadata, Ollama's response, a delta event."""
-    if not has(payload, "logprobs", "logprobs_result", "logprobsResult"):
+    if not has(payload, "logprobs", "logprobs_result", "logprobsResult", "done"):  # Ollama leaves logprobs out
         return None
     message = field(payload, "message", "delta")
     text = text_of(message) or text_of(field(message, "content")) or text_of(field(payload, "response", "text"))

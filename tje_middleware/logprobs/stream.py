@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TypeGuard
 
 from ..errors import MissingLogprobs, UnreadableLogprobs
-from .envelopes import covered_characters, locate, read_located, refuse_partial_cover
+from .envelopes import covered_characters, locate, read_located, refuse_partial_cover, without_end
 from .fields import field, has, is_sequence, reading
 from .sequence import SequenceLogprobs
 
@@ -90,7 +90,7 @@ class LogprobsAccumulator:
                 f"{uncovered} characters of the stream came without logprobs, so the sequence has holes"
             )
         refuse_partial_cover(sequence, self._characters)
-        return sequence
+        return without_end(sequence)
 
 
 def is_stream(payload: object) -> TypeGuard[Sequence[object]]:

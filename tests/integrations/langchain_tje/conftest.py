@@ -1,0 +1,38 @@
+from collections.abc import Callable, Iterator
+
+import pytest
+from langchain_openai import ChatOpenAI
+
+from tests.standin import StandIn
+from tje_middleware import CalibrationRecord, EntropyGate, ProfileKey, calibrate
+
+MODEL = "standin"
+
+
+@pytest.fixture
+def provider() -> Iterator[StandIn]:
+    with StandIn() as server:
+        yield server
+
+
+@pytest.fixture
+def chat(provider: StandIn) -> Callable[..., ChatOpenAI]:
+    """Makes chat models of the stand-in provider."""
+
+    def make(model: str = MODEL, **settings: object) -> ChatOpenAI:
+        settings = {"temperature": 0.0, "max_retries": 0, "timeout": 20, **settings}
+        return ChatOpenAI(base_url=provider.base_url, model=model, api_key="none", **settings)
+
+    return make
+
+
+@pytest.fixture
+def gate() -> EntropyGate:
+    return make_gate()
+
+
+def make_gate(model: str = MODEL, **policies: object) -> EntropyGate:
+    """A gate with its threshold at exactly 1 bit: drafts up to 1 bit a token are accepted."""
+    values = [(0.75 + 0.5 * (i % 2), True) for i in range(20)] + [(3.0 + 0.5 * (i % 2), False) for i in range(20)]
+    records = [CalibrationRecord(correct=right, signals={"mean_entropy": bits}) for bits, right in values]
+    return EntropyGate(calibrate(records, key=ProfileKey(model=model, task="t", temperature=0.0)), **policies)

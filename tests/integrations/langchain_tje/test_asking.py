@@ -1,0 +1,131 @@
+"""ask_logprobs: whatever a chain looks like, the request that reaches the provider asks for logprobs."""
+
+from collections.abc import Callable
+
+import pytest
+from langchain.chat_models import init_chat_model
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.runnables import (
+    ConfigurableField,
+    Runnable,
+    RunnableBranch,
+    RunnableLambda,
+    RunnableParallel,
+    RunnablePassthrough,
+)
+from langchain_core.tools import tool
+from langchain_openai import ChatOpenAI
+from langchain_tje import ask_logprobs
+from langchain_tje._asking import asks_for_logprobs
+from pydantic import BaseModel
+
+from tests.standin import StandIn
+
+PROMPT = ChatPromptTemplate.from_messages([("human", "{question}")])
+Chat = Callable[..., ChatOpenAI]
+
+
+@tool
+def weather(city: str) -> str:
+    """The weather in a city."""
+    return f"fine in {city}"
+
+
+class Reply(BaseModel):
+    """A reply."""
+
+    answer: str
+
+
+CHAINS: dict[str, Callable[[Chat], Runnable]] = {
+    "a sequence": lambda chat: PROMPT | chat(),
+    "a sequence with a parser": lambda chat: PROMPT | chat() | StrOutputParser(),
+    "bound stop words": lambda chat: PROMPT | chat().bind(stop=["END"]),
+    "tools bound": lambda chat: PROMPT | chat().bind_tools([weather]),
+    "tools bound after a bind that LangChain drops": lambda chat: (
+        PROMPT | chat().bind(stop=["E"]).bind_tools([weather])
+    ),
+    "structured output": lambda chat: PROMPT | chat().with_structured_output(Reply, method="json_schema"),
+    "structured output with the raw message": lambda chat: (
+        PROMPT | chat().with_structured_output(Reply, method="json_schema", include_raw=True)
+    ),
+    "retries": lambda chat: PROMPT | chat().with_retry(),
+    "a retried chain": lambda chat: (PROMPT | chat()).with_retry(),
+    "fallbacks": lambda chat: PROMPT | chat().with_fallbacks([chat("other")]),
+    "a config": lambda chat: (PROMPT | chat()).with_config(tags=["mine"]),
+    "a branch": lambda chat: PROMPT | RunnableBranch((lambda _: True, chat()), chat("other")),
+    "a parallel": lambda chat: PROMPT | RunnableParallel(answer=chat(), length=RunnableLambda(lambda _: 3)),
+    "an assignment": lambda chat: RunnablePassthrough.assign(answer=PROMPT | chat()),
+    "a function that returns a chain": lambda chat: RunnableLambda(lambda _: PROMPT | chat()),
+    "configurable fields": lambda chat: PROMPT | chat().configurable_fields(temperature=ConfigurableField("heat")),
+    "alternatives": lambda chat: (
+        PROMPT | chat().configurable_alternatives(ConfigurableField("which"), other=chat("other"))
+    ),
+    "a model chosen when called": lambda chat: (
+        PROMPT
+        | init_chat_model(
+            model="standin", model_provider="openai", configurable_fields="any", api_key="none", base_url=_url(chat)
+        )
+    ),
+}
+
+
+def _url(chat: Chat) -> str:
+    return str(chat().openai_api_base)
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_the_provider_is_asked_for_logprobs_through(name: str, chat: Chat, provider: StandIn) -> None:
+    asked = ask_logprobs(CHAINS[name](chat), top_k=20)
+    asked.invoke({"question": "bits=0.5"})
+    assert provider.asked_for_logprobs() == [20]
+
+
+@pytest.mark.parametrize("name", CHAINS)
+async def test_the_provider_is_asked_for_logprobs_asynchronously_through(
+    name: str, chat: Chat, provider: StandIn
+) -> None:
+    asked = ask_logprobs(CHAINS[name](chat), top_k=7)
+    await asked.ainvoke({"question": "bits=0.5"})
+    assert provider.asked_for_logprobs() == [7]
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_the_chain_that_was_given_is_unchanged(name: str, chat: Chat, provider: StandIn) -> None:
+    chain = CHAINS[name](chat)
+    ask_logprobs(chain)
+    chain.invoke({"question": "bits=0.5"})
+    assert provider.asked_for_logprobs() == [None]
+
+
+def test_what_was_bound_before_stays_bound(chat: Chat, provider: StandIn) -> None:
+    ask_logprobs(PROMPT | chat().bind_tools([weather]).bind(stop=["END"])).invoke({"question": "bits=0.5"})
+    (request,) = provider.requests
+    assert request["tools"][0]["function"]["name"] == "weather"
+    assert request["stop"] == ["END"]
+
+
+def test_only_the_model_that_writes_the_answer_is_asked(chat: Chat, provider: StandIn) -> None:
+    rewrite = PROMPT | chat("rewriter") | StrOutputParser() | (lambda text: {"question": text})
+    ask_logprobs(rewrite | PROMPT | chat()).invoke({"question": "bits=0.5"})
+    assert provider.asked_for_logprobs() == [None, 20]
+
+
+async def test_an_asynchronous_function_that_returns_a_chain_is_asked(chat: Chat, provider: StandIn) -> None:
+    async def build(_: dict) -> Runnable:
+        return PROMPT | chat()
+
+    await ask_logprobs(RunnableLambda(build)).ainvoke({"question": "bits=0.5"})
+    assert provider.asked_for_logprobs() == [20]
+
+
+def test_a_chain_without_a_model_works_as_before() -> None:
+    chain = PROMPT | RunnableLambda(lambda prompt: prompt.to_string())
+    assert ask_logprobs(chain).invoke({"question": "hello"}) == chain.invoke({"question": "hello"})
+
+
+def test_a_user_who_asks_for_logprobs_is_recognised(chat: Chat) -> None:
+    assert asks_for_logprobs(PROMPT | chat(logprobs=True))
+    assert asks_for_logprobs(PROMPT | chat().bind(logprobs=True) | StrOutputParser())
+    assert not asks_for_logprobs(PROMPT | chat())

@@ -1,0 +1,277 @@
+"""The registry: profiles stored, versioned, looked up without I/O, and shared between processes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+from sqlalchemy import Engine, event
+
+from tests.samples import KEY, profile
+from tje_middleware import CalibrationRegistry, ProfileKey, ProfileNotFound, RegistryError, RegistryUnavailable
+
+OTHER = ProfileKey(model="m2", task="t", temperature=0.7)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "tje.db"
+
+
+@pytest.fixture
+def registry(path):
+    return CalibrationRegistry(f"sqlite:///{path}")
+
+
+@contextmanager
+def counted_statements():
+    seen = []
+
+    def note(connection, cursor, statement, *rest):
+        seen.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        yield seen
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+
+
+class TestVersions:
+    def test_what_was_put_comes_back_with_its_version(self, registry):
+        made = profile()
+        assert registry.put(made) == 1
+        assert registry.get(KEY) == made.model_copy(update={"version": 1})
+
+    def test_put_leaves_the_profile_in_hand_as_it_is(self, registry):
+        made = profile()
+        registry.put(made)
+        assert made.version is None
+
+    def test_versions_count_up_and_the_newest_is_the_answer(self, registry):
+        assert [registry.put(profile(threshold)) for threshold in (0.1, 0.2, 0.3)] == [1, 2, 3]
+        assert registry.get(KEY).threshold("mean") == 0.3
+
+    def test_an_older_version_may_be_asked_for(self, registry):
+        registry.put(profile(0.1))
+        registry.put(profile(0.2))
+        assert registry.get(KEY, version=1).threshold("mean") == 0.1
+
+    def test_history_lists_the_versions_oldest_first(self, registry):
+        for threshold in (0.1, 0.2, 0.3):
+            registry.put(profile(threshold))
+        assert [(one.version, one.threshold("mean")) for one in registry.history(KEY)] == [
+            (1, 0.1),
+            (2, 0.2),
+            (3, 0.3),
+        ]
+
+    def test_putting_an_old_version_again_makes_it_the_newest(self, registry):
+        registry.put(profile(0.1))
+        registry.put(profile(0.2))
+        assert registry.put(registry.get(KEY, version=1)) == 3
+        assert registry.get(KEY).threshold("mean") == 0.1
+
+    def test_every_key_counts_for_itself(self, registry):
+        registry.put(profile())
+        registry.put(profile())
+        assert registry.put(profile(key=OTHER)) == 1
+
+    def test_keys_that_differ_in_a_setting_alone_are_apart(self, registry):
+        keys = [KEY, *(KEY.model_copy(update=part) for part in ({"temperature": 0.0}, {"top_k": 5}))]
+        for threshold, key in enumerate(keys):
+            registry.put(profile(float(threshold), key=key))
+        assert [registry.get(key).threshold("mean") for key in keys] == [0.0, 1.0, 2.0]
+
+    def test_list_gives_the_newest_of_every_key(self, registry):
+        for made in (profile(0.1), profile(0.2), profile(0.3, key=OTHER)):
+            registry.put(made)
+        assert {(one.key, one.version, one.threshold("mean")) for one in registry.list()} == {
+            (KEY, 2, 0.2),
+            (OTHER, 1, 0.3),
+        }
+
+    def test_delete_removes_all_versions_of_one_key(self, registry):
+        for made in (profile(), profile(), profile(key=OTHER)):
+            registry.put(made)
+        assert registry.delete(KEY) == 2
+        assert registry.history(KEY) == []
+        assert [one.key for one in registry.list()] == [OTHER]
+
+    def test_names_of_any_text_are_kept_apart(self, registry):
+        keys = [ProfileKey(model=name, task="a/b '; drop table x") for name in ('q"w', "q'w", "模型", "a\nb", "A\nb")]
+        for key in keys:
+            registry.put(profile(key=key))
+        assert [registry.get(key).key for key in keys] == keys
+
+
+class TestNothingThere:
+    def test_get_says_what_to_do(self, registry):
+        with pytest.raises(ProfileNotFound, match=r"no profile for m / t .*calibrate and put\(\) one first"):
+            registry.get(KEY)
+
+    def test_a_version_that_is_not_there_is_named(self, registry):
+        registry.put(profile())
+        with pytest.raises(ProfileNotFound, match="no version 9 of profile for m / t"):
+            registry.get(KEY, version=9)
+
+    def test_delete_says_so(self, registry):
+        with pytest.raises(ProfileNotFound):
+            registry.delete(KEY)
+
+    def test_list_and_history_are_empty(self, registry):
+        assert list(registry.list()) == list(registry.history(KEY)) == []
+
+    def test_nothing_is_opened_before_the_first_use(self, path):
+        CalibrationRegistry(f"sqlite:///{path}").close()
+        assert not path.exists()
+
+    def test_a_registry_may_be_used_after_it_was_closed(self, registry):
+        with registry:
+            registry.put(profile())
+        assert registry.get(KEY).version == 1
+
+
+class TestLookup:
+    def test_warm_does_no_io(self, registry):
+        registry.put(profile())
+        with counted_statements() as statements:
+            assert registry.lookup(KEY).profile.version == 1
+        assert statements == []
+
+    def test_cold_asks_one_query(self, registry, path):
+        registry.put(profile())
+        cold = CalibrationRegistry(f"sqlite:///{path}")
+        with counted_statements() as statements:
+            cold.lookup(KEY)
+        assert len([one for one in statements if one.startswith("SELECT")]) == 1
+        assert not any(one.startswith(("CREATE", "INSERT")) for one in statements)
+
+    def test_does_not_hide_a_newer_version_from_get(self, registry, path):
+        registry.put(profile())
+        registry.lookup(KEY)
+        CalibrationRegistry(f"sqlite:///{path}").put(profile())
+        assert registry.lookup(KEY).profile.version == 1
+        assert registry.get(KEY).version == 2
+        assert registry.lookup(KEY).profile.version == 2
+
+    def test_an_old_version_that_was_asked_for_does_not_become_the_answer(self, registry):
+        registry.put(profile())
+        registry.put(profile())
+        registry.get(KEY, version=1)
+        assert registry.lookup(KEY).profile.version == 2
+
+    def test_finds_nothing_without_raising(self, registry):
+        found = registry.lookup(KEY)
+        assert (found.profile, found.stale) == (None, False)
+        assert "no profile" in found.problem
+
+    def test_a_registry_that_went_away_is_not_asked_again_before_refresh_seconds(self, path, monkeypatch):
+        clock = [0.0]
+        monkeypatch.setattr("tje_middleware.registry.time.monotonic", lambda: clock[0])
+        registry = CalibrationRegistry(f"sqlite:///{path}", refresh_seconds=10)
+        registry.put(profile())
+        path.unlink()
+        clock[0] = 11.0
+        assert registry.lookup(KEY).stale
+        with counted_statements() as statements:
+            assert registry.lookup(KEY).stale
+        assert statements == []
+
+    def test_serves_the_last_profile_when_the_folder_is_gone(self, tmp_path):
+        folder = tmp_path / "folder"
+        folder.mkdir()
+        registry = CalibrationRegistry(f"sqlite:///{folder}/tje.db", refresh_seconds=0)
+        registry.put(profile())
+        folder.rename(tmp_path / "elsewhere")
+        found = registry.lookup(KEY)
+        assert (found.profile.version, found.stale) == (1, True)
+        assert "unable to open" in found.problem
+
+    def test_sees_a_file_that_was_put_in_the_place_of_the_old_one(self, tmp_path, path):
+        registry = CalibrationRegistry(f"sqlite:///{path}", refresh_seconds=0)
+        registry.put(profile(0.1))
+        CalibrationRegistry(f"sqlite:///{tmp_path}/new.db").put(profile(0.9))
+        (tmp_path / "new.db").replace(path)
+        assert registry.lookup(KEY).profile.threshold("mean") == 0.9
+
+
+_PUT_25 = """
+import sys
+from tje_middleware import CalibrationProfile, CalibrationRegistry
+registry = CalibrationRegistry(sys.argv[1])
+profile = CalibrationProfile.model_validate_json(sys.argv[2])
+sys.stdin.readline()
+print(*(registry.put(profile) for _ in range(25)))
+"""
+
+
+class TestSharing:
+    def test_processes_that_put_at_once_lose_nothing_even_into_a_new_file(self, registry):
+        command = [sys.executable, "-c", _PUT_25, registry.url, profile().model_dump_json()]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        writers = [subprocess.Popen(command, **pipes) for _ in range(4)]
+        for writer in writers:
+            writer.stdin.write("go\n")
+            writer.stdin.flush()
+        versions = [[int(version) for version in writer.communicate(timeout=60)[0].split()] for writer in writers]
+        assert [writer.returncode for writer in writers] == [0] * 4
+        assert all(own == sorted(own) for own in versions)
+        assert sorted(version for own in versions for version in own) == list(range(1, 101))
+        assert [one.version for one in registry.history(KEY)] == list(range(1, 101))
+
+    def test_threads_that_put_and_look_up_at_once_lose_nothing(self, registry):
+        def put_and_look(_):
+            version = registry.put(profile_made)
+            assert registry.lookup(KEY).profile is not None
+            return version
+
+        profile_made = profile()
+        with ThreadPoolExecutor(max_workers=20) as pool:
+            assert sorted(pool.map(put_and_look, range(40))) == list(range(1, 41))
+
+    def test_two_registries_of_one_file_share_what_is_stored(self, registry, path):
+        registry.put(profile())
+        assert CalibrationRegistry(f"sqlite:///{path}").get(KEY).version == 1
+
+
+class TestUrls:
+    @pytest.mark.parametrize("url", ["", "tje.db", "/tmp/tje.db", None, 7])
+    def test_what_is_no_url_is_refused_with_one_that_is(self, url):
+        with pytest.raises(RegistryError, match=r"no registry URL; a file is sqlite:///path/to/tje\.db"):
+            CalibrationRegistry(url)
+
+    @pytest.mark.parametrize("url", ["postgresql://u:secret@host/tje", "mysql://host/x", "sqlite+aiosqlite:///x.db"])
+    def test_another_database_is_refused_with_what_works(self, url):
+        with pytest.raises(RegistryError, match=r"SQLite files \(sqlite:///path/to/tje\.db\)") as refused:
+            CalibrationRegistry(url)
+        assert "secret" not in str(refused.value)
+
+    def test_a_password_in_a_broken_url_is_not_repeated(self):
+        with pytest.raises(RegistryError, match="no registry URL") as refused:
+            CalibrationRegistry("postgresql://u:secret@host:port/tje")
+        assert "secret" not in str(refused.value)
+
+    @pytest.mark.parametrize(
+        "url", ["sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite:///file:x?mode=memory&uri=true"]
+    )
+    def test_a_registry_in_memory_is_refused_with_what_works(self, url):
+        with pytest.raises(RegistryError, match="shared with nobody; a file is sqlite:///"):
+            CalibrationRegistry(url)
+
+    @pytest.mark.parametrize("name", ["a b.db", "50%.db", "ä?.db", "a#b.db"])
+    def test_a_relative_path_of_any_name_stays_in_the_folder_of_its_making(self, tmp_path, monkeypatch, name):
+        monkeypatch.chdir(tmp_path)
+        registry = CalibrationRegistry(f"sqlite:///{name.replace('?', '')}")
+        monkeypatch.chdir("/")
+        registry.put(profile())
+        assert (tmp_path / name.replace("?", "")).exists()
+
+    @pytest.mark.parametrize("use", [lambda r: r.get(KEY), lambda r: r.list(), lambda r: r.put(profile())])
+    def test_a_missing_folder_is_named_with_what_to_check(self, tmp_path, use):
+        registry = CalibrationRegistry(f"sqlite:///{tmp_path}/missing/tje.db")
+        with pytest.raises(RegistryUnavailable, match=r"missing/tje\.db.*check that its folder exists"):
+            use(registry)
