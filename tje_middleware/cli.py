@@ -45,6 +45,10 @@ def demo(
         str | None,
         typer.Option(help="An OpenAI-compatible server instead of the embedded one; its key in OPENAI_API_KEY."),
     ] = None,
+    questions: Annotated[
+        tuple[int, int] | None,
+        typer.Option(metavar="N M", help="Calibrate from N questions and run the policies on M others.", min=1),
+    ] = None,
     registry: Annotated[str, typer.Option(help="Where the profile is stored.")] = "sqlite:///tje-demo.db",
 ) -> None:
     """Gate a real model on this machine: calibrate, then run every policy and compare."""
@@ -54,7 +58,7 @@ def demo(
         from .registry import CalibrationRegistry  # noqa: PLC0415
 
         began = time.monotonic()
-        calibration, test = (40, 32) if short else (72, 96)
+        calibration, test = questions or ((40, 32) if short else (72, 96))
         with served(model, base_url) as (url, name), CalibrationRegistry(registry) as store, _progress() as progress:
             result = run_demo(
                 url,

@@ -9,8 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-_RESAMPLES = 9_999
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -106,7 +104,12 @@ Statistic = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.floa
 
 
 def paired_interval(
-    statistic: Statistic, mine: NDArray[np.float64], reference: NDArray[np.float64], *, seed: int = 0
+    statistic: Statistic,
+    mine: NDArray[np.float64],
+    reference: NDArray[np.float64],
+    *,
+    seed: int = 0,
+    resamples: int = 9_999,
 ) -> Estimate:
     """A statistic of two paired samples with its 95 % percentile bootstrap interval.
 
@@ -117,6 +120,7 @@ def paired_interval(
         mine: (n,) one policy's values.
         reference: (n,) the baseline's values for the same questions.
         seed: Of the resampling.
+        resamples: How many.
     """
     value = float(statistic(mine, reference))
     if len(mine) < 2 or np.array_equal(mine, reference):
@@ -126,7 +130,7 @@ def paired_interval(
         lambda a, b, axis: statistic(a, b),  # noqa: ARG005 (the axis is always the last)
         paired=True,
         vectorized=True,
-        n_resamples=_RESAMPLES,
+        n_resamples=resamples,
         method="percentile",
         rng=np.random.default_rng(seed),
     )

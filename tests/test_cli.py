@@ -1,0 +1,121 @@
+"""The command line: what a user sees, types wrong, and pipes on."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from typer.testing import CliRunner
+
+from tests.standin import StandIn
+from tje_middleware import CalibrationRegistry, __version__
+from tje_middleware.cli import app
+
+RUN = CliRunner()
+
+
+def test_version() -> None:
+    assert RUN.invoke(app, ["--version"]).stdout == f"tje-middleware {__version__}\n"
+
+
+def test_the_demo_on_the_embedded_model_as_json(tmp_path: Path) -> None:
+    registry = f"sqlite:///{tmp_path}/demo.db"
+    command = [
+        sys.executable,
+        "-m",
+        "tje_middleware",
+        "demo",
+        "--questions",
+        "12",
+        "8",
+        "--json",
+        "--registry",
+        registry,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["profile"]["n_correct"] + found["profile"]["n_incorrect"] == 12
+    ungated = {"never deeper", "always deeper", "until repeated"}
+    assert set(found["policies"]) | set(found["missing"]) == ungated | {"mean", "info", "bayes", "universal"}
+    for figures in found["policies"].values():
+        assert figures["questions"] == 8
+        assert figures["saved"]["low"] <= figures["saved"]["value"] <= figures["saved"]["high"]
+    assert found["policies"]["always deeper"]["output_tokens"] > found["policies"]["never deeper"]["output_tokens"]
+    (stored,) = CalibrationRegistry(registry).list()
+    assert stored.version == found["profile"]["version"] == 1
+
+
+def test_the_demo_on_a_server_that_runs_already(tmp_path: Path) -> None:
+    with StandIn() as provider:
+        done = _demo(provider, "--model", "standin", registry=tmp_path)
+    assert done.exit_code == 0, done.output
+    assert "unusable" in done.stdout  # the stand-in knows no answer
+    assert "gated: mean" not in done.stdout
+    assert "mean needs at least 1 correct draft" in done.stdout
+
+
+def test_the_demo_says_when_a_server_gives_no_logprobs(tmp_path: Path) -> None:
+    with StandIn() as provider:
+        done = _demo(provider, "--model", "ignores-logprobs", registry=tmp_path)
+    assert done.exit_code == 1
+    assert "gives no logprobs" in _plain(done.stderr)
+
+
+def test_the_demo_says_when_there_is_no_server(tmp_path: Path) -> None:
+    done = RUN.invoke(
+        app, ["demo", "--base-url", "http://127.0.0.1:9/v1", "--registry", f"sqlite:///{tmp_path}/d.db"]
+    )
+    assert done.exit_code == 1
+    assert "does not say which models it has" in _plain(done.stderr)
+
+
+def test_the_demo_says_when_the_weights_are_not_there(tmp_path: Path) -> None:
+    done = RUN.invoke(app, ["demo", "--model", str(tmp_path / "none.gguf")])
+    assert done.exit_code == 1
+    assert "There is no file" in _plain(done.stderr)
+
+
+def test_the_demo_says_when_the_profile_cannot_be_stored(tmp_path: Path) -> None:
+    with StandIn() as provider:
+        done = _demo(provider, "--model", "standin", registry=tmp_path / "missing")
+    assert done.exit_code == 1
+    assert "check that its folder exists" in _plain(done.stderr)
+
+
+def test_more_questions_than_there_are_is_refused() -> None:
+    done = RUN.invoke(
+        app, ["demo", "--questions", "200", "100", "--base-url", "http://127.0.0.1:9/v1", "--model", "m"]
+    )
+    assert done.exit_code == 1
+    assert "there are 240 questions" in _plain(done.stderr)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is a POSIX signal here")
+def test_local_serve_says_where_it_answers_and_ends_with_ctrl_c() -> None:
+    command = [sys.executable, "-m", "tje_middleware", "local", "serve", "--parallel", "1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        url = re.search(r"http://\S+/v1", process.stdout.readline())
+        assert url is not None
+        assert httpx.get(f"{url[0]}/models").json()["data"][0]["id"] == "smollm2-135m-instruct"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{url[0]}/models")
+
+
+def _demo(provider: StandIn, *options: str, registry: Path):
+    url = f"sqlite:///{registry}/demo.db"
+    return RUN.invoke(
+        app, ["demo", "--questions", "8", "4", "--base-url", provider.base_url, "--registry", url, *options]
+    )
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,5 @@
+"""``python -m tje_middleware`` is ``tje``."""
+
+from .cli import app
+
+app()
