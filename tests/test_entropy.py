@@ -157,6 +157,11 @@ def test_the_accumulator_refuses_what_the_array_refuses(row: list[float]) -> Non
     assert first == second or first == pytest.approx(second, abs=1e-9)
 
 
+def test_the_accumulator_is_exact_where_probabilities_lose_their_digits() -> None:
+    row = [-740.0, -741.0, -741.5]
+    assert EntropyAccumulator().add(row) == pytest.approx(reference(row), abs=1e-9)
+
+
 def test_the_accumulator_takes_any_iterable() -> None:
     assert EntropyAccumulator().add(iter([-1.0, -1.0])) == pytest.approx(1.0)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from langchain_core.messages import AIMessageChunk
+from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.outputs import ChatGenerationChunk, GenerationChunk
 from openai.types.chat import ChatCompletionChunk
 from openai.types.responses import ResponseTextDeltaEvent, ResponseTextDoneEvent
@@ -233,3 +233,15 @@ def test_tokens_that_are_parts_of_characters_cover_their_text() -> None:
         message={"content": "\N{CJK UNIFIED IDEOGRAPH-9F98}" * 20}, logprobs={"content": [*parts, position(0)]}
     )
     assert len(parse_logprobs(payload)) == 61
+
+
+@pytest.mark.parametrize("kind", ["messages", "completions"])
+def test_a_list_of_whole_answers_is_no_stream(kind: str) -> None:
+    position = {"token": "Hi", "logprob": -0.1, "top_logprobs": [{"token": "Hi", "logprob": -0.1}]}
+    logprobs = {"content": [position]}
+    message = AIMessage("Hi", response_metadata={"logprobs": logprobs})
+    completion = {"choices": [{"message": {"content": "Hi"}, "logprobs": logprobs}]}
+    answer = message if kind == "messages" else completion
+    assert len(parse_logprobs([answer])) == 1
+    with pytest.raises(UnreadableLogprobs, match="2 answers: pass one at a time"):
+        parse_logprobs([answer, answer])

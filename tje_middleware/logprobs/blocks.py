@@ -17,7 +17,7 @@ import numpy as np
 
 from ..errors import MissingLogprobs, UnreadableLogprobs
 from .fields import describe, field, getter, has, is_sequence
-from .sequence import FloatArray, SequenceLogprobs
+from .sequence import FloatArray, SequenceLogprobs, frozen
 
 ASK = "ask the provider for logprobs=True and top_logprobs=20"
 
@@ -179,10 +179,10 @@ def _array(rows: object) -> FloatArray:
         rows = list(rows)  # other containers need not know slices
     counts = _counts(rows)
     try:
-        flat = _alternatives(rows, sum(counts))
+        # Frozen, so that the sequence need not copy what nobody else holds.
+        return frozen(_padded(_alternatives(rows, counts), counts))
     except (struct.error, ArithmeticError, LookupError, AttributeError, TypeError) as error:
         raise UnreadableLogprobs(_fault(rows)) from error
-    return _padded(flat, counts)
 
 
 def _counts(rows: Sequence[Any]) -> list[int]:
@@ -218,8 +218,11 @@ def _fault(rows: Sequence[Any]) -> str:
     return "the positions do not all write their alternatives in the same way"
 
 
-def _alternatives(rows: Sequence[Any], count: int) -> FloatArray:
-    """(count,) all alternatives' logprobs in order, whichever way a position writes them down."""
+def _alternatives(rows: Sequence[Any], counts: Sequence[int]) -> FloatArray:
+    """All alternatives' logprobs in order, whichever way a position writes them down.
+
+    (T, K) where every position has K of them, else one behind the other.
+    """
     first = rows[0]
     by_token = isinstance(first, Mapping)  # {token: logprob}, or vLLM's {token_id: Logprob}
     example = next(iter(first.values() if by_token else first))
@@ -231,13 +234,13 @@ def _alternatives(rows: Sequence[Any], count: int) -> FloatArray:
         read = lambda part: [item.logprob for row in part for item in row]  # noqa: E731
     else:
         read = lambda part: [item for row in part for item in row]  # noqa: E731
-    flat = np.empty(count)
+    numbers = np.empty((len(rows), counts[0]) if len(set(counts)) == 1 else sum(counts))
     offset = 0
     # In parts that stay in the cache: one list of all numbers would cost as much again in fresh memory.
     for start in range(0, len(rows), _POSITIONS_AT_ONCE):
         part = rows[start : start + _POSITIONS_AT_ONCE]
-        offset += _pack(read([row.values() for row in part] if by_token else part), flat, offset)
-    return flat
+        offset += _pack(read([row.values() for row in part] if by_token else part), numbers, offset)
+    return numbers
 
 
 _POSITIONS_AT_ONCE = 64
@@ -246,7 +249,7 @@ _LARGEST = sys.float_info.max
 
 def _known(values: Sequence[object], name: str) -> FloatArray | None:
     """(T,) float64, or None where a number is not given."""
-    return None if any(value is None for value in values) else _floats(values, name)
+    return None if None in values else _floats(values, name)
 
 
 def _floats(values: Sequence[object], name: str) -> FloatArray:
@@ -257,7 +260,7 @@ def _floats(values: Sequence[object], name: str) -> FloatArray:
     except (struct.error, ArithmeticError, TypeError) as error:
         kinds = ", ".join(sorted({describe(value) for value in values}))
         raise UnreadableLogprobs(f"{name} must be numbers that a float can hold; they are {kinds}") from error
-    return array
+    return frozen(array)
 
 
 def _pack(values: Sequence[object], target: FloatArray, offset: int) -> int:
@@ -270,12 +273,13 @@ def _pack(values: Sequence[object], target: FloatArray, offset: int) -> int:
     return len(values) * target.itemsize
 
 
-def _padded(flat: FloatArray, counts: Sequence[int]) -> FloatArray:
+def _padded(numbers: FloatArray, counts: Sequence[int]) -> FloatArray:
+    """(T, K), positions with fewer alternatives filled up with -inf."""
+    if numbers.ndim == 2:
+        return numbers
     width = max(counts)
-    if flat.size == width * len(counts):
-        return flat.reshape(len(counts), width)
     padded = np.full((len(counts), width), -np.inf)
-    padded[np.arange(width) < np.asarray(counts)[:, None]] = flat
+    padded[np.arange(width) < np.asarray(counts)[:, None]] = numbers
     return padded
 
 

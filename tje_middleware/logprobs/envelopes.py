@@ -55,8 +55,7 @@ def read_payload(payload: object, choice: int) -> SequenceLogprobs:
         return payload
     located = locate(payload, choice)
     sequence = read_located(located)
-    for text in (located.text, located.message):
-        refuse_partial_cover(sequence, len(text or ""))
+    refuse_partial_cover(sequence, max(len(located.text or ""), len(located.message or "")))
     return without_end(sequence)
 
 
@@ -114,7 +113,7 @@ def _block(located: Located) -> object:
 def covered_characters(sequence: SequenceLogprobs) -> int | None:
     """How much text the tokens spell; None where they are not known."""
     # A token that is part of a character may be written as an empty text.
-    return None if sequence.tokens is None else sum(len(token) or 1 for token in sequence.tokens)
+    return None if sequence.tokens is None else sum(map(len, sequence.tokens)) + sequence.tokens.count("")
 
 
 def without_end(sequence: SequenceLogprobs) -> SequenceLogprobs:
@@ -126,6 +125,8 @@ def without_end(sequence: SequenceLogprobs) -> SequenceLogprobs:
 
 def refuse_partial_cover(sequence: SequenceLogprobs, length: int) -> None:
     """A merge that keeps only a stream's last chunk leaves logprobs that look sound and measure one token."""
+    if len(sequence.text or "") >= length / 2:
+        return  # the usual case, without looking at each token
     covered = covered_characters(sequence)
     if covered is not None and covered < length / 2 and length - covered > _TOLERATED_GAP:
         raise UnreadableLogprobs(

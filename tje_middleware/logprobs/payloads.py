@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from .envelopes import read_payload
 from .fields import reading
 from .sequence import SequenceLogprobs
-from .stream import LogprobsAccumulator, is_stream
+from .stream import LogprobsAccumulator, is_stream, refuse_several_answers
 
 
 def parse_logprobs(payload: object, *, choice: int = 0) -> SequenceLogprobs:
@@ -27,6 +27,7 @@ def parse_logprobs(payload: object, *, choice: int = 0) -> SequenceLogprobs:
     """
     with reading(payload):
         if is_stream(payload):
+            refuse_several_answers(payload)
             return _accumulated(payload, choice)
         return read_payload(payload, choice)
 

@@ -179,12 +179,15 @@ def _logprob_array(values: ArrayLike, name: str) -> FloatArray:
         if not largest <= POSITIVE_TOLERANCE:
             raise UnreadableLogprobs(_refusal(array, name))
         if array.min() <= ZERO_PROBABILITY:
-            array = np.where(array <= ZERO_PROBABILITY, -np.inf, array)
-    # A view may be read-only while its base is not, and an array that came may be the caller's own: freezing
-    # either would be felt outside, and later changes outside would be felt here.
-    if array.flags.writeable or not array.flags.owndata:
-        array = array.copy()
-        array.flags.writeable = False
+            return frozen(np.where(array <= ZERO_PROBABILITY, -np.inf, array))
+    # A view may be read-only while its base is not, and an array that can be written may be the caller's own:
+    # freezing either would be felt outside, and later changes outside would be felt here.
+    return frozen(array.copy()) if array.flags.writeable or not array.flags.owndata else array
+
+
+def frozen(array: FloatArray) -> FloatArray:
+    """The array itself, read-only from now on."""
+    array.flags.writeable = False
     return array
 
 

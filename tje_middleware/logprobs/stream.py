@@ -98,6 +98,25 @@ def is_stream(payload: object) -> TypeGuard[Sequence[object]]:
     return is_sequence(payload) and bool(payload) and not _is_position(payload[0]) and any(map(_is_chunk, payload))
 
 
+def refuse_several_answers(payload: Sequence[object]) -> None:
+    """A batch is a list too; joined like a stream's chunks, its answers would be measured as one.
+
+    Raises:
+        UnreadableLogprobs: the list holds a whole answer beside others.
+    """
+    if len(payload) > 1 and any(map(_is_whole_answer, payload)):
+        raise UnreadableLogprobs(
+            f"a list of {len(payload)} answers: pass one at a time (streamed chunks may be a list)"
+        )
+
+
+def _is_whole_answer(item: object) -> bool:
+    choices = field(item, "choices")
+    return field(item, "type") == "ai" or bool(
+        is_sequence(choices) and choices and field(choices[0], "message") is not None
+    )
+
+
 def _is_position(item: object) -> bool:
     return is_sequence(item) or has(item, "top_logprobs")
 

@@ -1,0 +1,74 @@
+"""What the gate adds to a LangChain call: against a local server that answers at once, logprobs on in both."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from langchain_openai import ChatOpenAI
+from langchain_tje import think_just_enough
+
+from tests.benchmarks.entropy import payload
+from tests.benchmarks.timing import Row, compared
+from tje_middleware import CalibrationRecord, EntropyGate, ProfileKey, calibrate
+
+
+@contextmanager
+def instant_server() -> Iterator[str]:
+    """The base URL of a server that has its one answer, 1,000 tokens x 20 alternatives, ready as bytes."""
+    usage = {"prompt_tokens": 10, "completion_tokens": 1_000, "total_tokens": 1_010}
+    response = {"id": "x", "object": "chat.completion", "created": 0, "model": "m", **payload(), "usage": usage}
+    response["choices"][0]["finish_reason"] = "stop"
+    body = json.dumps(response).encode()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+        wbufsize = -1
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def rows() -> Iterator[Row]:
+    # A threshold above the answer's entropy: the draft is accepted, so that both sides are one call.
+    records = [
+        CalibrationRecord(correct=i % 2 == 0, signals={"mean_entropy": 3 + i % 2 + i / 100}) for i in range(40)
+    ]
+    gate = EntropyGate(calibrate(records, key=ProfileKey(model="m", task="t")))
+    with instant_server() as url:
+        chat = ChatOpenAI(base_url=url, model="m", api_key="none", temperature=0, max_retries=0)
+        ungated = chat.bind(logprobs=True, top_logprobs=20)
+        gated = think_just_enough(chat, deeper=ungated, gate=gate)
+        assert gated.invoke("hello").response_metadata["tje"]["route"] == "final"
+        yield compared(
+            "a gated LangChain call",
+            lambda: gated.invoke("hello"),
+            against="the same call without the gate",
+            reference=lambda: ungated.invoke("hello"),
+            at_most=1.1,
+            rounds=40,
+            repeat=2,
+        )
