@@ -48,7 +48,7 @@ class DemoResult:
         yield self._table()
         for method, reason in self.missing.items():
             yield Text(f"{method}: {reason}")
-        yield Text("\n".join(self._remarks()), style="dim")
+        yield Text(" ".join(self._remarks()), style="dim")
 
     def _calibration(self) -> str:
         profile = self.profile

@@ -1,0 +1,49 @@
+"""What the README shows works as it is shown."""
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from langchain_core.prompts import ChatPromptTemplate
+from langchain_openai import ChatOpenAI
+
+from tests.standin import StandIn
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_python_of_the_readme_runs_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    prompt = ChatPromptTemplate.from_messages([("human", "bits={bits}")])
+    with StandIn() as provider:
+        chat = ChatOpenAI(base_url=provider.base_url, model="gpt-4o", api_key="none", temperature=0)
+        examples = [SimpleNamespace(input={"bits": 0.5 + i / 40 + 2 * (i % 2), "question": ""}) for i in range(20)]
+        names = {
+            "chain": prompt | chat,
+            "deep_chain": prompt | chat,
+            "examples": examples,
+            "grade": lambda example, _: example.input["bits"] < 2,
+        }
+        for block in BLOCKS[:2]:
+            exec(block, names)
+        answer = names["chain"].invoke({"bits": 0.5})
+    assert capsys.readouterr().out.startswith("usable correct drafts are more confident")
+    assert answer.response_metadata["tje"]["route"] == "final"
+    assert (tmp_path / "tje.db").exists()
+
+
+def test_every_file_that_the_readme_links_to_exists() -> None:
+    root = Path(__file__).parents[1]
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
+    assert links
+    assert [link for link in links if not (root / link).exists()] == []
+
+
+def test_every_make_target_that_the_readme_names_exists() -> None:
+    makefile = (Path(__file__).parents[1] / "Makefile").read_text(encoding="utf-8")
+    for target in set(re.findall(r"make ([a-z]+)", README)) - {"sure"}:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
