@@ -18,7 +18,17 @@ from langchain_core.runnables.config import patch_config
 from langchain_core.runnables.utils import Input, Output
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
-from tje_middleware import EntropyGate, GateDecision, MissingLogprobs, Route, TjeWarning, UnreadableLogprobs
+from tje_middleware import (
+    EntropyGate,
+    GateDecision,
+    MissingLogprobs,
+    Route,
+    SequenceLogprobs,
+    TjeError,
+    TjeWarning,
+    UnreadableLogprobs,
+    parse_logprobs,
+)
 
 from ._asking import ask_visible_models, asks_for_logprobs
 from ._capture import DraftCapture
@@ -164,29 +174,35 @@ class EntropyGateRunnable(RunnableSerializable[Input, Output]):
 
     def _remember_refusal(self, error: Exception) -> None:
         """Go on without logprobs where asking for them was what failed; re-raise every other error."""
-        if "logprob" not in str(error).lower():
+        if isinstance(error, TjeError) or "logprob" not in str(error).lower():
             raise error
         self._refused = f"the model refused to be asked for logprobs: {str(error)[:200]}"
 
     def _decide(self, draft: object, capture: DraftCapture) -> GateDecision:
         call = capture.last
+        return self.gate.decide(
+            self._evidence(draft, capture),
+            model=call.model if call else None,
+            temperature=call.temperature if call else None,
+        )
+
+    def _evidence(self, draft: object, capture: DraftCapture) -> object:
+        """The logprobs of the draft, or the error that says why there are none."""
         if self._refused is not None:
-            logprobs: object = MissingLogprobs(self._refused)
-        elif capture.ambiguous and not isinstance(draft, AIMessage):
-            logprobs = UnreadableLogprobs("model calls ran side by side, and which one wrote the draft is unknown")
-        elif isinstance(draft, AIMessage) and draft.response_metadata.get("logprobs"):
-            logprobs = draft
-        elif call is None:
-            logprobs = MissingLogprobs("no model call was seen while the draft was written")
-        elif isinstance(call.logprobs, MissingLogprobs) and not self._model_seen:
-            logprobs = MissingLogprobs(
+            return MissingLogprobs(self._refused)
+        if isinstance(draft, AIMessage) and draft.response_metadata:
+            logprobs: object = _read(draft)  # a model's own message: no other call speaks for it
+        elif capture.ambiguous:
+            return UnreadableLogprobs("model calls ran side by side, and which one wrote the draft is unknown")
+        elif capture.last is None:
+            return MissingLogprobs("no model call was seen while the draft was written")
+        else:
+            logprobs = capture.last.logprobs
+        if isinstance(logprobs, MissingLogprobs) and not self._model_seen:
+            return MissingLogprobs(
                 "the chain calls its model where it cannot be asked for logprobs: wrap that model in ask_logprobs()"
             )
-        else:
-            logprobs = call.logprobs
-        return self.gate.decide(
-            logprobs, model=call.model if call else None, temperature=call.temperature if call else None
-        )
+        return logprobs
 
     def _without_borrowed_logprobs(self, draft: object) -> object:
         """Take out the logprobs that only the gate wanted: at 20 alternatives they are 2 KB a token."""
@@ -201,6 +217,13 @@ class EntropyGateRunnable(RunnableSerializable[Input, Output]):
             metadata = {**answer.response_metadata, "tje": decision.as_dict()}
             answer = answer.model_copy(update={"response_metadata": metadata})
         return cast("Output", answer)
+
+
+def _read(message: AIMessage) -> SequenceLogprobs | UnreadableLogprobs:
+    try:
+        return parse_logprobs(message)
+    except UnreadableLogprobs as error:
+        return error
 
 
 def _watched(

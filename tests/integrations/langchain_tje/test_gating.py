@@ -234,6 +234,19 @@ def test_drafts_written_side_by_side_are_not_judged(chat: Chat, gate: EntropyGat
             assert gated.invoke({"question": "bits=0.5 tokens=200"}) == "deeper"
 
 
+def test_another_call_of_the_chain_does_not_speak_for_a_draft_without_logprobs(chat: Chat) -> None:
+    silent, judge = chat("ignores-logprobs"), ask_logprobs(chat("ignores-logprobs-not"))
+
+    def answer(question: dict) -> AIMessage:
+        draft = silent.invoke(question["question"])
+        judge.invoke(question["question"])
+        return draft
+
+    gated = think_just_enough(answer, deeper=lambda _: "deeper", gate=make_gate("ignores-logprobs-not"))
+    with pytest.warns(TjeWarning, match="ask_logprobs"):
+        assert gated.invoke(CERTAIN) == "deeper"
+
+
 # Errors
 
 
@@ -341,3 +354,10 @@ def test_nothing_warns_while_all_is_well(gated: EntropyGateRunnable) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert math.isfinite(gated.invoke(CERTAIN).response_metadata["tje"]["signal_value"])
+
+
+def test_a_gate_within_the_draft_that_raises_is_not_taken_for_a_refusal(chat: Chat, gate: EntropyGate) -> None:
+    strict = make_gate("ignores-logprobs", on_missing="raise")
+    inner = think_just_enough(PROMPT | chat("ignores-logprobs"), deeper=lambda _: "", gate=strict)
+    with pytest.raises(GateError):
+        think_just_enough(inner, deeper=lambda _: "deeper", gate=gate).invoke(CERTAIN)
