@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 from langchain_core.language_models import BaseChatModel
@@ -16,8 +16,11 @@ from langchain_core.runnables import (
     RunnableSequence,
     RunnableWithFallbacks,
 )
-from langchain_core.runnables.base import RunnableBindingBase
+from langchain_core.runnables.base import RunnableBinding, RunnableBindingBase
+from langchain_core.runnables.config import merge_configs
 from langchain_core.runnables.configurable import DynamicRunnable
+
+from ._model import NOSTREAM, AskingModel, Refusals, unstreamed
 
 Input = TypeVar("Input")
 Output = TypeVar("Output")
@@ -50,9 +53,10 @@ def ask_logprobs(runnable: Runnable[Input, Output], *, top_k: int = 20) -> Runna
     return ask_visible_models(runnable, top_k=top_k).runnable
 
 
-def ask_visible_models(runnable: AnyRunnable, *, top_k: int) -> Visited:
-    """``ask_logprobs``, which also tells whether there was a model to be asked."""
-    return _Asking({"logprobs": True, "top_logprobs": top_k}).visit(runnable)
+def ask_visible_models(runnable: AnyRunnable, *, top_k: int, refusals: Refusals | None = None) -> Visited:
+    """``ask_logprobs``, which also tells whether there was a model to be asked, and notes which models refuse."""
+    settings = {"logprobs": True, "top_logprobs": top_k}
+    return _Asking(settings, {} if refusals is None else refusals).visit(runnable)
 
 
 def asks_for_logprobs(runnable: AnyRunnable) -> bool:
@@ -67,8 +71,9 @@ def asks_for_logprobs(runnable: AnyRunnable) -> bool:
 class _Asking:
     """Walks a chain down to its models; rebuilds what has to change, and leaves the rest as it is."""
 
-    def __init__(self, settings: Mapping[str, Any]) -> None:
+    def __init__(self, settings: dict[str, Any], refusals: Refusals) -> None:
         self._settings = settings
+        self._refusals = refusals
         self._by_kind: tuple[tuple[type[AnyRunnable], Callable[[Any], Visited]], ...] = (
             (RunnableSequence, self._sequence),
             (RunnableBindingBase, self._binding),
@@ -81,12 +86,25 @@ class _Asking:
         )
 
     def visit(self, runnable: AnyRunnable) -> Visited:
-        if _is_chat_model(runnable):
-            return Visited(_unstreamed(runnable).bind(**self._settings), asked=True)
+        # Bindings, fallbacks and configurables pass for the model they wrap, so kinds come first.
         for kind, rebuild in self._by_kind:
             if isinstance(runnable, kind):
                 return rebuild(runnable)
-        return Visited(runnable, asked=False)
+        if _is_chat_model(runnable):
+            return self._model(runnable)
+        return Visited(runnable, asked=getattr(type(runnable), "asks_by_itself", False))
+
+    def _model(self, model: AnyRunnable, binding: RunnableBindingBase[Any, Any] | None = None) -> Visited:
+        kwargs = {**(binding.kwargs if binding else {}), **self._settings}
+        config = binding.config if binding else {}
+        if not isinstance(model, (BaseChatModel, DynamicRunnable)):
+            # A stand-in has no fields yet in which to say what unstreamed() says.
+            kwargs["stream"] = False
+            config = merge_configs(config, {"tags": [NOSTREAM]})
+        asking = AskingModel(
+            bound=unstreamed(model), kwargs=kwargs, config=config, settings=self._settings, refusals=self._refusals
+        )
+        return Visited(asking, asked=True)
 
     def _sequence(self, sequence: RunnableSequence[Any, Any]) -> Visited:
         """Ask the last step that has a model: its output is the draft."""
@@ -99,15 +117,15 @@ class _Asking:
 
     def _binding(self, binding: RunnableBindingBase[Any, Any]) -> Visited:
         """Add to what is bound (tools, a response format, stop words) rather than bind underneath it."""
-        if _is_chat_model(binding.bound) or isinstance(binding.bound, DynamicRunnable):
-            update = {"bound": _unstreamed(binding.bound), "kwargs": {**binding.kwargs, **self._settings}}
-            return Visited(binding.model_copy(update=update), asked=True)
+        model = _is_chat_model(binding.bound) or isinstance(binding.bound, DynamicRunnable)
+        if model and type(binding) is RunnableBinding and not binding.config_factories:
+            return self._model(binding.bound, binding)
         inner, asked = self.visit(binding.bound)
         return Visited(binding.model_copy(update={"bound": inner}), asked)
 
     def _configurable(self, runnable: DynamicRunnable[Any, Any]) -> Visited:
         if _is_chat_model(runnable.default):
-            return Visited(runnable.bind(**self._settings), asked=True)
+            return self._model(runnable)
         return Visited(runnable, asked=False)
 
     def _fallbacks(self, chain: RunnableWithFallbacks[Any, Any]) -> Visited:
@@ -158,10 +176,6 @@ def _is_chat_model(runnable: AnyRunnable) -> bool:
     return isinstance(runnable, BaseChatModel) or (
         hasattr(runnable, "bind_tools") and hasattr(runnable, "with_structured_output")
     )
-
-
-def _unstreamed(model: AnyRunnable) -> AnyRunnable:
-    return model.model_copy(update={"disable_streaming": True}) if isinstance(model, BaseChatModel) else model
 
 
 def _may_return_runnable(function: Callable[..., Any]) -> bool:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
-from langchain_core.runnables import Runnable, RunnableLambda
+from langchain_core.runnables import Runnable, RunnableLambda, RunnableSequence
 from langchain_core.runnables.base import RunnableBindingBase, coerce_to_runnable
 
 from tje_middleware import GateDecision
@@ -15,10 +18,27 @@ from tje_middleware import GateDecision
 #: (the rejected answer) and ``decision`` (why it was rejected), and is then given them.
 Deeper = Runnable[Any, Any] | Callable[..., Any] | Callable[..., Awaitable[Any]]
 
+_rejected: ContextVar[object] = ContextVar("tje_rejected_draft", default=None)
+
 
 def as_runnable(deeper: Deeper) -> Runnable[Any, Any]:
     """The deeper branch as a Runnable."""
     return coerce_to_runnable(deeper)
+
+
+@contextmanager
+def rejecting(draft: object) -> Iterator[None]:
+    """Make a rejected draft known to whatever runs within, however deep in a composition it stands."""
+    token = _rejected.set(draft)
+    try:
+        yield
+    finally:
+        _rejected.reset(token)
+
+
+def rejected_draft() -> object:
+    """The draft that was rejected where this is called; None outside a deeper branch."""
+    return _rejected.get()
 
 
 def deeper_arguments(deeper: Runnable[Any, Any], draft: object, decision: GateDecision) -> dict[str, object]:
@@ -33,9 +53,36 @@ def deeper_arguments(deeper: Runnable[Any, Any], draft: object, decision: GateDe
     return {name: value for name, value in (("draft", draft), ("decision", decision)) if name in wanted}
 
 
+def require_sync(deeper: Runnable[Any, Any]) -> None:
+    """Refuse a branch that cannot be called without an event loop; its failure would pass for a failed branch.
+
+    Raises:
+        TypeError: it is an asynchronous function alone.
+    """
+    branch = _first(deeper)
+    if isinstance(branch, RunnableLambda) and not hasattr(branch, "func"):
+        raise TypeError("the deeper branch is an asynchronous function: use ainvoke, abatch or astream")
+
+
+def is_control_flow(error: Exception) -> bool:
+    """Whether the error is LangGraph's way to interrupt or redirect a graph, and not a failure."""
+    errors = sys.modules.get("langgraph.errors")  # where it was never imported, nothing can have raised it
+    return errors is not None and isinstance(error, errors.GraphBubbleUp)
+
+
+def _first(deeper: Runnable[Any, Any]) -> Runnable[Any, Any]:
+    """What gets a composition's input."""
+    while True:
+        if isinstance(deeper, RunnableBindingBase):
+            deeper = deeper.bound
+        elif isinstance(deeper, RunnableSequence):
+            deeper = deeper.first
+        else:
+            return deeper
+
+
 def _function_of(deeper: Runnable[Any, Any]) -> Callable[..., Any] | None:
-    while isinstance(deeper, RunnableBindingBase):
-        deeper = deeper.bound
-    if not isinstance(deeper, RunnableLambda):
+    branch = _first(deeper)
+    if not isinstance(branch, RunnableLambda):
         return None
-    return getattr(deeper, "func", None) or getattr(deeper, "afunc", None)
+    return getattr(branch, "func", None) or getattr(branch, "afunc", None)

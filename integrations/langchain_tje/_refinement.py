@@ -12,6 +12,8 @@ from langchain_core.runnables.base import RunnableBindingBase
 
 from tje_middleware.branches import REFINE_INSTRUCTION, SequentialRefinement
 
+from ._deeper import rejected_draft
+
 AnyRunnable = Runnable[Any, Any]
 
 
@@ -34,7 +36,7 @@ def sequential_refinement(
         until_repeated: Stop as soon as a step gives the previous answer again.
 
     Returns:
-        A Runnable for ``deeper=``.
+        A Runnable for ``deeper=``, alone or in a composition; by itself it is given ``draft=``.
 
     Raises:
         ValueError: no chat model is to be seen in the chain, or fewer than one step.
@@ -46,20 +48,26 @@ def sequential_refinement(
         asked = before.invoke(question, config) if before else question
         return [*_messages(asked), AIMessage(previous), HumanMessage(refinement.instruction)]
 
-    def refine(question: object, config: RunnableConfig, draft: object) -> object:
+    def refine(question: object, config: RunnableConfig, draft: object = None) -> object:
         answer = refinement.run(
-            lambda previous: model.invoke(messages(question, previous, config), config), draft, text=_text
+            lambda previous: model.invoke(messages(question, previous, config), config), _known(draft), text=_text
         )
         return after.invoke(answer, config) if after else answer
 
-    async def arefine(question: object, config: RunnableConfig, draft: object) -> object:
+    async def arefine(question: object, config: RunnableConfig, draft: object = None) -> object:
         answer = await refinement.arun(
-            lambda previous: model.ainvoke(messages(question, previous, config), config), draft, text=_text
+            lambda previous: model.ainvoke(messages(question, previous, config), config), _known(draft), text=_text
         )
         return await after.ainvoke(answer, config) if after else answer
 
-    # The type knows nothing of further parameters; the gate fills in ``draft``.
-    return RunnableLambda(refine, arefine, name="sequential_refinement")  # type: ignore[arg-type]
+    return RunnableLambda(refine, arefine, name="sequential_refinement")
+
+
+def _known(draft: object) -> object:
+    draft = rejected_draft() if draft is None else draft
+    if draft is None:
+        raise ValueError("sequential_refinement refines a draft: use it as deeper=, or give it draft=")
+    return draft
 
 
 def _parted(chain: AnyRunnable) -> tuple[AnyRunnable | None, AnyRunnable, AnyRunnable | None]:

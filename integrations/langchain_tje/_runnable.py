@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
-from typing import Any, Literal, cast
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, cast
 
 from langchain_core.callbacks import (
     AsyncCallbackManagerForChainRun,
@@ -18,25 +18,14 @@ from langchain_core.runnables.config import patch_config
 from langchain_core.runnables.utils import Input, Output
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
-from tje_middleware import (
-    EntropyGate,
-    GateDecision,
-    MissingLogprobs,
-    Route,
-    SequenceLogprobs,
-    TjeError,
-    TjeWarning,
-    UnreadableLogprobs,
-    parse_logprobs,
-)
+from tje_middleware import EntropyGate, GateDecision, MissingLogprobs, Route, TjeWarning
 
 from ._asking import ask_visible_models, asks_for_logprobs
-from ._capture import DraftCapture
-from ._deeper import deeper_arguments
+from ._capture import EVENT, DraftCapture
+from ._deeper import deeper_arguments, is_control_flow, rejecting, require_sync
+from ._model import UNNAMED, Refusals
 
 OnBranchError = Literal["draft", "raise"]
-
-EVENT = "tje_decision"
 
 
 class EntropyGateRunnable(RunnableSerializable[Input, Output]):
@@ -54,6 +43,9 @@ class EntropyGateRunnable(RunnableSerializable[Input, Output]):
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
+    #: For a gate around this one: its model is asked for logprobs already.
+    asks_by_itself: ClassVar[bool] = True
+
     draft: Runnable[Any, Any] = Field(description="Writes the first, cheap answer.")
     deeper: Runnable[Any, Any] = Field(description="Answers where the gate is not satisfied.")
     gate: EntropyGate = Field(description="Decides which answer is taken.")
@@ -61,16 +53,10 @@ class EntropyGateRunnable(RunnableSerializable[Input, Output]):
         default="draft", description="When the deeper branch fails: return the draft and say so, or raise."
     )
 
-    _asking: Runnable[Any, Any] = PrivateAttr()
-    _model_seen: bool = PrivateAttr()
-    _keeps_logprobs: bool = PrivateAttr()
-    # What the provider said when it refused to be asked for logprobs; once is enough.
-    _refused: str | None = PrivateAttr(default=None)
-
-    def model_post_init(self, context: object, /) -> None:
-        """Prepare the draft that asks for logprobs."""
-        self._asking, self._model_seen = ask_visible_models(self.draft, top_k=self.gate.key.top_k)
-        self._keeps_logprobs = asks_for_logprobs(self.draft)
+    # Of each model that refused to be asked for logprobs, what it said; once is enough.
+    _refusals: Refusals = PrivateAttr(default_factory=dict)
+    _prepared: _Prepared | None = PrivateAttr(default=None)
+    _said_branch_failed: bool = PrivateAttr(default=False)
 
     @property
     def InputType(self) -> type[Input]:  # noqa: N802 (LangChain's name)
@@ -105,125 +91,129 @@ class EntropyGateRunnable(RunnableSerializable[Input, Output]):
     def _answer(
         self, question: Input, run_manager: CallbackManagerForChainRun, config: RunnableConfig, **kwargs: Any
     ) -> Output:
-        draft, capture = self._draft(question, run_manager, config, kwargs)
-        decision = self._decide(draft, capture)
-        draft = self._without_borrowed_logprobs(draft)
+        prepared, capture = self._prepare(), DraftCapture()
+        draft = prepared.asking.invoke(question, _watched(config, run_manager, capture), **kwargs)
+        draft, decision = self._decide(draft, capture, prepared)
         dispatch_custom_event(
             EVENT, decision.as_dict(), config=patch_config(config, callbacks=run_manager.get_child())
         )
         if decision.route is not Route.DEEPER:
-            return self._delivered(draft, decision)
+            return cast("Output", _delivered(draft, decision))
+        require_sync(self.deeper)
         child = patch_config(config, callbacks=run_manager.get_child("tje:deeper"))
+        arguments = {**deeper_arguments(self.deeper, draft, decision), **kwargs}
         try:
-            answer = self.deeper.invoke(question, child, **deeper_arguments(self.deeper, draft, decision), **kwargs)
+            with rejecting(draft):
+                answer = self.deeper.invoke(question, child, **arguments)
         except Exception as error:
-            if self.on_branch_error == "raise":
-                raise
-            return self._delivered(draft, _branch_failed(decision, error))
-        return self._delivered(answer, decision)
+            return self._after_failure(draft, decision, error)
+        return cast("Output", _delivered(answer, decision))
 
     async def _aanswer(
         self, question: Input, run_manager: AsyncCallbackManagerForChainRun, config: RunnableConfig, **kwargs: Any
     ) -> Output:
-        draft, capture = await self._adraft(question, run_manager, config, kwargs)
-        decision = self._decide(draft, capture)
-        draft = self._without_borrowed_logprobs(draft)
+        prepared, capture = self._prepare(), DraftCapture()
+        draft = await prepared.asking.ainvoke(question, _watched(config, run_manager, capture), **kwargs)
+        draft, decision = self._decide(draft, capture, prepared)
         await adispatch_custom_event(
             EVENT, decision.as_dict(), config=patch_config(config, callbacks=run_manager.get_child())
         )
         if decision.route is not Route.DEEPER:
-            return self._delivered(draft, decision)
+            return cast("Output", _delivered(draft, decision))
         child = patch_config(config, callbacks=run_manager.get_child("tje:deeper"))
+        arguments = {**deeper_arguments(self.deeper, draft, decision), **kwargs}
         try:
-            answer = await self.deeper.ainvoke(
-                question, child, **deeper_arguments(self.deeper, draft, decision), **kwargs
-            )
+            with rejecting(draft):
+                answer = await self.deeper.ainvoke(question, child, **arguments)
         except Exception as error:
-            if self.on_branch_error == "raise":
-                raise
-            return self._delivered(draft, _branch_failed(decision, error))
-        return self._delivered(answer, decision)
+            return self._after_failure(draft, decision, error)
+        return cast("Output", _delivered(answer, decision))
 
-    def _draft(
-        self, question: Input, run_manager: CallbackManagerForChainRun, config: RunnableConfig, kwargs: dict[str, Any]
-    ) -> tuple[Any, DraftCapture]:
-        if self._refused is None:
-            capture = DraftCapture()
-            try:
-                return self._asking.invoke(question, _watched(config, run_manager, capture), **kwargs), capture
-            except Exception as error:
-                self._remember_refusal(error)
-        capture = DraftCapture()
-        return self.draft.invoke(question, _watched(config, run_manager, capture), **kwargs), capture
+    def _prepare(self) -> _Prepared:
+        """The draft that asks for logprobs; made anew where a copy of this was given another draft or gate."""
+        prepared = self._prepared
+        if prepared is None or prepared.draft is not self.draft or prepared.gate is not self.gate:
+            top_k = self.gate.key.top_k
+            asking, model_seen = ask_visible_models(self.draft, top_k=top_k, refusals=self._refusals)
+            prepared = _Prepared(self.draft, self.gate, asking, model_seen, asks_for_logprobs(self.draft))
+            self._prepared = prepared
+        return prepared
 
-    async def _adraft(
-        self,
-        question: Input,
-        run_manager: AsyncCallbackManagerForChainRun,
-        config: RunnableConfig,
-        kwargs: dict[str, Any],
-    ) -> tuple[Any, DraftCapture]:
-        if self._refused is None:
-            capture = DraftCapture()
-            try:
-                return await self._asking.ainvoke(question, _watched(config, run_manager, capture), **kwargs), capture
-            except Exception as error:
-                self._remember_refusal(error)
-        capture = DraftCapture()
-        return await self.draft.ainvoke(question, _watched(config, run_manager, capture), **kwargs), capture
+    def _decide(self, draft: object, capture: DraftCapture, prepared: _Prepared) -> tuple[object, GateDecision]:
+        """The draft without what only the gate wanted, and the decision about it."""
+        call = capture.writer_of(_message(draft), trusted=prepared.model_seen)
+        logprobs: object = call.logprobs
+        if isinstance(logprobs, MissingLogprobs):
+            refusal = self._refusals.get(call.model or UNNAMED) or self._refusals.get(UNNAMED)
+            if refusal is not None:
+                logprobs = MissingLogprobs(refusal)
+            elif not prepared.model_seen:
+                logprobs = MissingLogprobs(
+                    "the chain calls its model where it cannot be asked for logprobs: "
+                    "use a chat model wrapped in ask_logprobs() there"
+                )
+        decision = self.gate.decide(logprobs, model=call.model, temperature=call.temperature)
+        return (draft if prepared.keeps_logprobs else _without_logprobs(draft)), decision
 
-    def _remember_refusal(self, error: Exception) -> None:
-        """Go on without logprobs where asking for them was what failed; re-raise every other error."""
-        if isinstance(error, TjeError) or "logprob" not in str(error).lower():
+    def _after_failure(self, draft: object, decision: GateDecision, error: Exception) -> Output:
+        """Return the draft in the place of a deeper branch that failed, and say so; or raise."""
+        if self.on_branch_error == "raise" or is_control_flow(error):
             raise error
-        self._refused = f"the model refused to be asked for logprobs: {str(error)[:200]}"
-
-    def _decide(self, draft: object, capture: DraftCapture) -> GateDecision:
-        call = capture.last
-        return self.gate.decide(
-            self._evidence(draft, capture),
-            model=call.model if call else None,
-            temperature=call.temperature if call else None,
-        )
-
-    def _evidence(self, draft: object, capture: DraftCapture) -> object:
-        """The logprobs of the draft, or the error that says why there are none."""
-        if self._refused is not None:
-            return MissingLogprobs(self._refused)
-        if isinstance(draft, AIMessage) and draft.response_metadata:
-            logprobs: object = _read(draft)  # a model's own message: no other call speaks for it
-        elif capture.ambiguous:
-            return UnreadableLogprobs("model calls ran side by side, and which one wrote the draft is unknown")
-        elif capture.last is None:
-            return MissingLogprobs("no model call was seen while the draft was written")
-        else:
-            logprobs = capture.last.logprobs
-        if isinstance(logprobs, MissingLogprobs) and not self._model_seen:
-            return MissingLogprobs(
-                "the chain calls its model where it cannot be asked for logprobs: wrap that model in ask_logprobs()"
-            )
-        return logprobs
-
-    def _without_borrowed_logprobs(self, draft: object) -> object:
-        """Take out the logprobs that only the gate wanted: at 20 alternatives they are 2 KB a token."""
-        if self._keeps_logprobs or not isinstance(draft, AIMessage):
-            return draft
-        metadata = {name: value for name, value in draft.response_metadata.items() if name != "logprobs"}
-        return draft.model_copy(update={"response_metadata": metadata})
-
-    def _delivered(self, answer: object, decision: GateDecision) -> Output:
-        """Put the decision into the answer, where there is a place for it."""
-        if isinstance(answer, AIMessage):
-            metadata = {**answer.response_metadata, "tje": decision.as_dict()}
-            answer = answer.model_copy(update={"response_metadata": metadata})
-        return cast("Output", answer)
+        # The error's kind alone: its text may quote the prompt or the answer, and decisions are kept.
+        failed = f"the deeper branch failed ({type(error).__name__}), so this is the draft"
+        if not self._said_branch_failed:
+            self._said_branch_failed = True
+            warnings.warn(f"{failed}: {str(error)[:200]} (said once)", TjeWarning, stacklevel=2)
+        decision = replace(decision, reason="branch_failed", detail=f"{decision.detail}; {failed}")
+        return cast("Output", _delivered(draft, decision))
 
 
-def _read(message: AIMessage) -> SequenceLogprobs | UnreadableLogprobs:
-    try:
-        return parse_logprobs(message)
-    except UnreadableLogprobs as error:
-        return error
+@dataclass(frozen=True)
+class _Prepared:
+    """What is derived from a draft and a gate.
+
+    Attributes:
+        draft: The draft as it was given.
+        gate: The gate as it was given.
+        asking: The draft, its model asked for logprobs.
+        model_seen: Whether there was a model to be asked.
+        keeps_logprobs: Whether the user asks for logprobs anyway, and expects them in the answer.
+    """
+
+    draft: Runnable[Any, Any]
+    gate: EntropyGate
+    asking: Runnable[Any, Any]
+    model_seen: bool
+    keeps_logprobs: bool
+
+
+def _message(answer: object) -> object:
+    """The message in an answer: itself, or under ``raw`` where structured output includes it."""
+    raw = answer.get("raw") if isinstance(answer, dict) else None
+    return raw if isinstance(raw, AIMessage) else answer
+
+
+def _with_metadata(answer: object, metadata: dict[str, Any]) -> object:
+    """The answer, its message's metadata replaced; messages belong to whoever made them and are copied."""
+    message = cast("AIMessage", _message(answer)).model_copy(update={"response_metadata": metadata})
+    return {**answer, "raw": message} if isinstance(answer, dict) else message
+
+
+def _without_logprobs(draft: object) -> object:
+    """Without the logprobs that only the gate wanted: at 20 alternatives they are 2 KB a token."""
+    message = _message(draft)
+    if not isinstance(message, AIMessage) or "logprobs" not in message.response_metadata:
+        return draft
+    rest = {name: value for name, value in message.response_metadata.items() if name != "logprobs"}
+    return _with_metadata(draft, rest)
+
+
+def _delivered(answer: object, decision: GateDecision) -> object:
+    """Put the decision into the answer, where there is a place for it."""
+    message = _message(answer)
+    if not isinstance(message, AIMessage):
+        return answer
+    return _with_metadata(answer, {**message.response_metadata, "tje": decision.as_dict()})
 
 
 def _watched(
@@ -234,9 +224,3 @@ def _watched(
     callbacks = run_manager.get_child("tje:draft")
     callbacks.add_handler(capture)
     return patch_config(config, callbacks=callbacks)
-
-
-def _branch_failed(decision: GateDecision, error: Exception) -> GateDecision:
-    detail = f"the deeper branch failed ({type(error).__name__}: {str(error)[:200]}), so this is the draft"
-    warnings.warn(detail, TjeWarning, stacklevel=4)
-    return replace(decision, reason="branch_failed", detail=f"{decision.detail}; {detail}")

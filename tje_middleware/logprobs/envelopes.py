@@ -38,6 +38,7 @@ class Located:
         message: The text of the whole message so far, where the payload is one chunk of it.
         fallback: A poorer copy of the block.
         kind: The payload in a few words.
+        calls_tools: Whether the message calls tools, beside or instead of saying something.
     """
 
     block: object | None
@@ -47,6 +48,7 @@ class Located:
     message: str | None = None
     fallback: object | None = None
     kind: str = ""
+    calls_tools: bool = False
 
 
 def read_payload(payload: object, choice: int) -> SequenceLogprobs:
@@ -55,7 +57,10 @@ def read_payload(payload: object, choice: int) -> SequenceLogprobs:
         return payload
     located = locate(payload, choice)
     sequence = read_located(located)
-    refuse_partial_cover(sequence, max(len(located.text or ""), len(located.message or "")))
+    length = max(len(located.text or ""), len(located.message or ""))
+    refuse_partial_cover(sequence, length)
+    if located.calls_tools:
+        refuse_silent_tool_call(sequence, length)
     return without_end(sequence)
 
 
@@ -135,6 +140,13 @@ def refuse_partial_cover(sequence: SequenceLogprobs, length: int) -> None:
         )
 
 
+def refuse_silent_tool_call(sequence: SequenceLogprobs, length: int) -> None:
+    """A tool call whose logprobs cover only the words before it was not measured at all."""
+    covered = covered_characters(sequence)
+    if covered is not None and covered <= length + _TOLERATED_GAP:
+        raise MissingLogprobs("the message makes a tool call, and the provider sent logprobs only for its text")
+
+
 def _llama_index(payload: object, choice: int, depth: int) -> Located:
     """LlamaIndex responses: ``raw`` is the provider's own; ``.logprobs`` has lost the sampled tokens.
 
@@ -200,6 +212,7 @@ def _langchain_message(payload: object, _choice: int) -> Located | None:
         block=field(field(payload, "response_metadata"), "logprobs", "logprobs_result"),
         text=text_of(field(payload, "content")),
         reasoning=_reasoning(field(payload, "additional_kwargs")),
+        calls_tools=bool(field(payload, "tool_calls")),
     )
 
 
@@ -213,7 +226,8 @@ def _choices(payload: object, choice: int) -> Located | None:
     chosen = _chosen(choices, choice)
     message = field(chosen, "message", "delta")
     text = field(message, "content") if message is not None else field(chosen, "text")
-    return Located(field(chosen, "logprobs"), text_of(text), _reasoning(message))
+    calls_tools = bool(field(message, "tool_calls"))
+    return Located(field(chosen, "logprobs"), text_of(text), _reasoning(message), calls_tools=calls_tools)
 
 
 def _responses(payload: object, _choice: int) -> Located | None:

@@ -18,6 +18,7 @@ from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 from langchain_tje import ask_logprobs
 from langchain_tje._asking import asks_for_logprobs
+from langgraph.graph import START, StateGraph
 from pydantic import BaseModel
 
 from tests.standin import StandIn
@@ -65,7 +66,11 @@ CHAINS: dict[str, Callable[[Chat], Runnable]] = {
     "a model chosen when called": lambda chat: (
         PROMPT
         | init_chat_model(
-            model="standin", model_provider="openai", configurable_fields="any", api_key="none", base_url=_url(chat)
+            model="standin",
+            model_provider="openai",
+            configurable_fields=("model",),
+            api_key="none",
+            base_url=_url(chat),
         )
     ),
 }
@@ -97,6 +102,38 @@ def test_the_chain_that_was_given_is_unchanged(name: str, chat: Chat, provider: 
     ask_logprobs(chain)
     chain.invoke({"question": "bits=0.5"})
     assert provider.asked_for_logprobs() == [None]
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_the_answer_is_kept_back_until_it_is_whole_through(name: str, chat: Chat, provider: StandIn) -> None:
+    asked = ask_logprobs(CHAINS[name](chat))
+    graph = StateGraph(dict)
+    graph.add_node("ask", lambda state: {"answer": str(asked.invoke(state))})
+    graph.add_edge(START, "ask")
+    shown = list(graph.compile().stream({"question": "bits=0.5"}, stream_mode="messages"))
+    assert shown == []
+    assert [bool(request.get("stream")) for request in provider.requests] == [False]
+
+
+def test_a_model_that_always_streams_is_asked_without(chat: Chat, provider: StandIn) -> None:
+    message = ask_logprobs(PROMPT | chat(streaming=True)).invoke({"question": "bits=0.5"})
+    assert len(message.response_metadata["logprobs"]["content"]) == 4
+    assert not provider.requests[0].get("stream")
+
+
+def test_a_fallback_is_not_asked(chat: Chat, provider: StandIn) -> None:
+    ask_logprobs(PROMPT | chat("broken").with_fallbacks([chat("other")])).invoke({"question": "bits=0.5"})
+    assert [(request["model"], request.get("logprobs")) for request in provider.requests] == [
+        ("broken", True),
+        ("other", None),
+    ]
+
+
+def test_a_refusal_is_not_taken_for_a_failure_by_fallbacks(chat: Chat, provider: StandIn) -> None:
+    asked = ask_logprobs(PROMPT | chat("refuses-logprobs").with_fallbacks([chat("other")]))
+    for _ in range(2):
+        assert asked.invoke({"question": ""}).response_metadata["model_name"] == "refuses-logprobs"
+    assert provider.asked_for_logprobs() == [20, None, None]
 
 
 def test_what_was_bound_before_stays_bound(chat: Chat, provider: StandIn) -> None:
