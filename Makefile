@@ -42,7 +42,7 @@ clean:           ## Remove the environment and all that was built
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || \
 	    { echo "tje-middleware needs Python 3.10 or newer; try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
-	@echo "Installing into $(VENV) (once; about 400 MB) ..." >&2
+	@echo "Installing into $(VENV) (once; about 900 MB on disk) ..." >&2
 	@$(PYTHON) -m venv $(VENV) || \
 	    { echo "No virtual environment could be made; on Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements.lock

@@ -30,6 +30,7 @@ class StandIn:
 
     def __init__(self) -> None:
         self.requests: list[dict] = []
+        self.keys: list[str | None] = []  # that came with requests for the list of models
         self._server = _Server(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
 
@@ -51,12 +52,16 @@ class StandIn:
         return [request.get("top_logprobs") if request.get("logprobs") else None for request in self.requests]
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
-        requests = self.requests
+        requests, keys = self.requests, self.keys
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
             # Without it the headers wait for an acknowledgement that comes 40 ms later.
             disable_nagle_algorithm = True
+
+            def do_GET(self) -> None:
+                keys.append(self.headers["Authorization"])
+                self._send(200, {"object": "list", "data": [{"id": "standin", "object": "model"}]})
 
             def do_POST(self) -> None:
                 request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

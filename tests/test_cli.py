@@ -40,11 +40,11 @@ def test_the_demo_on_the_embedded_model_as_json(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert found["profile"]["n_correct"] + found["profile"]["n_incorrect"] == 12
+    assert found["profile"]["n_correct"] + found["profile"]["n_incorrect"] == 10
     ungated = {"never deeper", "always deeper", "until repeated"}
     assert set(found["policies"]) | set(found["missing"]) == ungated | {"mean", "info", "bayes", "universal"}
     for figures in found["policies"].values():
-        assert figures["questions"] == 8
+        assert figures["questions"] == 6
         assert figures["saved"]["low"] <= figures["saved"]["value"] <= figures["saved"]["high"]
     assert found["policies"]["always deeper"]["output_tokens"] > found["policies"]["never deeper"]["output_tokens"]
     (stored,) = CalibrationRegistry(registry).list()
@@ -86,11 +86,58 @@ def test_the_demo_says_when_the_profile_cannot_be_stored(tmp_path: Path) -> None
         done = _demo(provider, "--model", "standin", registry=tmp_path / "missing")
     assert done.exit_code == 1
     assert "check that its folder exists" in _plain(done.stderr)
+    assert provider.requests == []  # nothing was paid for
 
 
-def test_more_questions_than_there_are_is_refused() -> None:
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/v1", "nonsense"])
+def test_the_demo_says_when_the_server_does_not_answer(url: str, tmp_path: Path) -> None:
+    registry = f"sqlite:///{tmp_path}/d.db"
     done = RUN.invoke(
-        app, ["demo", "--questions", "200", "100", "--base-url", "http://127.0.0.1:9/v1", "--model", "m"]
+        app, ["demo", "--base-url", url, "--model", "m", "--questions", "2", "2", "--registry", registry]
+    )
+    assert done.exit_code == 1
+    assert "check the URL, the key and the model" in _plain(done.stderr)
+
+
+def test_square_brackets_in_a_message_are_shown(tmp_path: Path) -> None:
+    done = RUN.invoke(
+        app, ["demo", "--model", str(tmp_path / "a[/b]c[extra].gguf"), "--registry", f"sqlite:///{tmp_path}/d"]
+    )
+    assert done.exit_code == 1
+    assert "a[/b]c[extra].gguf" in done.stderr.replace("\n", "")
+
+
+def test_the_embedded_model_is_reached_past_a_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    registry = f"sqlite:///{tmp_path}/d.db"
+    done = RUN.invoke(app, ["demo", "--questions", "3", "1", "--json", "--registry", registry])
+    assert done.exit_code == 0, done.output
+
+
+def test_the_demo_asks_for_models_with_its_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    with StandIn() as provider:
+        done = _demo(provider, registry=tmp_path)
+    assert provider.keys == ["Bearer secret"]
+    assert done.exit_code == 0, done.output
+
+
+def test_more_questions_than_there_are_is_refused(tmp_path: Path) -> None:
+    done = RUN.invoke(
+        app,
+        [
+            "demo",
+            "--registry",
+            f"sqlite:///{tmp_path}/d.db",
+            "--questions",
+            "200",
+            "100",
+            "--base-url",
+            "http://127.0.0.1:9/v1",
+            "--model",
+            "m",
+        ],
     )
     assert done.exit_code == 1
     assert "there are 240 questions" in _plain(done.stderr)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tje_middleware.evaluation import Outcome, compare, paired_interval, share
+from tje_middleware.evaluation import Outcome, compare, paired_difference, paired_interval, share
 
 
 def outcomes(correct: list[bool], written: list[int], read: int = 10, accepted: bool = False) -> list[Outcome]:
@@ -30,7 +30,44 @@ def test_the_figures_are_those_computed_by_hand() -> None:
 def test_the_baseline_compared_with_itself_differs_by_exactly_nothing() -> None:
     figures = compare({"always": ALWAYS}, baseline="always")["always"]
     assert (figures.saved.low, figures.saved.value, figures.saved.high) == (0, 0, 0)
-    assert (figures.accuracy_gain.low, figures.accuracy_gain.high) == (0, 0)
+    assert figures.accuracy_gain.value == 0
+
+
+def right(both: int, mine: int, reference: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two policies' answers, by how many questions only one of them has right."""
+    pairs = [(True, True)] * both + [(True, False)] * mine + [(False, True)] * reference + [(False, False)] * neither
+    return tuple(np.array(pairs, dtype=bool).T)
+
+
+def test_two_policies_that_never_differ_may_still_differ_elsewhere() -> None:
+    estimate = paired_difference(*right(20, 0, 0, 12))
+    z2 = stats.norm.ppf(0.975) ** 2
+    assert (estimate.value, estimate.high) == (0, pytest.approx(z2 / (32 + z2)))  # the closed form without discord
+    assert estimate.low == pytest.approx(-estimate.high)
+
+
+def test_exchanging_the_policies_mirrors_the_interval() -> None:
+    one, other = paired_difference(*right(43, 1, 4, 51)), paired_difference(*right(43, 4, 1, 51))
+    assert (one.low, one.high) == (pytest.approx(-other.high), pytest.approx(-other.low))
+
+
+@pytest.mark.parametrize("cells", [(0, 9, 0, 0), (0, 0, 9, 0), (1, 0, 0, 0), (0, 1, 1, 0)])
+def test_extreme_tables_have_an_interval_around_their_difference(cells: tuple[int, int, int, int]) -> None:
+    estimate = paired_difference(*right(*cells))
+    assert -1 <= estimate.low <= estimate.value <= estimate.high <= 1
+    assert estimate.high - estimate.low > 0.3
+
+
+@pytest.mark.parametrize(("questions", "mine", "reference"), [(30, 0.05, 0.05), (60, 0.1, 0.02), (96, 0.01, 0.03)])
+def test_the_interval_of_a_paired_difference_covers_the_truth(questions: int, mine: float, reference: float) -> None:
+    rng = np.random.default_rng(3)
+    covered = 0
+    for _ in range(1_000):
+        estimate = paired_difference(
+            *right(*rng.multinomial(questions, [0.3, mine, reference, 0.7 - mine - reference]))
+        )
+        covered += estimate.low <= mine - reference <= estimate.high
+    assert covered >= 920
 
 
 def test_a_share_has_wilsons_interval() -> None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import pickle
+import sqlite3
+import time
 import warnings
+from contextlib import closing
+from copy import deepcopy
 
 import pytest
 
 from tests.samples import KEY, draft, profile
-from tje_middleware import CalibrationRegistry, EntropyGate, GateError, Route, SignalError, TjeWarning
+from tje_middleware import CalibrationRegistry, EntropyGate, GateError, ProfileKey, Route, SignalError, TjeWarning
 
 
 @pytest.fixture
@@ -58,12 +63,50 @@ class TestWithoutAProfile:
         with pytest.warns(TjeWarning, match="not a database"):
             assert gate_on(registry_at(path)).decide(draft(0.1)).reason == "no_profile"
 
-    def test_the_first_profile_is_picked_up_at_once(self, path):
+    def test_the_first_profile_is_picked_up_within_seconds(self, path, monkeypatch):
+        monkeypatch.setattr("tje_middleware.registry._RETRY_SECONDS", 0.05)
         gate = gate_on(registry_at(path))
         with pytest.warns(TjeWarning):
             gate.decide(draft(0.1))
         registry_at(path).put(profile(0.5))
+        time.sleep(0.06)
         assert gate.decide(draft(0.1)).accepted
+
+    def test_a_profile_put_by_this_registry_is_picked_up_at_once(self, path):
+        registry = registry_at(path)
+        gate = gate_on(registry)
+        with pytest.warns(TjeWarning):
+            gate.decide(draft(0.1))
+        registry.put(profile(0.5))
+        assert gate.decide(draft(0.1)).accepted
+
+    def test_a_missing_profile_is_not_looked_for_at_every_decision(self, path):
+        registry = registry_at(path)
+        registry.put(profile(0.5, key=ProfileKey(model="m", task="another")))
+        gate = gate_on(registry)
+        with pytest.warns(TjeWarning):
+            gate.decide(draft(0.1))
+        path.write_bytes(b"nobody looks here")
+        assert "has no profile" in gate.decide(draft(0.1)).detail
+
+    def test_a_locked_database_holds_no_decision_up(self, path, monkeypatch):
+        monkeypatch.setattr("tje_middleware.registry._LOOKUP_PATIENCE_SECONDS", 0.0)
+        monkeypatch.setattr("tje_middleware._sqlite._LOCK_TIMEOUT_SECONDS", 3600.0)  # what would hang the test
+        registry_at(path).put(profile(0.5))
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            with pytest.warns(TjeWarning, match="locked"):
+                assert gate_on(registry_at(path)).decide(draft(0.1)).reason == "no_profile"
+
+
+class TestElsewhere:
+    def test_a_gate_goes_to_another_process_and_back(self, path):
+        registry = registry_at(path)
+        registry.put(profile(0.5))
+        for gate in (gate_on(registry), EntropyGate(profile(0.5))):
+            for copy in (pickle.loads(pickle.dumps(gate)), deepcopy(gate)):
+                assert copy.decide(draft(0.1)).accepted
+                assert not copy.decide(draft(0.9)).accepted
 
 
 class TestConstruction:

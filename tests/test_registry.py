@@ -115,7 +115,7 @@ class TestNothingThere:
 
     def test_a_version_that_is_not_there_is_named(self, registry):
         registry.put(profile())
-        with pytest.raises(ProfileNotFound, match="no version 9 of profile for m / t"):
+        with pytest.raises(ProfileNotFound, match="no version 9 of a profile for m / t"):
             registry.get(KEY, version=9)
 
     def test_delete_says_so(self, registry):

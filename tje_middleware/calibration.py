@@ -62,7 +62,8 @@ def calibrate_samples(correct: FloatArray, incorrect: FloatArray, *, key: Profil
         raise CalibrationError(f"some values of {key.signal} are not finite, or beyond {_LARGEST_VALUE:g}")
     area = auroc(correct, incorrect)
     interval = auroc_interval(area, len(correct), len(incorrect)) if area is not None else None
-    verdict, reason = judge(correct, incorrect, area, interval)
+    rank_p = _mann_whitney_p(correct, incorrect)
+    verdict, reason = judge(correct, incorrect, area, interval, rank_p)
     return CalibrationProfile(
         key=key,
         n_correct=len(correct),
@@ -73,7 +74,7 @@ def calibrate_samples(correct: FloatArray, incorrect: FloatArray, *, key: Profil
         sd_incorrect=_sd(incorrect),
         cohens_d=_finite(cohens_d(correct, incorrect)),
         welch_p=_welch_p(correct, incorrect),
-        mann_whitney_p=_mann_whitney_p(correct, incorrect),
+        mann_whitney_p=rank_p,
         auroc=area,
         auroc_interval=interval,
         thresholds={name: _threshold(method, correct, incorrect) for name, method in METHODS.items()},
@@ -116,9 +117,17 @@ def auroc_interval(area: float, n_correct: int, n_incorrect: int, *, confidence:
 
 
 def judge(
-    correct: FloatArray, incorrect: FloatArray, area: float | None, interval: tuple[float, float] | None
+    correct: FloatArray,
+    incorrect: FloatArray,
+    area: float | None,
+    interval: tuple[float, float] | None,
+    rank_p: float | None,
 ) -> tuple[Verdict, str]:
-    """Whether these samples show that the signal separates right from wrong drafts, and why."""
+    """Whether these samples show that the signal separates right from wrong drafts, and why.
+
+    Shown means: the AUROC's interval excludes chance, and so does the Mann-Whitney test at 5 %, which is exact for
+    few records without ties.
+    """
     if area is None or interval is None:
         missing, present = ("incorrect", len(correct)) if len(correct) else ("correct", len(incorrect))
         return "unusable", f"no {missing} drafts among {present} records, so no separation can be shown"
@@ -127,9 +136,10 @@ def judge(
     spread = f"AUROC {area:.3f}, 95 % interval {interval[0]:.3f} to {interval[1]:.3f}"
     if area <= 0.5 or incorrect.mean() <= correct.mean():
         return "unusable", f"incorrect drafts are not more uncertain than correct ones ({spread})"
-    if interval[0] > 0.5:
+    if interval[0] > 0.5 and rank_p is not None and rank_p <= 0.05:
         return "usable", f"correct drafts are more confident than incorrect ones ({spread})"
-    return "weak", f"the direction is right, but the interval still includes chance ({spread}); add records"
+    records = len(correct) + len(incorrect)
+    return "weak", f"the direction is right, but {records} records do not rule out chance ({spread}); add some"
 
 
 def _threshold(method: ThresholdMethod, correct: FloatArray, incorrect: FloatArray) -> Threshold:

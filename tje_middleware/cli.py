@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from ._version import __version__
 from .errors import TjeError
@@ -59,24 +60,28 @@ def demo(
 
         began = time.monotonic()
         calibration, test = questions or ((40, 32) if short else (72, 96))
-        with served(model, base_url) as (url, name), CalibrationRegistry(registry) as store, _progress() as progress:
-            result = run_demo(
-                url,
-                name,
-                registry=store,
-                calibration=calibration,
-                test=test,
-                progress=progress,
-                api_key=os.environ.get("OPENAI_API_KEY", "none") if base_url else "none",
-            )
+        api_key = os.environ.get("OPENAI_API_KEY", "none") if base_url else "none"
+        with CalibrationRegistry(registry) as store:
+            store.list()  # what is wrong with it is better known before the questions are asked
+            with served(model, base_url, api_key) as (url, name), _progress() as progress:
+                result = run_demo(
+                    url,
+                    name,
+                    registry=store,
+                    calibration=calibration,
+                    test=test,
+                    progress=progress,
+                    api_key=api_key,
+                )
         if as_json:
             typer.echo(json.dumps(result.as_dict(), indent=2))
             return
         Console().print(result)
+        seconds = time.monotonic() - began
         _stderr.print(
-            f"The profile is version {result.profile.version} in {registry}; {time.monotonic() - began:.0f} seconds.",
-            style="dim",
-            highlight=False,
+            Text(
+                f"The profile is version {result.profile.version} in {registry}; {seconds:.0f} seconds.", style="dim"
+            )
         )
 
 
@@ -103,17 +108,18 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except TjeError as error:
-        _stderr.print(f"[bold red]Error:[/] {error}", highlight=False)
+        _say_error(str(error))
         raise typer.Exit(1) from error
     except ImportError as error:
         if not (error.name or "").startswith(("langchain", "openai", "httpx")):
             raise
-        _stderr.print(
-            f"[bold red]Error:[/] {error.name} is not installed: "
-            'pip install "tje-middleware\\[langchain,openai,local]"',
-            highlight=False,
-        )
+        _say_error(f'{error.name} is not installed: pip install "tje-middleware[langchain,openai,local]"')
         raise typer.Exit(1) from error
+
+
+def _say_error(message: str) -> None:
+    # Text, not markup: paths and extras have square brackets.
+    _stderr.print(Text("Error: ", style="bold red") + Text(message, style="not bold default"))
 
 
 @contextmanager

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import sqrt
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import optimize, stats
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def _compared(mine: Sequence[Outcome], reference: Sequence[Outcome], seed: int) 
     return Comparison(
         questions=len(mine),
         accuracy=share(sum(outcome.correct for outcome in mine), len(mine)),
-        accuracy_gain=paired_interval(lambda a, b: a.mean(-1) - b.mean(-1), correct, correct_reference, seed=seed),
+        accuracy_gain=paired_difference(correct > 0, correct_reference > 0),
         output_tokens=int(written.sum()),
         input_tokens=int((both - written).sum()),
         saved=paired_interval(_share_saved, written, written_reference, seed=seed),
@@ -99,6 +100,34 @@ def share(successes: int, trials: int) -> Estimate:
     interval = stats.binomtest(successes, trials).proportion_ci(method="wilson")
     return Estimate(successes / trials, float(interval.low), float(interval.high))
 
+
+def paired_difference(mine: NDArray[np.bool_], reference: NDArray[np.bool_]) -> Estimate:
+    """Difference of two shares over the same questions, with Tango's 95 % score interval.
+
+    Tango (Statistics in Medicine 17:891-908, 1998): all D with |b - c - n D| <= z sqrt(n (2 q + D (1 - D))), where
+    b and c count the questions on which only one of the two is right, and q is the probability of the second kind
+    under D. Unlike a bootstrap it stays honest where the two never differ.
+
+    Args:
+        mine: (n,) whether one policy was right.
+        reference: (n,) whether the other was, for the same questions.
+    """
+    n, b, c = len(mine), int((mine & ~reference).sum()), int((reference & ~mine).sum())
+    z = float(stats.norm.ppf(0.975))
+    value = (b - c) / n
+
+    def excess(d: float) -> float:
+        linear = (2 * n - b + c) * d - b - c
+        q = (sqrt(max(linear**2 + 8 * n * c * d * (1 - d), 0)) - linear) / (4 * n)
+        return abs(b - c - n * d) - z * sqrt(max(n * (2 * q + d * (1 - d)), 0))
+
+    low = -1.0 if value <= -1 or excess(-1.0) <= 0 else optimize.brentq(excess, -1.0, value - _STEP)
+    high = 1.0 if value >= 1 or excess(1.0) <= 0 else optimize.brentq(excess, value + _STEP, 1.0)
+    return Estimate(value, float(low), float(high))
+
+
+# Beside the difference itself, where the equation has a root that is none of the interval's ends.
+_STEP = 1e-9
 
 Statistic = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
 

@@ -137,6 +137,15 @@ class EntropyGate:
         )
         return cls(_StoredProfile(registry, key), **policies)
 
+    def __getstate__(self) -> dict[str, object]:
+        # A lock cannot go to another process, and what was said here was not said there.
+        return {name: value for name, value in vars(self).items() if not name.startswith("_said")}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        vars(self).update(state)
+        self._said = set()
+        self._said_lock = threading.Lock()
+
     def __repr__(self) -> str:
         return f"EntropyGate({self.key}, method={self.method!r}, on_missing={self.on_missing!r})"
 

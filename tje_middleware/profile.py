@@ -83,7 +83,10 @@ class ProfileKey(BaseModel):
                 f"entropies over fewer are lower; ask for top_logprobs={self.top_k} or calibrate with top_k={top_k}"
             )
         if model is not None and not same_model(model, self.model):
-            return f"the draft was written by {model!r}, the profile is of {self.model!r}"
+            return (
+                f"the draft was written by {model!r}, the profile is of {self.model!r}: calibrate that model, or "
+                f"name it in the key as it is asked for"
+            )
         if temperature is not None and self.temperature is not None and temperature != self.temperature:
             return f"the draft was sampled at temperature {temperature}, the profile's records at {self.temperature}"
         if prompt_fingerprint and self.prompt_fingerprint and prompt_fingerprint != self.prompt_fingerprint:
@@ -92,13 +95,26 @@ class ProfileKey(BaseModel):
 
 
 def same_model(name: str, other: str) -> bool:
-    """Whether two names mean one model: a provider's prefix and a snapshot's date do not tell models apart."""
-    one, two = (_SNAPSHOT_DATE.sub("", text.strip().lower()) for text in (name, other))
-    # "openai:gpt-4o-2024-08-06" is "gpt-4o", and so is "models/gpt-4o"; "qwen:0.5b" and "llama:0.5b" are two.
+    """Whether two names mean one model: a provider's prefix does not tell models apart.
+
+    Nor does a snapshot's date where only one of the names has it: the other is the name under which it was asked
+    for. Two dates are two snapshots.
+    """
+    (one, first), (two, second) = (_plain_name(text) for text in (name, other))
+    if first and second and first != second:
+        return False
+    # "openai:gpt-4o-2024-08-06" and "gpt-4o" are one; "qwen:0.5b" and "llama:0.5b" are two.
     return one == two or one.endswith((f":{two}", f"/{two}")) or two.endswith((f":{one}", f"/{one}"))
 
 
-_SNAPSHOT_DATE = re.compile(r"[-@]\d{4}-?\d{2}-?\d{2}$")
+_SNAPSHOT_DATE = re.compile(r"[-@](\d{4}-?\d{2}-?\d{2})$")
+
+
+def _plain_name(name: str) -> tuple[str, str]:
+    """The name without its snapshot's date, and the date's digits."""
+    plain = name.strip().lower()
+    date = _SNAPSHOT_DATE.search(plain)
+    return (plain[: date.start()], date[1].replace("-", "")) if date else (plain, "")
 
 
 # numpy's and pandas' booleans are labels too; 0, 1 and "yes" could mean anything.

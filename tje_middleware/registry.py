@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -46,6 +47,9 @@ _PROFILES = Table(
     PrimaryKeyConstraint("key", "version"),
 )
 _NO_TABLE = f"no such table: {_PROFILES.name}"
+# A decision does not wait longer for a locked database than this, and asks again for a profile that is missing.
+_LOOKUP_PATIENCE_SECONDS = 0.5
+_RETRY_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -106,15 +110,12 @@ class CalibrationRegistry:
             RegistryUnavailable: the database cannot be read.
             RegistryDamaged: what it holds cannot be read.
         """
-        query = _versions(key).order_by(_PROFILES.c.version.desc()).limit(1)
-        rows = self._rows(query if version is None else query.where(_PROFILES.c.version == version))
-        if not rows:
-            which = f"version {version} of " if version is not None else ""
-            raise ProfileNotFound(f"{self.url} has no {which}profile for {key}; calibrate and put() one first")
-        profile = self._read(rows[0])
         if version is None:
-            self._keep(key, ProfileLookup(profile))
-        return profile
+            return self._newest(key)
+        rows = self._rows(_versions(key).where(_PROFILES.c.version == version))
+        if not rows:
+            raise ProfileNotFound(f"{self.url} has no version {version} of a profile for {key}")
+        return self._read(rows[0])
 
     def lookup(self, key: ProfileKey) -> ProfileLookup:
         """The newest profile of a key for the decision path: from memory while it is fresh, and never raising.
@@ -129,17 +130,16 @@ class CalibrationRegistry:
             # Other threads go on with what is known: only this one waits for a slow or locked database.
             self._keep(key, seen.answer)
         try:
-            return ProfileLookup(self.get(key))
+            return ProfileLookup(self._newest(key, patience=_LOOKUP_PATIENCE_SECONDS))
         except ProfileNotFound as error:
-            with self._seen_lock:
-                self._seen.pop(key, None)
-            return ProfileLookup(None, problem=str(error))
+            answer = ProfileLookup(None, problem=str(error))
         except RegistryError as error:
-            if seen is None:
-                return ProfileLookup(None, problem=str(error))
-            last = ProfileLookup(seen.answer.profile, stale=True, problem=str(error))
-            self._keep(key, last)
-            return last
+            last = seen.answer.profile if seen else None
+            answer = ProfileLookup(last, stale=last is not None, problem=str(error))
+        # What there is not yet is looked for more often than what there is, but not for every decision.
+        rest = self._refresh_seconds if answer.profile else min(self._refresh_seconds, _RETRY_SECONDS)
+        self._keep(key, answer, rest)
+        return answer
 
     def history(self, key: ProfileKey) -> Sequence[CalibrationProfile]:
         """All versions of a key, oldest first; empty where there is none.
@@ -194,8 +194,25 @@ class CalibrationRegistry:
     def __repr__(self) -> str:
         return f"CalibrationRegistry({self.url!r})"
 
-    def _rows(self, query: Select[tuple[str, int, str]]) -> Sequence[Row[tuple[str, int, str]]]:
+    def __reduce__(self) -> tuple[object, ...]:
+        # Another process opens the file for itself; connections and locks stay here.
+        return partial(type(self), refresh_seconds=self._refresh_seconds), (self.url,)
+
+    def _newest(self, key: ProfileKey, *, patience: float | None = None) -> CalibrationProfile:
+        rows = self._rows(_versions(key).order_by(_PROFILES.c.version.desc()).limit(1), patience=patience)
+        if not rows:
+            raise ProfileNotFound(f"{self.url} has no profile for {key}; calibrate and put() one first")
+        profile = self._read(rows[0])
+        self._keep(key, ProfileLookup(profile))
+        return profile
+
+    def _rows(
+        self, query: Select[tuple[str, int, str]], *, patience: float | None = None
+    ) -> Sequence[Row[tuple[str, int, str]]]:
+        """Run a query, waiting at most ``patience`` seconds for a lock where that is given."""
         with self._explaining(), self._engine.begin() as connection:
+            if patience is not None:
+                connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(patience * 1000)}")
             rows: Sequence[Row[tuple[str, int, str]]] | None
             try:
                 rows = connection.execute(query).all()
@@ -225,9 +242,10 @@ class CalibrationRegistry:
                 f"tje-middleware: use that release, or calibrate and put() anew"
             ) from error
 
-    def _keep(self, key: ProfileKey, answer: ProfileLookup) -> None:
+    def _keep(self, key: ProfileKey, answer: ProfileLookup, seconds: float | None = None) -> None:
+        rest = self._refresh_seconds if seconds is None else seconds
         with self._seen_lock:
-            self._seen[key] = _Kept(answer, time.monotonic() + self._refresh_seconds)
+            self._seen[key] = _Kept(answer, time.monotonic() + rest)
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from langchain_core.messages import AIMessage
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 from langchain_openai import ChatOpenAI
+from openai import OpenAIError
 from pydantic import SecretStr
 
 from tje_middleware import (
@@ -22,11 +25,12 @@ from tje_middleware import (
     DemoError,
     EntropyGate,
     ProfileKey,
+    TjeWarning,
     UnreadableLogprobs,
     calibrate,
     parse_logprobs,
 )
-from tje_middleware.demo import ALWAYS, NEVER, UNTIL_REPEATED, DemoResult, Question, is_right, load_questions
+from tje_middleware.demo import ALWAYS, NEVER, UNTIL_REPEATED, DemoResult, Question, is_right, label, load_questions
 from tje_middleware.evaluation import Outcome, compare
 from tje_middleware.local import LocalServer
 
@@ -45,22 +49,37 @@ Chain = Runnable[dict[str, str], AIMessage]
 
 
 @contextmanager
-def served(model: str | None, base_url: str | None) -> Iterator[tuple[str, str]]:
+def served(model: str | None, base_url: str | None, api_key: str = "none") -> Iterator[tuple[str, str]]:
     """The base URL and the model's name, of the embedded model or of a server that runs already.
 
     Args:
         model: A GGUF path or hub id; beside a base URL, the name of the model to ask for.
         base_url: Any OpenAI-compatible server instead of the embedded one.
+        api_key: That server's key.
 
     Raises:
         LocalModelError: the embedded model does not start.
         DemoError: the server cannot be asked for its models.
     """
     if base_url is not None:
-        yield base_url, model or _first_model(base_url)
+        yield base_url, model or _first_model(base_url, api_key)
         return
-    with LocalServer(model) as server:
+    with LocalServer(model) as server, _no_proxy():
         yield server.base_url, server.model
+
+
+@contextmanager
+def _no_proxy() -> Iterator[None]:
+    """Reach this machine directly; HTTP clients would send even that through a proxy from the environment."""
+    before = os.environ.get("NO_PROXY")
+    os.environ["NO_PROXY"] = ",".join(filter(None, [before, "127.0.0.1"]))
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["NO_PROXY"]
+        else:
+            os.environ["NO_PROXY"] = before
 
 
 def run_demo(
@@ -99,7 +118,9 @@ def run_demo(
     registry.put(calibrate(records, key=key))
     profile = registry.get(key)
     gates, missing = _gates(registry, profile)
-    outcomes = run.outcomes(questions[calibration : calibration + test], gates)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TjeWarning)  # what a gate warns of stands above the table
+        outcomes = run.outcomes(questions[calibration : calibration + test], gates)
     return DemoResult(model, profile, compare(outcomes, baseline=ALWAYS), missing)
 
 
@@ -178,7 +199,7 @@ class _Run:
                     input_tokens=usage.input_tokens,
                     accepted=name == NEVER or answer.response_metadata.get("tje", {}).get("route") == "final",
                 )
-                for question, answer, usage in self._ask(name, policy, questions)
+                for question, answer, usage in self._ask(label(name), policy, questions)
             ]
             for name, policy in policies.items()
         }
@@ -194,9 +215,12 @@ class _Run:
         answers: dict[int, AIMessage] = {}
         inputs = [{"question": question.question} for question in questions]
         self._progress(name, 0, len(questions))
-        for index, answer in chain.batch_as_completed(inputs, configs):
-            answers[index] = answer
-            self._progress(name, len(answers), len(questions))
+        try:
+            for index, answer in chain.batch_as_completed(inputs, configs):
+                answers[index] = answer
+                self._progress(name, len(answers), len(questions))
+        except OpenAIError as error:
+            raise DemoError(f"the server did not answer: {error}; check the URL, the key and the model") from error
         return [(question, answers[index], _Usage.of(meters[index])) for index, question in enumerate(questions)]
 
 
@@ -226,9 +250,10 @@ class _Usage:
         return cls(sum(usage["input_tokens"] for usage in usages), sum(usage["output_tokens"] for usage in usages))
 
 
-def _first_model(base_url: str) -> str:
+def _first_model(base_url: str, api_key: str) -> str:
     try:
-        response = httpx.get(f"{base_url.rstrip('/')}/models", timeout=10)
+        headers = {"Authorization": f"Bearer {api_key}"}
+        response = httpx.get(f"{base_url.rstrip('/')}/models", headers=headers, timeout=10)
         response.raise_for_status()
         return str(response.json()["data"][0]["id"])
     except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:

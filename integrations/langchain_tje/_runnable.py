@@ -147,7 +147,10 @@ class EntropyGateRunnable(RunnableSerializable[Input, Output]):
             refusal = self._refusals.get(call.model or UNNAMED) or self._refusals.get(UNNAMED)
             if refusal is not None:
                 logprobs = MissingLogprobs(refusal)
-            elif not prepared.model_seen:
+            elif prepared.model_seen:
+                said, _, _ = str(logprobs).partition("; ask the provider")
+                logprobs = MissingLogprobs(f"{said}; the model was asked for them")
+            else:
                 logprobs = MissingLogprobs(
                     "the chain calls its model where it cannot be asked for logprobs: "
                     "use a chat model wrapped in ask_logprobs() there"

@@ -1,6 +1,6 @@
 """What ``tje demo`` asks and what it shows; an integration runs it."""
 
 from .questions import Question, is_right, load_questions
-from .result import ALWAYS, NEVER, UNTIL_REPEATED, DemoResult
+from .result import ALWAYS, NEVER, UNTIL_REPEATED, DemoResult, label
 
-__all__ = ["ALWAYS", "NEVER", "UNTIL_REPEATED", "DemoResult", "Question", "is_right", "load_questions"]
+__all__ = ["ALWAYS", "NEVER", "UNTIL_REPEATED", "DemoResult", "Question", "is_right", "label", "load_questions"]

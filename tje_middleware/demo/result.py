@@ -44,13 +44,13 @@ class DemoResult:
         }
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield Text.from_markup(self._calibration())
+        yield self._calibration()
         yield self._table()
         for method, reason in self.missing.items():
             yield Text(f"{method}: {reason}")
         yield Text(" ".join(self._remarks()), style="dim")
 
-    def _calibration(self) -> str:
+    def _calibration(self) -> Text:
         profile = self.profile
         means = [
             f"{mean:.2f} over {name} drafts"
@@ -58,11 +58,14 @@ class DemoResult:
             if mean is not None
         ]
         effect = "" if profile.cohens_d is None else f"; Cohen's d {profile.cohens_d:.2f}"
-        return (
-            f"\n[bold]{self.model}[/] was calibrated on {profile.n_correct + profile.n_incorrect} questions: "
+        return Text.assemble(
+            "\n",
+            (self.model, "bold"),
+            f" was calibrated on {profile.n_correct + profile.n_incorrect} questions: "
             f"{profile.n_correct} drafts right, {profile.n_incorrect} wrong.\n"
-            f"Mean token entropy in bits: {', '.join(means)}{effect}.\n"
-            f"Verdict [bold]{profile.verdict}[/]: {profile.verdict_reason}.\n"
+            f"Mean token entropy in bits: {', '.join(means)}{effect}.\nVerdict ",
+            (profile.verdict, "bold"),
+            f": {profile.verdict_reason}.\n",
         )
 
     def _table(self) -> Table:
@@ -74,7 +77,7 @@ class DemoResult:
             table.add_column(heading, justify="right", no_wrap=True)
         for name, figures in self.comparisons.items():
             table.add_row(
-                name if name in _UNGATED else f"gated: {name}",
+                label(name),
                 _percent(figures.accuracy),
                 "" if name == ALWAYS else _points(figures.accuracy_gain),
                 f"{figures.output_tokens:,}",
@@ -94,6 +97,11 @@ class DemoResult:
                 f"Note: on this model going deeper does not raise accuracy ({always.value:.0%} against "
                 f"{self.comparisons[NEVER].accuracy.value:.0%} without), so never going deeper saves the most."
             )
+
+
+def label(policy: str) -> str:
+    """What a policy is called where a person sees it."""
+    return policy if policy in _UNGATED else f"gated: {policy}"
 
 
 def _percent(estimate: Estimate) -> str:
