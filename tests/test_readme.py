@@ -5,7 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.prompts import ChatPromptTemplate, PromptTemplate
 from langchain_openai import ChatOpenAI
 
 from tests.standin import StandIn
@@ -31,6 +31,8 @@ def test_the_python_of_the_readme_runs_in_order(
         for block in BLOCKS[:2]:
             exec(block, names)
         answer = names["chain"].invoke({"bits": 0.5})
+        names |= {"prompt": PromptTemplate.from_template("{question}"), "model": chat, "vision_model": chat}
+        exec(BLOCKS[3].replace("...", "bits=0.5"), names)
     assert capsys.readouterr().out.startswith("usable correct drafts are more confident")
     assert answer.response_metadata["tje"]["route"] == "final"
     assert (tmp_path / "tje.db").exists()

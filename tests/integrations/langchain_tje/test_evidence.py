@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 from langchain_core.caches import InMemoryCache
+from langchain_core.language_models import FakeMessagesListChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
@@ -198,3 +199,19 @@ async def test_a_cancelled_call_leaves_nothing_behind(chat: Chat, gate: EntropyG
         await task
     released.set()
     assert (await gated.ainvoke(UNSURE)).text == "deeper"
+
+
+class Strict(FakeMessagesListChatModel):
+    """A model whose client takes no logprobs, as Anthropic's."""
+
+    def _generate(self, messages, stop=None, run_manager=None, **kwargs):
+        if "logprobs" in kwargs:
+            raise TypeError("Messages.create() got an unexpected keyword argument 'logprobs'")
+        return super()._generate(messages, stop, run_manager, **kwargs)
+
+
+def test_a_client_that_knows_no_logprobs_is_asked_without(gate: EntropyGate) -> None:
+    model = Strict(responses=[AIMessage("the answer")])
+    gated = think_just_enough(PROMPT | model, deeper=lambda _: "deeper", gate=gate)
+    with unjudged("unexpected keyword argument 'logprobs'"):
+        assert [gated.invoke(CERTAIN) for _ in range(2)] == ["deeper", "deeper"]
