@@ -144,7 +144,8 @@ class EntropyGateRunnable(RunnableSerializable[Input, Output]):
         call = capture.writer_of(_message(draft), trusted=prepared.model_seen)
         logprobs: object = call.logprobs
         if isinstance(logprobs, MissingLogprobs):
-            refusal = self._refusals.get(call.model or UNNAMED) or self._refusals.get(UNNAMED)
+            # Not every integration names its model; what any model of this chain said is then the best there is.
+            refusal = self._refusals.get(call.model or UNNAMED) or next(iter(self._refusals.values()), None)
             if refusal is not None:
                 logprobs = MissingLogprobs(refusal)
             elif prepared.model_seen:
