@@ -67,6 +67,17 @@ class AskingModel(RunnableBinding[Any, Any]):  # type: ignore[no-redef]  # pydan
         """The same on the event loop."""
         yield await self.ainvoke(input, config, **kwargs)
 
+    def transform(self, input: Iterator[Any], config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
+        """The same within a chain that is streamed."""
+        yield from Runnable.transform(self, input, config, **kwargs)
+
+    async def atransform(
+        self, input: AsyncIterator[Any], config: RunnableConfig | None = None, **kwargs: Any
+    ) -> AsyncIterator[Any]:
+        """The same on the event loop."""
+        async for chunk in Runnable.atransform(self, input, config, **kwargs):
+            yield chunk
+
     def _plain(self) -> RunnableBinding[Any, Any]:
         kwargs = {name: value for name, value in self.kwargs.items() if name not in self.settings}
         return RunnableBinding(bound=self.bound, kwargs=kwargs, config=self.config)

@@ -136,6 +136,19 @@ def test_a_refusal_is_not_taken_for_a_failure_by_fallbacks(chat: Chat, provider:
     assert provider.asked_for_logprobs() == [20, None, None]
 
 
+async def test_a_refusal_is_met_however_the_chain_is_called(chat: Chat) -> None:
+    def asked() -> Runnable:
+        return ask_logprobs(PROMPT | chat("refuses-logprobs") | StrOutputParser())
+
+    question, answer = {"question": ""}, "w0 w1 w2 w3 "
+    assert asked().invoke(question) == answer
+    assert "".join(asked().stream(question)) == answer
+    assert asked().batch([question] * 2) == [answer] * 2
+    assert await asked().ainvoke(question) == answer
+    assert "".join([chunk async for chunk in asked().astream(question)]) == answer
+    assert await asked().abatch([question] * 2) == [answer] * 2
+
+
 def test_what_was_bound_before_stays_bound(chat: Chat, provider: StandIn) -> None:
     ask_logprobs(PROMPT | chat().bind_tools([weather]).bind(stop=["END"])).invoke({"question": "bits=0.5"})
     (request,) = provider.requests
