@@ -110,9 +110,11 @@ def test_square_brackets_in_a_message_are_shown(tmp_path: Path) -> None:
 def test_the_embedded_model_is_reached_past_a_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "elsewhere.example")
     registry = f"sqlite:///{tmp_path}/d.db"
     done = RUN.invoke(app, ["demo", "--questions", "3", "1", "--json", "--registry", registry])
     assert done.exit_code == 0, done.output
+    assert os.environ["no_proxy"] == "elsewhere.example"
 
 
 def test_the_demo_asks_for_models_with_its_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

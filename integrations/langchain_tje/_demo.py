@@ -71,15 +71,18 @@ def served(model: str | None, base_url: str | None, api_key: str = "none") -> It
 @contextmanager
 def _no_proxy() -> Iterator[None]:
     """Reach this machine directly; HTTP clients would send even that through a proxy from the environment."""
-    before = os.environ.get("NO_PROXY")
-    os.environ["NO_PROXY"] = ",".join(filter(None, [before, "127.0.0.1"]))
+    names = ("NO_PROXY", "no_proxy")  # where both are set, the second counts
+    before = {name: os.environ.get(name) for name in names}
+    known = before["no_proxy"] or before["NO_PROXY"]
+    os.environ.update(dict.fromkeys(names, ",".join(filter(None, [known, "127.0.0.1"]))))
     try:
         yield
     finally:
-        if before is None:
-            del os.environ["NO_PROXY"]
-        else:
-            os.environ["NO_PROXY"] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def run_demo(
@@ -190,7 +193,8 @@ class _Run:
             UNTIL_REPEATED: _always(self._chain, until_repeated),
         }
         for method, gate in gates.items():
-            policies[method] = think_just_enough(self._chain, deeper=deeper, gate=gate)
+            # A branch that failed must end the run: its draft would be counted as a saving.
+            policies[method] = think_just_enough(self._chain, deeper=deeper, gate=gate, on_branch_error="raise")
         return {
             name: [
                 Outcome(
