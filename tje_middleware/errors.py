@@ -4,6 +4,7 @@ The tree::
 
     TjeError
     ├── UnreadableLogprobs (ValueError)      a payload of unknown shape, or numbers that are no logprobs
+    │   ├── UnknownShape                     nothing in the payload looks like logprobs
     │   └── MissingLogprobs                  a known shape, but the provider sent no logprobs in it
     ├── SignalError (ValueError)             a signal is unknown or cannot be computed from this sequence
     ├── CalibrationError (ValueError)        records that cannot be calibrated, or a profile that cannot be used
@@ -28,6 +29,10 @@ class TjeError(Exception):
 
 class UnreadableLogprobs(TjeError, ValueError):  # noqa: N818 (a public name fixed by the design)
     """A payload whose shape is unknown, or whose numbers are not log-probabilities."""
+
+
+class UnknownShape(UnreadableLogprobs):
+    """A payload in which nothing looks like logprobs, as opposed to logprobs with something wrong."""
 
 
 class MissingLogprobs(UnreadableLogprobs):

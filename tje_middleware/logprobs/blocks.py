@@ -15,15 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import MissingLogprobs, UnreadableLogprobs
+from ..errors import MissingLogprobs, UnknownShape, UnreadableLogprobs
 from .fields import describe, field, getter, has, is_sequence
 from .sequence import FloatArray, SequenceLogprobs, frozen
 
 ASK = "ask the provider for logprobs=True and top_logprobs=20"
-
-
-class UnknownShape(UnreadableLogprobs):
-    """Nothing in a payload looks like logprobs, as opposed to logprobs with something wrong."""
 
 
 def read_block(block: object) -> SequenceLogprobs:

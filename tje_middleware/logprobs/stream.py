@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import TypeGuard
 
 from ..errors import MissingLogprobs, UnreadableLogprobs
-from .envelopes import covered_characters, locate, read_located, refuse_partial_cover, without_end
+from .cover import covered_characters, refuse_partial_cover, without_end
+from .envelopes import locate, read_located
 from .fields import field, has, is_sequence, reading
 from .sequence import SequenceLogprobs
 
