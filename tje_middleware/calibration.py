@@ -6,14 +6,11 @@ from collections.abc import Iterable
 from math import sqrt
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import optimize, stats
 
 from .errors import CalibrationError, NoThreshold, TjeError
 from .profile import CalibrationProfile, CalibrationRecord, ProfileKey, Threshold, Verdict
-from .thresholds import METHODS, ThresholdMethod, cohens_d, sample_sd
-
-FloatArray = NDArray[np.float64]
+from .thresholds import METHODS, FloatArray, ThresholdMethod, cohens_d, sample_sd
 
 # Larger values are no signal, and their squares would leave the range of floats.
 _LARGEST_VALUE = 1e100
