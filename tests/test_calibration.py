@@ -9,13 +9,27 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from scipy import stats
 
 from tests.samples import KEY, TOP_K, draft, sample
-from tje_middleware import CalibrationError, CalibrationRecord, EntropyGate, ProfileKey, calibrate, mean_entropy
-from tje_middleware.calibration import auroc, auroc_interval, calibrate_samples
+from tje_middleware import (
+    CalibrationError,
+    CalibrationProfile,
+    CalibrationRecord,
+    EntropyGate,
+    NoThreshold,
+    ProfileKey,
+    calibrate,
+    mean_entropy,
+)
+from tje_middleware.calibration import calibrate_samples
+from tje_middleware.separation import auroc, auroc_interval
+from tje_middleware.settings import CalibrationSettings, Prices
 
 NONE = np.array([])
+AUTO = ProfileKey(model="m", task="t", signal="auto")
+BARE = CalibrationSettings(resamples=0)
 
 
 def records(correct, incorrect):
@@ -129,7 +143,7 @@ class TestVerdicts:
     def test_the_wrong_direction_is_unusable_however_clear(self):
         found = calibrate_samples(sample(0.9, 0.1, 20), sample(0.3, 0.1, 20), key=KEY)
         assert found.verdict == "unusable"
-        assert "not more uncertain" in found.verdict_reason
+        assert found.verdict_reason.startswith("the wrong direction: incorrect drafts are the more confident ones")
 
     def test_one_class_alone_is_unusable_and_named(self):
         assert "no incorrect drafts among 6" in calibrate_samples(sample(0.3, 0.1, 6), NONE, key=KEY).verdict_reason
@@ -154,7 +168,7 @@ class TestVerdicts:
         rng, called = np.random.default_rng(11), 0
         for _ in range(800):
             correct, incorrect = rng.gamma(2, 1, n_c), rng.gamma(2, 1, n_i)
-            called += calibrate_samples(correct, incorrect, key=KEY).verdict == "usable"
+            called += calibrate_samples(correct, incorrect, key=KEY, settings=BARE).verdict == "usable"
         assert called / 800 <= 0.04
 
 
@@ -235,3 +249,135 @@ class TestRawLogprobs:
         found = calibrate(map(CalibrationRecord.model_validate_json, self.lines()), key=key)
         cut = [mean_entropy(draft(bits).truncated(5)) for correct, bits in self.bits if correct]
         assert found.mean_correct == pytest.approx(np.mean(cut))
+
+
+def cascade(n=300, *, seed=0, deeper=True):
+    """Records of two signals: mean_entropy separates, mood does not; a third of the drafts is hopeless."""
+    rng = np.random.default_rng(seed)
+    for place in range(n):
+        kind = rng.choice(["right", "rescued", "hopeless"])
+        bits = rng.normal({"right": 1.0, "rescued": 2.0, "hopeless": 4.0}[kind], 0.2)
+        outcome = {"deeper_correct": bool(kind != "hopeless"), "deeper_tokens": 300} if deeper else {}
+        signals = {"mean_entropy": bits, "mood": rng.normal()}
+        yield CalibrationRecord(id=f"q{place}", correct=bool(kind == "right"), tokens=100, signals=signals, **outcome)
+
+
+@pytest.fixture(scope="module")
+def full():
+    """With everything there is to ask for."""
+    prices = Prices(token=0.001, error=1.0)
+    return calibrate(cascade(), key=KEY, alpha=0.1, epsilon=0.08, eta=0.1, prices=prices, seed=5, resamples=60)
+
+
+class TestEveryMethod:
+    def test_all_have_a_threshold_where_the_records_hold_all_outcomes(self, full):
+        assert list(full.thresholds) == ["mean", "info", "bayes", "universal", "risk", "noninferior", "cost"]
+        assert {name for name, threshold in full.thresholds.items() if threshold.value is None} <= {"universal"}
+
+    def test_those_with_a_guarantee_say_which(self, full):
+        statements = {name: full.thresholds[name].guarantee for name in ("mean", "risk", "noninferior", "cost")}
+        assert statements["mean"] is None
+        assert "at most 10.00% of accepted drafts are wrong" in statements["risk"]
+        assert "at most 8 points below always going deeper" in statements["noninferior"]
+        assert "costs" in statements["cost"]
+
+    def test_the_value_lies_in_its_interval(self, full):
+        for name, threshold in full.thresholds.items():
+            if threshold.interval is not None:
+                low, high = threshold.interval
+                assert low <= threshold.value <= high, name
+            assert threshold.found is None or 0 <= threshold.found <= 1
+
+    def test_hopeless_drafts_are_given_up(self, full):
+        assert 2.1 < full.abstain.value < 4
+        assert "going deeper answers at most 10.00% of these drafts rightly" in full.abstain.guarantee
+        assert 2.5 < full.thresholds["cost"].abstain_from < 4
+
+    def test_what_was_asked_for_is_kept(self, full):
+        assert (full.settings.alpha, full.settings.epsilon, full.settings.eta, full.settings.seed) == (
+            0.1,
+            0.08,
+            0.1,
+            5,
+        )
+        assert full.settings.prices == Prices(token=0.001, error=1.0)
+
+    def test_the_profile_survives_json(self, full):
+        assert CalibrationProfile.model_validate_json(full.model_dump_json()) == full
+
+    def test_the_same_seed_gives_the_same_profile(self, full):
+        again = calibrate(
+            cascade(), key=KEY, alpha=0.1, epsilon=0.08, eta=0.1, prices=full.settings.prices, seed=5, resamples=60
+        )
+        assert again.model_copy(update={"created_at": full.created_at}) == full
+
+    def test_without_resamples_there_are_no_intervals(self):
+        found = calibrate(cascade(60), key=KEY, resamples=0)
+        assert {(threshold.interval, threshold.found) for threshold in found.thresholds.values()} == {(None, None)}
+
+
+class TestMethodsThatLackSomething:
+    def test_say_what(self):
+        found = calibrate(cascade(deeper=False), key=KEY, resamples=0)
+        assert "needs deeper_correct in every record" in found.thresholds["noninferior"].reason
+        assert "needs deeper_correct in every record" in found.abstain.reason
+        assert "calibrate(prices=Prices(...))" in found.thresholds["cost"].reason
+
+    def test_few_records_have_none_of_the_guaranteed_ones_and_say_how_many_would_do(self):
+        found = calibrate(cascade(20), key=KEY, resamples=0)
+        assert found.thresholds["risk"].value is None
+        assert "from 20 records" in found.thresholds["risk"].reason
+        assert found.thresholds["mean"].value is not None
+
+    def test_a_gate_by_such_a_method_is_refused_with_the_reason(self):
+        found = calibrate(cascade(20), key=KEY, resamples=0)
+        with pytest.raises(NoThreshold, match="risk finds no threshold"):
+            found.threshold("risk")
+
+    @pytest.mark.parametrize("level", ["alpha", "delta", "epsilon", "eta"])
+    @pytest.mark.parametrize("value", [0.0, 1.0, -0.1, float("nan")])
+    def test_levels_that_are_none_are_refused(self, level, value):
+        with pytest.raises(ValidationError, match=level):
+            calibrate(cascade(20), key=KEY, **{level: value})
+
+
+@pytest.fixture(scope="module")
+def chosen():
+    return calibrate(cascade(120), key=AUTO, resamples=0)
+
+
+class TestAutomaticChoice:
+    def test_the_profile_names_the_signal_that_was_chosen(self, chosen):
+        assert (chosen.key.signal, chosen.chosen_signal, chosen.signal) == ("auto", "mean_entropy", "mean_entropy")
+        assert {candidate.signal for candidate in chosen.candidates} == {"mean_entropy", "mood"}
+        assert chosen.auroc_out_of_fold > 0.9
+
+    def test_its_signal_is_that_of_a_draft(self, chosen):
+        assert chosen.measure(draft(1.5)) == pytest.approx(mean_entropy(draft(1.5)))
+
+    def test_may_be_asked_for_beside_the_key(self, chosen):
+        again = calibrate(cascade(120), key=KEY, signal="auto", resamples=0)
+        assert again.model_copy(update={"created_at": chosen.created_at}) == chosen
+
+    def test_can_be_limited_to_candidates(self):
+        found = calibrate(cascade(120), key=AUTO, candidates=["mood"], resamples=0)
+        assert (found.signal, found.verdict) == ("mood", "unusable")
+
+    def test_pays_for_having_looked(self, chosen):
+        alone = calibrate(cascade(120), key=KEY, resamples=0)
+        assert chosen.auroc_interval[0] < alone.auroc_interval[0]
+
+    def test_without_any_signal_that_all_records_have_is_refused(self):
+        bare = [CalibrationRecord(correct=True), CalibrationRecord(correct=False)]
+        with pytest.raises(CalibrationError, match="no signal that all records have"):
+            calibrate(bare, key=AUTO)
+
+
+class TestNotes:
+    def test_what_is_odd_about_the_records_is_in_the_profile(self):
+        found = calibrate(sorted(cascade(60), key=lambda record: record.correct), key=KEY, resamples=0)
+        assert any("stand together" in note for note in found.notes)
+
+    def test_an_id_that_is_there_twice_is_refused(self):
+        with pytest.raises(CalibrationError, match="have the same id 'q0'"):
+            calibrate([*cascade(20), next(cascade(1))], key=KEY)

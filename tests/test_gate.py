@@ -19,10 +19,12 @@ from tje_middleware import (
     Route,
     SequenceLogprobs,
     SignalError,
+    Threshold,
     TjeWarning,
     mean_entropy,
 )
 from tje_middleware.calibration import calibrate_samples
+from tje_middleware.learned import Feature, LearnedSignal
 
 EMPTY = SequenceLogprobs(np.empty((0, 20)))
 NOT_FINITE = np.full((3, 20), np.nan)
@@ -129,10 +131,69 @@ class TestMissing:
         assert quietly(gate, draft(0.2, tokens=4)).reason == "too_few_tokens"
         assert gate.decide(draft(0.2, tokens=5)).accepted
 
-    def test_a_part_without_tokens_is_too_few(self):
-        key = ProfileKey(model="m", task="t", signal="mean_entropy@thinking")
-        assert quietly(EntropyGate(profile(key=key)), draft(0.1)).reason == "too_few_tokens"
+    @pytest.mark.parametrize("signal", ["mean_entropy@thinking", "number_entropy", "mean_nll"])
+    def test_a_draft_without_what_the_signal_measures_goes_deeper(self, signal):
+        key = ProfileKey(model="m", task="t", signal=signal)
+        decision = quietly(EntropyGate(profile(20.0, key=key)), draft(0.1))
+        assert (decision.route, decision.reason) == (Route.DEEPER, "no_signal")
 
+
+class TestAbstaining:
+    hopeless = Threshold(value=1.0)
+
+    def test_a_hopeless_draft_is_given_up_where_that_is_asked_for(self):
+        known = profile(0.5).model_copy(update={"abstain": self.hopeless})
+        gate = EntropyGate(known, abstain=True)
+        assert [gate.decide(draft(bits)).route for bits in (0.2, 0.8, 1.2)] == [
+            Route.FINAL,
+            Route.DEEPER,
+            Route.ABSTAIN,
+        ]
+        assert gate.decide(draft(1.2)).reason == "hopeless"
+
+    def test_it_goes_deeper_where_that_is_not_asked_for(self):
+        known = profile(0.5).model_copy(update={"abstain": self.hopeless})
+        assert EntropyGate(known).decide(draft(1.2)).route is Route.DEEPER
+
+    def test_accepting_comes_before_giving_up(self):
+        known = profile(1.5).model_copy(update={"abstain": self.hopeless})
+        assert EntropyGate(known, abstain=True).decide(draft(1.2)).route is Route.FINAL
+
+    def test_a_rule_that_gives_up_by_itself_comes_before_the_profiles(self):
+        rule = Threshold(value=0.5, abstain_from=1.4)
+        known = profile(0.5)
+        known = known.model_copy(update={"abstain": self.hopeless, "thresholds": {**known.thresholds, "cost": rule}})
+        gate = EntropyGate(known, method="cost", abstain=True)
+        assert gate.decide(draft(1.2)).route is Route.DEEPER
+        assert gate.decide(draft(1.45)).route is Route.ABSTAIN
+
+    def test_nothing_is_given_up_where_nothing_is_shown_to_be_hopeless(self):
+        known = profile(0.5).model_copy(update={"abstain": Threshold(reason="too few")})
+        assert EntropyGate(known, abstain=True).decide(draft(4.0)).route is Route.DEEPER
+
+
+class TestChosenSignal:
+    def known(self, **found):
+        return profile(0.5, key=KEY.model_copy(update={"signal": "auto"})).model_copy(update=found)
+
+    def test_the_signal_that_calibration_chose_is_measured(self):
+        decision = EntropyGate(self.known(chosen_signal="total_entropy")).decide(draft(0.3, tokens=4))
+        assert (decision.signal, decision.route) == ("total_entropy", Route.DEEPER)
+        assert decision.signal_value == pytest.approx(1.2)
+
+    def test_a_learned_signal_is_measured_by_its_weights(self):
+        part = Feature(signal="mean_entropy", center=0.1, scale=0.5, weight=2.0)
+        learned = LearnedSignal(intercept=-2.0, features=(part,))
+        decision = EntropyGate(self.known(chosen_signal="learned", learned=learned)).decide(draft(0.6))
+        assert (decision.signal, decision.route) == ("learned", Route.FINAL)
+        assert decision.signal_value == pytest.approx(-2.0 + 2.0 * (0.6 - 0.1) / 0.5)
+
+    def test_one_that_is_not_known_here_is_refused_by_name(self):
+        with pytest.raises(SignalError, match="my_signal"):
+            EntropyGate(self.known(chosen_signal="my_signal"))
+
+
+class TestSayingWhatIsMissing:
     @pytest.mark.parametrize("one", UNJUDGED.values())
     def test_it_is_said_once_and_not_per_call(self, one):
         said = warned(EntropyGate(profile()), *[one] * 5)

@@ -120,9 +120,11 @@ class TestConstruction:
             gate_on(registry_at(path), signal="mood")
 
     def test_a_method_that_the_profile_lacks_is_named_with_those_that_it_has(self, path):
-        registry_at(path).put(profile())
-        with pytest.warns(TjeWarning, match=r"no method 'median'.*mean, info, bayes, universal"):
-            decision = gate_on(registry_at(path), method="median").decide(draft(0.1))
+        known = profile()
+        without = {name: threshold for name, threshold in known.thresholds.items() if name != "risk"}
+        registry_at(path).put(known.model_copy(update={"thresholds": without}))
+        with pytest.warns(TjeWarning, match=r"no method 'risk'.*mean, info, bayes, universal"):
+            decision = gate_on(registry_at(path), method="risk").decide(draft(0.1))
         assert (decision.route, decision.reason) == (Route.DEEPER, "unusable_profile")
 
 

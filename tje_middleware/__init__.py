@@ -30,10 +30,14 @@ if TYPE_CHECKING:
         TjeWarning,
         UnreadableLogprobs,
     )
+    from .evaluation import replay
     from .gate import EntropyGate
     from .logprobs import LogprobsAccumulator, SequenceLogprobs, parse_logprobs
     from .profile import CalibrationProfile, CalibrationRecord, ProfileKey, Threshold
+    from .records import read_records, write_records
     from .registry import CalibrationRegistry
+    from .settings import Prices
+    from .signals import register_signal
 
 _HOMES = {
     "calibration": ("calibrate",),
@@ -55,10 +59,14 @@ _HOMES = {
         "TjeWarning",
         "UnreadableLogprobs",
     ),
+    "evaluation": ("replay",),
     "gate": ("EntropyGate",),
     "logprobs": ("LogprobsAccumulator", "SequenceLogprobs", "parse_logprobs"),
     "profile": ("CalibrationProfile", "CalibrationRecord", "ProfileKey", "Threshold"),
+    "records": ("read_records", "write_records"),
     "registry": ("CalibrationRegistry",),
+    "settings": ("Prices",),
+    "signals": ("register_signal",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -76,6 +84,7 @@ __all__ = [
     "LogprobsAccumulator",
     "MissingLogprobs",
     "NoThreshold",
+    "Prices",
     "ProfileKey",
     "ProfileNotFound",
     "RegistryDamaged",
@@ -92,7 +101,11 @@ __all__ = [
     "calibrate",
     "mean_entropy",
     "parse_logprobs",
+    "read_records",
+    "register_signal",
+    "replay",
     "token_entropies",
+    "write_records",
 ]
 
 

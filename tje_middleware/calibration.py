@@ -2,65 +2,135 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from math import sqrt
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import stats
 
-from .errors import CalibrationError, NoThreshold, TjeError
-from .profile import CalibrationProfile, CalibrationRecord, ProfileKey, Threshold, Verdict
-from .thresholds import METHODS, FloatArray, ThresholdMethod, cohens_d, sample_sd
+from .checks import oddities, refuse_repeated_ids
+from .errors import CalibrationError, NoThreshold
+from .observations import Observations
+from .profile import CalibrationProfile, CalibrationRecord, ProfileKey, Threshold
+from .resampling import Spread, spreads
+from .selection import LEARNED, Choice, choose
+from .separation import auroc, auroc_interval, judge, mann_whitney_p
+from .settings import AUTO, CalibrationSettings, Prices
+from .thresholds import FloatArray, cohens_d, sample_sd
+from .thresholds.every import EVERY_METHOD, RESAMPLED, Drafts, Found, Method, hopeless
 
-# Larger values are no signal, and their squares would leave the range of floats.
-_LARGEST_VALUE = 1e100
-# The equation of the AUROC's interval holds trivially at an area of exactly 0 or 1; it is solved from here on.
-_NEXT_TO_CERTAIN = 1e-9
+_ABSTAIN = "abstain"
 
 
-def calibrate(records: Iterable[CalibrationRecord], *, key: ProfileKey) -> CalibrationProfile:
+def calibrate(
+    records: Iterable[CalibrationRecord],
+    *,
+    key: ProfileKey,
+    signal: str | None = None,
+    candidates: Sequence[str] | None = None,
+    alpha: float = 0.05,
+    delta: float = 0.1,
+    epsilon: float = 0.05,
+    eta: float = 0.05,
+    prices: Prices | None = None,
+    seed: int = 0,
+    resamples: int = 500,
+) -> CalibrationProfile:
     """Find out whether a signal tells right from wrong drafts, and from which value on.
 
     Args:
         records: Labelled drafts, with the key's signal or with the logprobs to compute it from.
         key: What the profile will be valid for; its ``signal`` and ``top_k`` say what is computed.
+        signal: A signal instead of the key's. ``"auto"``, here or in the key, chooses the one that separates best, by
+            nested cross-validation, and corrects for having looked at many; the profile says which it is.
+        candidates: The signals that ``"auto"`` chooses from; every one that all records have, unless given.
+        alpha: For ``risk``: the share of accepted drafts that may be wrong.
+        delta: The probability with which a guarantee may fail to hold.
+        epsilon: For ``noninferior``: the accuracy that may be lost against always going deeper.
+        eta: For giving up: the share of hopeless drafts that going deeper may still get right.
+        prices: For ``cost``: what a token, an error and a deeper run cost; without them there is no such threshold.
+        seed: Of everything random; the same records and seed give the same profile.
+        resamples: Bootstrap resamples behind the thresholds' intervals; 0 for no intervals.
 
     Returns:
-        Counts, statistics, every method's threshold, and a verdict with its reason.
+        Counts, statistics, every method's threshold with its interval, and a verdict with its reason.
 
     Raises:
-        CalibrationError: no records at all, or one that lacks the signal, named by its place and id.
+        CalibrationError: no records at all, one that lacks the signal, named by its place and id, or an id twice.
+        pydantic.ValidationError: a level outside (0, 1).
     """
-    values: list[float] = []
-    labels: list[bool] = []
-    for place, record in enumerate(records):
-        if not isinstance(record, CalibrationRecord):
-            kind = type(record).__name__
-            raise CalibrationError(f"record {place} is a {kind}: CalibrationRecord.model_validate() reads a mapping")
-        try:
-            values.append(record.value(key.signal, key.top_k))
-        except TjeError as error:
-            name = f"record {place}" + (f" ({record.id})" if record.id is not None else "")
-            raise CalibrationError(f"{name}: {error}") from error
-        labels.append(record.correct)
-    signal, right = np.asarray(values, dtype=np.float64), np.asarray(labels, dtype=np.bool_)
-    return calibrate_samples(signal[right], signal[~right], key=key)
+    settings = CalibrationSettings(
+        alpha=alpha, delta=delta, epsilon=epsilon, eta=eta, prices=prices, seed=seed, resamples=resamples
+    )
+    if signal is not None:
+        key = key.model_copy(update={"signal": signal})
+    if key.signal == AUTO:
+        observations = Observations.read_all(records, key.top_k, candidates)
+    else:
+        observations = Observations.read(records, key.signal, key.top_k)
+    return calibrate_observations(observations, key=key, settings=settings)
 
 
-def calibrate_samples(correct: FloatArray, incorrect: FloatArray, *, key: ProfileKey) -> CalibrationProfile:
+def calibrate_observations(
+    observations: Observations, *, key: ProfileKey, settings: CalibrationSettings | None = None
+) -> CalibrationProfile:
+    """The same from columns.
+
+    Args:
+        observations: The records, with the key's signal, or with every candidate where that is ``"auto"``.
+        key: As for :func:`calibrate`.
+        settings: What is asked for; the defaults of :func:`calibrate` unless given.
+
+    Raises:
+        CalibrationError: the signal is not there, or an id is there twice.
+    """
+    settings = settings or CalibrationSettings()
+    refuse_repeated_ids(observations)
+    notes = oddities(observations)
+    if key.signal != AUTO:
+        if key.signal not in observations.signals:
+            raise CalibrationError(f"the records have no {key.signal!r}, only {', '.join(observations.signals)}")
+        return _profile(observations, key.signal, key, settings, looks=1).model_copy(update={"notes": notes})
+    choice = choose(observations, seed=settings.seed)
+    if choice.learned is not None and choice.learned_from is not None:
+        rest = observations.take(~choice.learned_from)
+        observations = rest.with_signal(LEARNED, choice.learned.of_columns(rest.signals))
+        notes = (*notes, f"the weights were learned from {int(choice.learned_from.sum())} other records")
+    profile = _profile(observations, choice.signal, key, settings, looks=choice.looks)
+    return profile.model_copy(update={**_chosen(profile, choice), "notes": notes})
+
+
+def calibrate_samples(
+    correct: FloatArray, incorrect: FloatArray, *, key: ProfileKey, settings: CalibrationSettings | None = None
+) -> CalibrationProfile:
     """The same from the signal's values over correct and incorrect drafts, two 1-D float64 arrays.
 
     Raises:
         CalibrationError: both are empty, or a value is not finite or absurdly large.
     """
-    if not len(correct) and not len(incorrect):
-        raise CalibrationError("there are no records to calibrate from; 5 to 10 labelled drafts are a beginning")
-    if not all((np.abs(sample) <= _LARGEST_VALUE).all() for sample in (correct, incorrect)):
-        raise CalibrationError(f"some values of {key.signal} are not finite, or beyond {_LARGEST_VALUE:g}")
+    observations = Observations.of_samples(correct, incorrect, key.signal)
+    return calibrate_observations(observations, key=key, settings=settings)
+
+
+def _profile(
+    observations: Observations, signal: str, key: ProfileKey, settings: CalibrationSettings, *, looks: float
+) -> CalibrationProfile:
+    """The profile of one signal, judged as if it had been the only one."""
+    drafts = Drafts(
+        observations.signals[signal],
+        observations.correct,
+        observations.deeper_correct,
+        observations.deeper_tokens,
+        looks=looks,
+    )
+    correct, incorrect = drafts.classes
     area = auroc(correct, incorrect)
-    interval = auroc_interval(area, len(correct), len(incorrect)) if area is not None else None
-    rank_p = _mann_whitney_p(correct, incorrect)
+    # Bonferroni over the signals that were looked at.
+    sure = 1 - 0.05 / looks
+    interval = auroc_interval(area, len(correct), len(incorrect), confidence=sure) if area is not None else None
+    rank_p = mann_whitney_p(correct, incorrect)
     verdict, reason = judge(correct, incorrect, area, interval, rank_p)
+    thresholds = _thresholds(drafts, settings)
+    abstain = thresholds.pop(_ABSTAIN)
     return CalibrationProfile(
         key=key,
         n_correct=len(correct),
@@ -74,76 +144,57 @@ def calibrate_samples(correct: FloatArray, incorrect: FloatArray, *, key: Profil
         mann_whitney_p=rank_p,
         auroc=area,
         auroc_interval=interval,
-        thresholds={name: _threshold(method, correct, incorrect) for name, method in METHODS.items()},
+        thresholds=thresholds,
         verdict=verdict,
         verdict_reason=reason,
+        abstain=abstain,
+        settings=settings,
     )
 
 
-def auroc(correct: FloatArray, incorrect: FloatArray) -> float | None:
-    """P(signal of a correct draft < signal of an incorrect one), ties counting half; None without both classes.
-
-    The Mann-Whitney statistic over n_c n_i (Hanley & McNeil 1982).
-    """
-    if not len(correct) or not len(incorrect):
-        return None
-    ranks = stats.rankdata(np.concatenate([correct, incorrect]))
-    n_c, n_i = len(correct), len(incorrect)
-    return float((ranks[n_c:].sum() - n_i * (n_i + 1) / 2) / (n_c * n_i))
-
-
-def auroc_interval(area: float, n_correct: int, n_incorrect: int, *, confidence: float = 0.95) -> tuple[float, float]:
-    """Confidence interval of an AUROC that stays honest for few records and at 0 and 1.
-
-    Newcombe's method 5 (Statistics in Medicine 25:559-573, 2006): all areas t with
-    |area - t| <= z sqrt(V(t)), where, with N = (n_c + n_i)/2 - 1,
-    V(t) = t (1 - t) (1 + N (1 - t)/(2 - t) + N t/(1 + t)) / (n_c n_i).
-    A bootstrap or DeLong's variance would give a point at an area of 1.
-    """
-    z = float(stats.norm.ppf(0.5 + confidence / 2))
-    mean_count = (n_correct + n_incorrect) / 2 - 1
-
-    def excess(t: float) -> float:
-        inner = 1 + mean_count * (1 - t) / (2 - t) + mean_count * t / (1 + t)
-        return abs(area - t) - z * sqrt(t * (1 - t) * inner / (n_correct * n_incorrect))
-
-    inside = min(max(area, _NEXT_TO_CERTAIN), 1 - _NEXT_TO_CERTAIN)
-    low = 0.0 if excess(0.0) <= 0 else optimize.brentq(excess, 0.0, inside)
-    high = 1.0 if excess(1.0) <= 0 else optimize.brentq(excess, inside, 1.0)
-    return float(low), float(high)
+def _chosen(profile: CalibrationProfile, choice: Choice) -> Mapping[str, object]:
+    """What automatic choice adds to the profile of the signal that it chose."""
+    verdict, reason = choice.verdict, choice.reason
+    if choice.learned is not None:
+        # Its records had no part in learning the weights: their own test is an honest one.
+        verdict, reason = profile.verdict, f"{choice.reason}; {profile.verdict_reason}"
+    return {
+        "chosen_signal": choice.signal,
+        "learned": choice.learned,
+        "auroc_out_of_fold": choice.auroc,
+        "candidates": choice.table,
+        "verdict": verdict,
+        "verdict_reason": reason,
+    }
 
 
-def judge(
-    correct: FloatArray,
-    incorrect: FloatArray,
-    area: float | None,
-    interval: tuple[float, float] | None,
-    rank_p: float | None,
-) -> tuple[Verdict, str]:
-    """Whether these samples show that the signal separates right from wrong drafts, and why.
-
-    Shown means: the AUROC's interval excludes chance, and so does the Mann-Whitney test at 5 %, which is exact for
-    few records without ties.
-    """
-    if area is None or interval is None:
-        missing, present = ("incorrect", len(correct)) if len(correct) else ("correct", len(incorrect))
-        return "unusable", f"no {missing} drafts among {present} records, so no separation can be shown"
-    if np.ptp(np.concatenate([correct, incorrect])) == 0:
-        return "unusable", f"the signal is the same ({correct[0]:.4g}) for every record"
-    spread = f"AUROC {area:.3f}, 95 % interval {interval[0]:.3f} to {interval[1]:.3f}"
-    if area <= 0.5 or incorrect.mean() <= correct.mean():
-        return "unusable", f"incorrect drafts are not more uncertain than correct ones ({spread})"
-    if interval[0] > 0.5 and rank_p is not None and rank_p <= 0.05:
-        return "usable", f"correct drafts are more confident than incorrect ones ({spread})"
-    records = len(correct) + len(incorrect)
-    return "weak", f"the direction is right, but {records} records do not rule out chance ({spread}); add some"
+def _thresholds(drafts: Drafts, settings: CalibrationSettings) -> dict[str, Threshold]:
+    methods: dict[str, Method] = {**EVERY_METHOD, _ABSTAIN: hopeless}
+    outcomes = {name: _outcome(method, drafts, settings) for name, method in methods.items()}
+    found = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Found)}
+    values = {name: threshold.value for name, threshold in found.items()}
+    resampled = {name: RESAMPLED.get(name, methods[name]) for name in found}
+    spread = spreads(drafts, resampled, values, settings) if settings.resamples else {}
+    return {name: _threshold(outcome, spread.get(name)) for name, outcome in outcomes.items()}
 
 
-def _threshold(method: ThresholdMethod, correct: FloatArray, incorrect: FloatArray) -> Threshold:
+def _outcome(method: Method, drafts: Drafts, settings: CalibrationSettings) -> Found | NoThreshold:
     try:
-        return Threshold(value=method(correct, incorrect))
+        return method(drafts, settings)
     except NoThreshold as error:
-        return Threshold(reason=str(error))
+        return error
+
+
+def _threshold(found: Found | NoThreshold, spread: Spread | None) -> Threshold:
+    if isinstance(found, NoThreshold):
+        return Threshold(reason=str(found))
+    return Threshold(
+        value=found.value,
+        guarantee=found.guarantee,
+        abstain_from=found.abstain_from,
+        interval=spread.interval if spread else None,
+        found=spread.found if spread else None,
+    )
 
 
 def _welch_p(correct: FloatArray, incorrect: FloatArray) -> float | None:
@@ -151,12 +202,6 @@ def _welch_p(correct: FloatArray, incorrect: FloatArray) -> float | None:
         return None
     moments = [(np.mean(sample), sample_sd(sample), len(sample)) for sample in (correct, incorrect)]
     return _finite(float(stats.ttest_ind_from_stats(*moments[0], *moments[1], equal_var=False).pvalue))
-
-
-def _mann_whitney_p(correct: FloatArray, incorrect: FloatArray) -> float | None:
-    if not len(correct) or not len(incorrect) or np.ptp(np.concatenate([correct, incorrect])) == 0:
-        return None
-    return _finite(float(stats.mannwhitneyu(correct, incorrect, alternative="two-sided").pvalue))
 
 
 def _mean(sample: FloatArray) -> float | None:

@@ -10,9 +10,11 @@ from typing import Literal
 Reason = Literal[
     "confident",
     "uncertain",
+    "hopeless",
     "no_logprobs",
     "unreadable_logprobs",
     "too_few_tokens",
+    "no_signal",
     "no_profile",
     "unusable_profile",
     "other_settings",

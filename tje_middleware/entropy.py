@@ -41,18 +41,29 @@ def token_entropies(logprobs: SequenceLogprobs | ArrayLike) -> NDArray[np.float6
         UnreadableLogprobs: an array with NaN, +inf, values above 0 or a row without any probability.
     """
     sequence = logprobs if isinstance(logprobs, SequenceLogprobs) else SequenceLogprobs(logprobs)  # type: ignore[arg-type]
+    return sequence.once(entropies_and_masses)[0].copy()
+
+
+def entropies_and_masses(sequence: SequenceLogprobs) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What one pass over a sequence gives, for ``sequence.once``.
+
+    Returns:
+        (T,) token entropies in bits, and (T,) natural logs of the probability that each position's alternatives
+        have in all. Both read-only.
+    """
     top = sequence.top_logprobs
-    if not top.size:
-        return np.empty(0)
-    nats = np.empty(len(top))
-    for start in range(0, len(top), _POSITIONS_AT_ONCE):
-        part = slice(start, start + _POSITIONS_AT_ONCE)
-        nats[part] = _entropies_in_nats(top[part])
+    nats, masses = np.empty(len(top)), np.empty(len(top))
+    if top.size:
+        for start in range(0, len(top), _POSITIONS_AT_ONCE):
+            part = slice(start, start + _POSITIONS_AT_ONCE)
+            nats[part], masses[part] = _nats_and_masses(top[part])
     # A point mass can come out at -1e-17; entropy is never negative.
-    return np.asarray(np.maximum(nats * _BITS_PER_NAT, 0.0))
+    bits = np.maximum(nats * _BITS_PER_NAT, 0.0)
+    bits.flags.writeable = masses.flags.writeable = False
+    return bits, masses
 
 
-def _entropies_in_nats(top: NDArray[np.float64]) -> NDArray[np.float64]:
+def _nats_and_masses(top: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     # Without -inf, whose product with a probability of 0 would be NaN.
     logs = np.maximum(top, _FAR_BELOW)
     weights = np.exp(logs)
@@ -60,11 +71,12 @@ def _entropies_in_nats(top: NDArray[np.float64]) -> NDArray[np.float64]:
     if total.min() < _LEAST_MASS:
         # Only rows of improbable alternatives need their maximum shifted to 0 before exp; finding it for all
         # rows would take as long as all the rest.
-        logs = np.maximum(top - top.max(axis=1, keepdims=True), _FAR_BELOW)
-        weights = np.exp(logs)
-        total = weights.sum(axis=1)
-    entropies: NDArray[np.float64] = np.log(total) - np.einsum("tk,tk->t", weights, logs) / total
-    return entropies
+        largest = top.max(axis=1)
+        nats, masses = _nats_and_masses(top - largest[:, None])
+        return nats, masses + largest
+    masses = np.log(total)
+    nats = masses - np.einsum("tk,tk->t", weights, logs) / total
+    return nats, masses
 
 
 def mean_entropy(logprobs: SequenceLogprobs | ArrayLike) -> float:
@@ -74,7 +86,8 @@ def mean_entropy(logprobs: SequenceLogprobs | ArrayLike) -> float:
         SignalError: the sequence has no tokens.
         UnreadableLogprobs: as :func:`token_entropies`.
     """
-    entropies = token_entropies(logprobs)
+    sequence = logprobs if isinstance(logprobs, SequenceLogprobs) else SequenceLogprobs(logprobs)  # type: ignore[arg-type]
+    entropies, _ = sequence.once(entropies_and_masses)
     if not len(entropies):
         raise SignalError("the mean entropy of a sequence without tokens is undefined")
     return float(entropies.mean())

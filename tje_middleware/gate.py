@@ -14,6 +14,7 @@ from .decision import GateDecision, Reason, Route
 from .errors import CalibrationError, GateError, MissingLogprobs, SignalError, TjeWarning, UnreadableLogprobs
 from .logprobs import SequenceLogprobs, parse_logprobs
 from .profile import CalibrationProfile, ProfileKey, ProfileLookup
+from .settings import AUTO, METHOD_NAMES
 from .signals import resolve_signal
 
 OnMissing = Literal["deeper", "final", "raise"]
@@ -28,6 +29,7 @@ class GatePolicies(TypedDict, total=False):
     on_unusable: OnUnusable
     strict: bool
     min_tokens: int
+    abstain: bool
 
 
 class ProfileSource(Protocol):
@@ -74,6 +76,8 @@ class EntropyGate:
             ``unusable``; ``"use"`` uses its threshold all the same.
         strict: Treat a ``weak`` profile as unusable instead of warning once.
         min_tokens: Drafts with fewer measured tokens cannot be judged.
+        abstain: Give drafts up that going deeper is shown, or expected by the ``cost`` rule, not to improve: route
+            ``abstain``. Off, they go deeper like any uncertain draft.
 
     Raises:
         CalibrationError: the profile has no threshold of this method; the message names those that it has.
@@ -90,6 +94,7 @@ class EntropyGate:
         on_unusable: OnUnusable = "missing",
         strict: bool = False,
         min_tokens: int = 1,
+        abstain: bool = False,
     ) -> None:
         _require("on_missing", on_missing, get_args(OnMissing))
         _require("on_unusable", on_unusable, get_args(OnUnusable))
@@ -97,6 +102,7 @@ class EntropyGate:
             raise ValueError(f"min_tokens must be at least 1, not {min_tokens}")
         if isinstance(profile, CalibrationProfile):
             profile.threshold(method)
+            profile.require_signal()
             profile = _FixedProfile(profile)
         self.key = profile.key
         self.method = method
@@ -104,8 +110,8 @@ class EntropyGate:
         self.on_unusable = on_unusable
         self.strict = strict
         self.min_tokens = min_tokens
+        self.abstain = abstain
         self._source = profile
-        self._signal = resolve_signal(self.key.signal)
         self._said: set[str] = set()
         self._said_lock = threading.Lock()
 
@@ -125,7 +131,12 @@ class EntropyGate:
         """A gate that follows the registry's newest profile of a key.
 
         Never fails for want of a profile: until there is one, drafts are treated as ones that cannot be judged.
-        The named arguments are those of ProfileKey, the policies those of EntropyGate.
+        The named arguments are those of ProfileKey, the policies those of EntropyGate; ``signal="auto"`` follows
+        the profile whose signal calibration chose.
+
+        Raises:
+            SignalError: the signal is not known here.
+            ValueError: a method or policy that does not exist.
         """
         key = ProfileKey(
             model=model,
@@ -135,6 +146,9 @@ class EntropyGate:
             temperature=temperature,
             prompt_fingerprint=prompt_fingerprint,
         )
+        if signal != AUTO:
+            resolve_signal(signal)
+        _require("method", policies.get("method", METHOD_NAMES[0]), METHOD_NAMES)
         return cls(_StoredProfile(registry, key), **policies)
 
     def __getstate__(self) -> dict[str, object]:
@@ -200,25 +214,32 @@ class EntropyGate:
     def _judge(self, grounds: GateDecision, profile: CalibrationProfile, sequence: SequenceLogprobs) -> GateDecision:
         """Measure a draft that fits the profile, and compare."""
         try:
-            value = self._signal(sequence.truncated(profile.key.top_k))
+            value = profile.measure(sequence)
         except SignalError as error:
-            return self._unjudged(grounds, "too_few_tokens", str(error))
+            return self._unjudged(grounds, "no_signal", str(error))
         if not isfinite(value):
-            return self._unjudged(grounds, "unreadable_logprobs", f"{self.key.signal} came out as {value}")
+            return self._unjudged(grounds, "unreadable_logprobs", f"{profile.signal} came out as {value}")
         grounds = replace(grounds, signal_value=value)
         refusal = self._refusal(profile)
         if refusal or grounds.threshold is None:
             return self._unjudged(grounds, "unusable_profile", refusal or "the profile has no threshold")
-        within = value <= grounds.threshold
-        return replace(
-            grounds,
-            route=Route.FINAL if within else Route.DEEPER,
-            reason="confident" if within else "uncertain",
-            detail=(
-                f"{self.key.signal} {value:.4g} is {'within' if within else 'above'} "
-                f"the threshold {grounds.threshold:.4g}"
-            ),
-        )
+        measured = f"{profile.signal} {value:.4g} is"
+        if value <= grounds.threshold:
+            detail = f"{measured} within the threshold {grounds.threshold:.4g}"
+            return replace(grounds, route=Route.FINAL, reason="confident", detail=detail)
+        hopeless_from = self._hopeless_from(profile)
+        if hopeless_from is not None and value >= hopeless_from:
+            detail = f"{measured} not below {hopeless_from:.4g}, from where on going deeper does not pay"
+            return replace(grounds, route=Route.ABSTAIN, reason="hopeless", detail=detail)
+        detail = f"{measured} above the threshold {grounds.threshold:.4g}"
+        return replace(grounds, route=Route.DEEPER, reason="uncertain", detail=detail)
+
+    def _hopeless_from(self, profile: CalibrationProfile) -> float | None:
+        """From which value on drafts are given up: the method's own rule, else what is shown to be hopeless."""
+        if not self.abstain:
+            return None
+        own = profile.thresholds[self.method].abstain_from
+        return own if own is not None else (profile.abstain.value if profile.abstain else None)
 
     def _grounds(self, profile: CalibrationProfile | None = None, *, stale: bool = False) -> GateDecision:
         """A decision with what is known before the draft is looked at; its route is still to be set."""
@@ -227,7 +248,7 @@ class EntropyGate:
             route=Route.DEEPER,
             reason="no_profile",
             detail="",
-            signal=self.key.signal,
+            signal=profile.signal if profile else self.key.signal,
             method=self.method,
             threshold=threshold.value if threshold else None,
             verdict=profile.verdict if profile else None,

@@ -25,7 +25,9 @@ from pydantic import (
 )
 
 from .errors import CalibrationError, NoThreshold
+from .learned import LearnedSignal
 from .logprobs import SequenceLogprobs, parse_logprobs
+from .settings import CalibrationSettings
 from .signals import resolve_signal
 
 Verdict = Literal["usable", "weak", "unusable"]
@@ -51,7 +53,9 @@ class ProfileKey(BaseModel):
 
     model: str = Field(min_length=1, description="Name of the model, as it is asked for.")
     task: str = Field(min_length=1, description="Name of the task, chosen by the user.")
-    signal: str = Field(default="mean_entropy", description="Name of the signal.")
+    signal: str = Field(
+        default="mean_entropy", description='Name of the signal, or "auto" for the one that calibration chooses.'
+    )
     top_k: PositiveInt = Field(default=20, description="Alternatives a position that entropies are taken over.")
     temperature: float | None = Field(default=None, ge=0, description="Sampling temperature; None: not recorded.")
     prompt_fingerprint: str | None = Field(
@@ -173,7 +177,31 @@ class Threshold(BaseModel):
     model_config = _FROZEN
 
     value: FiniteFloat | None = None
-    reason: str | None = None
+    reason: str | None = Field(default=None, description="Why there is no value.")
+    interval: tuple[FiniteFloat, FiniteFloat] | None = Field(
+        default=None, description="95 %, bootstrap over records; None: not computed."
+    )
+    found: float | None = Field(
+        default=None, ge=0, le=1, description="Share of the bootstrap resamples in which there is such a threshold."
+    )
+    guarantee: str | None = Field(default=None, description="What holds for it, and with which probability.")
+    abstain_from: FiniteFloat | None = Field(
+        default=None, description="The rule's upper threshold: from here on it gives up; None: it never does."
+    )
+
+
+class Candidate(BaseModel):
+    """One signal that automatic choice looked at. AUROCs are of ordering right before wrong drafts."""
+
+    model_config = _FROZEN
+
+    signal: str
+    auroc: FiniteFloat | None = Field(default=None, description="Over all records.")
+    p_value: FiniteFloat | None = Field(default=None, description="One-sided, under permuted labels, alone.")
+    p_adjusted: FiniteFloat | None = Field(default=None, description="The same, against the best of all candidates.")
+    auroc_out_of_fold: FiniteFloat | None = Field(default=None, description="Cross-validated.")
+    chosen: float | None = Field(default=None, description="Share of the folds on which it was the best.")
+    reason: str | None = Field(default=None, description="Why it could not be looked at.")
 
 
 class CalibrationProfile(BaseModel):
@@ -199,6 +227,36 @@ class CalibrationProfile(BaseModel):
     thresholds: dict[str, Threshold]
     verdict: Verdict
     verdict_reason: str
+    chosen_signal: str | None = Field(default=None, description='The signal behind "auto"; None: the key names it.')
+    learned: LearnedSignal | None = Field(default=None, description="The weights, where that signal is learned.")
+    auroc_out_of_fold: FiniteFloat | None = Field(default=None, description="Of automatic choice, cross-validated.")
+    candidates: tuple[Candidate, ...] = Field(default=(), description="What automatic choice looked at, best first.")
+    abstain: Threshold | None = Field(default=None, description="From which value on going deeper is hopeless.")
+    settings: CalibrationSettings | None = Field(default=None, description="What calibration was asked for.")
+    notes: tuple[str, ...] = Field(default=(), description="What is odd about the records.")
+
+    @property
+    def signal(self) -> str:
+        """Name of the signal that the thresholds are of."""
+        return self.chosen_signal or self.key.signal
+
+    def require_signal(self) -> None:
+        """Make sure that the signal is known in this process.
+
+        Raises:
+            SignalError: it is not, or one that a learned signal is made of.
+        """
+        for name in [part.signal for part in self.learned.features] if self.learned else [self.signal]:
+            resolve_signal(name)
+
+    def measure(self, sequence: SequenceLogprobs) -> float:
+        """The signal of a draft over the profile's alternatives, in the signal's unit.
+
+        Raises:
+            SignalError: the signal is unknown here, or cannot be computed from these logprobs.
+        """
+        function = self.learned or resolve_signal(self.signal)
+        return function(sequence.truncated(self.key.top_k))
 
     def threshold(self, method: str) -> float:
         """The threshold of one method, in the signal's unit.

@@ -25,6 +25,7 @@ from tje_middleware import (
     DemoError,
     EntropyGate,
     ProfileKey,
+    SequenceLogprobs,
     TjeWarning,
     UnreadableLogprobs,
     calibrate,
@@ -33,6 +34,7 @@ from tje_middleware import (
 from tje_middleware.demo import ALWAYS, NEVER, UNTIL_REPEATED, DemoResult, Question, is_right, label, load_questions
 from tje_middleware.evaluation import Outcome, compare
 from tje_middleware.local import LocalServer
+from tje_middleware.settings import AUTO
 
 from ._asking import ask_logprobs
 from ._decorator import think_just_enough
@@ -42,6 +44,8 @@ PROMPT = "{question}\nAnswer with one word or number only."
 TASK = "tje-demo"
 MAX_TOKENS = 24
 REFINEMENT_STEPS = 3
+# A small model is wrong about hard questions with confidence: one wrong answer in twenty is out of its reach.
+ALPHA = 0.2
 
 #: Called with the name of what is being done, how many questions of it are done, and how many there are.
 Progress = Callable[[str, int, int], None]
@@ -116,15 +120,23 @@ def run_demo(
     if calibration + test > len(questions):
         raise DemoError(f"there are {len(questions)} questions, fewer than {calibration} + {test}")
     run = _Run(_chain(base_url, model, api_key), progress, parallel)
-    key = ProfileKey(model=model, task=TASK, temperature=0.0)
+    key = ProfileKey(model=model, task=TASK, signal=AUTO, temperature=0.0)
     records = run.records(questions[:calibration], key)
-    registry.put(calibrate(records, key=key))
+    registry.put(calibrate(records, key=key, alpha=ALPHA))
     profile = registry.get(key)
     gates, missing = _gates(registry, profile)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TjeWarning)  # what a gate warns of stands above the table
-        outcomes = run.outcomes(questions[calibration : calibration + test], gates)
-    return DemoResult(model, profile, compare(outcomes, baseline=ALWAYS), missing)
+        answers = run.answers(questions[calibration : calibration + test], gates)
+    outcomes = {name: [answer.outcome for answer in of_policy] for name, of_policy in answers.items()}
+    return DemoResult(
+        model=model,
+        profile=profile,
+        comparisons=compare(outcomes, baseline=ALWAYS),
+        missing=missing,
+        calibrated_on=records,
+        tested_on=_tested(answers[NEVER], answers[ALWAYS]),
+    )
 
 
 def _chain(base_url: str, model: str, api_key: str) -> Chain:
@@ -147,13 +159,28 @@ def _gates(
     """A gate for every method that has a threshold; of the others, the reason."""
     gates, missing = {}, {}
     for method, threshold in profile.thresholds.items():
-        if threshold.value is None:
-            missing[method] = threshold.reason or "no threshold"
-        else:
+        if threshold.value is not None:
             gates[method] = EntropyGate.from_registry(
-                registry, model=profile.key.model, task=TASK, temperature=0.0, method=method
+                registry, model=profile.key.model, task=TASK, signal=AUTO, temperature=0.0, method=method
             )
+        elif method != "cost":  # there are no prices here
+            missing[method] = threshold.reason or "no threshold"
     return gates, missing
+
+
+def _tested(drafts: Sequence[_Answer], deeper: Sequence[_Answer]) -> list[CalibrationRecord]:
+    """The tested questions as records: what never and what always going deeper made of each."""
+    return [
+        CalibrationRecord(
+            id=draft.question.id,
+            correct=draft.outcome.correct,
+            tokens=draft.outcome.output_tokens,
+            sequence=draft.logprobs(),
+            deeper_correct=other.outcome.correct,
+            deeper_tokens=max(other.outcome.output_tokens - draft.outcome.output_tokens, 0),
+        )
+        for draft, other in zip(drafts, deeper, strict=True)
+    ]
 
 
 class _Run:
@@ -165,30 +192,36 @@ class _Run:
         self._parallel = parallel
 
     def records(self, questions: Sequence[Question], key: ProfileKey) -> list[CalibrationRecord]:
-        """Answer once each, and keep the logprobs with the grade."""
+        """Answer once each and refine the answer; keep logprobs, grades and costs of both."""
         asking = ask_logprobs(self._chain, top_k=key.top_k)
-        records = []
-        for question, answer, usage in self._ask("calibrating", asking, questions):
-            try:
-                sequence = parse_logprobs(answer)
-            except UnreadableLogprobs as error:
-                raise DemoError(f"this server gives no logprobs that a gate could use: {error}") from error
-            records.append(
-                CalibrationRecord(
-                    id=question.id,
-                    correct=is_right(question, answer.text),
-                    tokens=usage.output_tokens,
-                    sequence=sequence,
-                )
-            )
-        return records
+        drafts = self._ask("drafts", asking, questions)
+        sequences = [draft.logprobs() for draft in drafts]
+        refine = sequential_refinement(self._chain, steps=REFINEMENT_STEPS)
+        written = {draft.question.question: draft.message for draft in drafts}
 
-    def outcomes(self, questions: Sequence[Question], gates: Mapping[str, EntropyGate]) -> dict[str, list[Outcome]]:
+        def deepen(question: dict[str, str], config: RunnableConfig) -> AIMessage:
+            refined: AIMessage = refine.invoke(question, config, draft=written[question["question"]])
+            return refined
+
+        refined = self._ask("their refinement", RunnableLambda(deepen), questions)
+        return [
+            CalibrationRecord(
+                id=draft.question.id,
+                correct=draft.outcome.correct,
+                tokens=draft.outcome.output_tokens,
+                sequence=sequence,
+                deeper_correct=other.outcome.correct,
+                deeper_tokens=other.outcome.output_tokens,
+            )
+            for draft, sequence, other in zip(drafts, sequences, refined, strict=True)
+        ]
+
+    def answers(self, questions: Sequence[Question], gates: Mapping[str, EntropyGate]) -> dict[str, list[_Answer]]:
         """Run every policy on the same questions, each for real."""
         deeper = sequential_refinement(self._chain, steps=REFINEMENT_STEPS)
         until_repeated = sequential_refinement(self._chain, steps=REFINEMENT_STEPS, until_repeated=True)
         policies: dict[str, Chain] = {
-            NEVER: self._chain,
+            NEVER: ask_logprobs(self._chain),
             ALWAYS: _always(self._chain, deeper),
             UNTIL_REPEATED: _always(self._chain, until_repeated),
         }
@@ -196,36 +229,77 @@ class _Run:
             # A branch that failed must end the run: its draft would be counted as a saving.
             policies[method] = think_just_enough(self._chain, deeper=deeper, gate=gate, on_branch_error="raise")
         return {
-            name: [
-                Outcome(
-                    correct=is_right(question, answer.text),
-                    output_tokens=usage.output_tokens,
-                    input_tokens=usage.input_tokens,
-                    accepted=name == NEVER or answer.response_metadata.get("tje", {}).get("route") == "final",
-                )
-                for question, answer, usage in self._ask(label(name), policy, questions)
-            ]
+            name: self._ask(label(name), policy, questions, accepts_all=name == NEVER)
             for name, policy in policies.items()
         }
 
     def _ask(
-        self, name: str, chain: Chain, questions: Sequence[Question]
-    ) -> list[tuple[Question, AIMessage, _Usage]]:
+        self, name: str, chain: Chain, questions: Sequence[Question], *, accepts_all: bool = False
+    ) -> list[_Answer]:
         """All answers, in the order of the questions."""
         meters = [UsageMetadataCallbackHandler() for _ in questions]
         configs: list[RunnableConfig] = [
             {"callbacks": [meter], "max_concurrency": self._parallel} for meter in meters
         ]
-        answers: dict[int, AIMessage] = {}
+        messages: dict[int, AIMessage] = {}
         inputs = [{"question": question.question} for question in questions]
         self._progress(name, 0, len(questions))
         try:
-            for index, answer in chain.batch_as_completed(inputs, configs):
-                answers[index] = answer
-                self._progress(name, len(answers), len(questions))
+            for index, message in chain.batch_as_completed(inputs, configs):
+                messages[index] = message
+                self._progress(name, len(messages), len(questions))
         except OpenAIError as error:
             raise DemoError(f"the server did not answer: {error}; check the URL, the key and the model") from error
-        return [(question, answers[index], _Usage.of(meters[index])) for index, question in enumerate(questions)]
+        return [
+            _Answer.of(question, messages[index], meters[index], accepts_all=accepts_all)
+            for index, question in enumerate(questions)
+        ]
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """One question's answer by one policy.
+
+    Attributes:
+        question: What was asked.
+        message: What came back.
+        outcome: Its grade, and its cost over all model calls behind it.
+    """
+
+    question: Question
+    message: AIMessage
+    outcome: Outcome
+
+    @classmethod
+    def of(
+        cls, question: Question, message: AIMessage, meter: UsageMetadataCallbackHandler, *, accepts_all: bool
+    ) -> _Answer:
+        """Grade an answer and add up what it cost.
+
+        Raises:
+            DemoError: the server counts no tokens.
+        """
+        usages = meter.usage_metadata.values()
+        if not usages:
+            raise DemoError("this server does not say how many tokens an answer took, so none can be compared")
+        outcome = Outcome(
+            correct=is_right(question, message.text),
+            output_tokens=sum(usage["output_tokens"] for usage in usages),
+            input_tokens=sum(usage["input_tokens"] for usage in usages),
+            accepted=accepts_all or message.response_metadata.get("tje", {}).get("route") == "final",
+        )
+        return cls(question, message, outcome)
+
+    def logprobs(self) -> SequenceLogprobs:
+        """The logprobs of the message.
+
+        Raises:
+            DemoError: it has none.
+        """
+        try:
+            return parse_logprobs(self.message)
+        except UnreadableLogprobs as error:
+            raise DemoError(f"this server gives no logprobs that a gate could use: {error}") from error
 
 
 def _always(chain: Chain, deeper: Runnable[Any, Any]) -> Chain:
@@ -237,21 +311,6 @@ def _always(chain: Chain, deeper: Runnable[Any, Any]) -> Chain:
         return refined
 
     return RunnableLambda(answer, name="always_deeper")
-
-
-@dataclass(frozen=True)
-class _Usage:
-    """Tokens over all the model calls behind one answer."""
-
-    input_tokens: int
-    output_tokens: int
-
-    @classmethod
-    def of(cls, meter: UsageMetadataCallbackHandler) -> _Usage:
-        if not meter.usage_metadata:
-            raise DemoError("this server does not say how many tokens an answer took, so none can be compared")
-        usages = meter.usage_metadata.values()
-        return cls(sum(usage["input_tokens"] for usage in usages), sum(usage["output_tokens"] for usage in usages))
 
 
 def _first_model(base_url: str, api_key: str) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..evaluation import Comparison, Estimate
-from ..profile import CalibrationProfile
+from ..profile import CalibrationProfile, CalibrationRecord
 
 NEVER, ALWAYS, UNTIL_REPEATED = "never deeper", "always deeper", "until repeated"
 _UNGATED = (NEVER, ALWAYS, UNTIL_REPEATED)
@@ -27,12 +27,16 @@ class DemoResult:
         profile: What calibration found, as stored.
         comparisons: Of every policy, its figures against always going deeper.
         missing: Of every method without a threshold, the reason.
+        calibrated_on: The records that calibration saw, with logprobs.
+        tested_on: The tested questions as records, with logprobs; none of them is among the others.
     """
 
     model: str
     profile: CalibrationProfile
     comparisons: Mapping[str, Comparison]
     missing: Mapping[str, str]
+    calibrated_on: Sequence[CalibrationRecord] = field(default=(), repr=False)
+    tested_on: Sequence[CalibrationRecord] = field(default=(), repr=False)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, fit for JSON."""
@@ -46,8 +50,7 @@ class DemoResult:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield self._calibration()
         yield self._table()
-        for method, reason in self.missing.items():
-            yield Text(f"{method}: {reason}")
+        yield from self._guarantees()
         yield Text(" ".join(self._remarks()), style="dim")
 
     def _calibration(self) -> Text:
@@ -58,15 +61,25 @@ class DemoResult:
             if mean is not None
         ]
         effect = "" if profile.cohens_d is None else f"; Cohen's d {profile.cohens_d:.2f}"
+        looked = sum(candidate.auroc is not None for candidate in profile.candidates)
         return Text.assemble(
             "\n",
             (self.model, "bold"),
             f" was calibrated on {profile.n_correct + profile.n_incorrect} questions: "
-            f"{profile.n_correct} drafts right, {profile.n_incorrect} wrong.\n"
-            f"Mean token entropy in bits: {', '.join(means)}{effect}.\nVerdict ",
+            f"{profile.n_correct} drafts right, {profile.n_incorrect} wrong.\nOf {looked} signals ",
+            (profile.signal, "bold"),
+            f" tells them apart best: on average {', '.join(means)}{effect}.\nVerdict ",
             (profile.verdict, "bold"),
             f": {profile.verdict_reason}.\n",
         )
+
+    def _guarantees(self) -> Iterator[Text]:
+        """What is promised, and what could not be."""
+        for method, threshold in self.profile.thresholds.items():
+            if threshold.guarantee is not None:
+                yield Text(f"{method}: {threshold.guarantee}.")
+            elif method in self.missing:
+                yield Text(self.missing[method] + ".")
 
     def _table(self) -> Table:
         questions = self.comparisons[ALWAYS].questions

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import compress
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +15,7 @@ from .thinking import thinking_mask
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
+T = TypeVar("T")
 
 #: A logprob may exceed 0 by this much (nats): rounding in half precision, or to four decimals.
 POSITIVE_TOLERANCE = 1e-3
@@ -90,32 +92,46 @@ class SequenceLogprobs:
     @property
     def text(self) -> str | None:
         """The tokens joined, or None where the payload does not name them."""
-        return None if self.tokens is None else "".join(self.tokens)
+        return None if self.tokens is None else self.once(_joined)
 
     @property
     def thinking_mask(self) -> BoolArray:
-        """(T,) bool, True for tokens of thinking; the tags themselves count as thinking."""
-        if self.marked_thinking is not None:
-            return self.marked_thinking
-        if self.tokens is None:
-            return np.zeros(len(self), dtype=np.bool_)
-        return thinking_mask(self.tokens)
+        """(T,) bool, True for tokens of thinking; the tags themselves count as thinking. Read-only."""
+        return self.once(_thinking_mask)
 
     @property
     def thinking(self) -> SequenceLogprobs:
         """The thinking tokens alone; empty where nothing is marked as thinking."""
-        return self.take(self.thinking_mask)
+        return self.once(_thinking)
 
     @property
     def answer(self) -> SequenceLogprobs:
-        """The answer tokens alone; the whole sequence where nothing is marked as thinking."""
-        return self.take(~self.thinking_mask)
+        """The answer tokens alone; the sequence itself where nothing is marked as thinking."""
+        # Not kept with the sequence: one that held itself would wait for the garbage collector.
+        return self.once(_answer) if self.thinking_mask.any() else self
+
+    def once(self, function: Callable[[SequenceLogprobs], T]) -> T:
+        """``function(self)``, computed the first time it is asked for and kept with the sequence.
+
+        So several signals share what they need. Copies and pickles start without it. Two threads that ask
+        at the same time may both compute, and get the same value.
+
+        Args:
+            function: A pure function that lives as long as the process, not one made for each call. What it
+                returns is shared: best read-only, and never the sequence itself.
+        """
+        kept: dict[Hashable, T] = self.__dict__.setdefault("_kept", {})
+        try:
+            return kept[function]
+        except KeyError:
+            # The first that is kept stays, so that all who ask share one value.
+            return kept.setdefault(function, function(self))
 
     def take(self, mask: BoolArray) -> SequenceLogprobs:
         """The positions where ``mask`` (T,) is True, in order."""
         return SequenceLogprobs(
             top_logprobs=self.top_logprobs[mask],
-            tokens=None if self.tokens is None else tuple(np.array(self.tokens, dtype=object)[mask]),
+            tokens=None if self.tokens is None else tuple(compress(self.tokens, mask.tolist())),
             sampled_logprobs=None if self.sampled_logprobs is None else self.sampled_logprobs[mask],
             marked_thinking=None if self.marked_thinking is None else self.marked_thinking[mask],
         )
@@ -130,8 +146,11 @@ class SequenceLogprobs:
             raise ValueError(f"top_k must be at least 1, not {top_k}")
         if self.top_k <= top_k:
             return self
-        top = np.partition(self.top_logprobs, self.top_k - top_k, axis=1)[:, self.top_k - top_k :]
-        return SequenceLogprobs(top, self.tokens, self.sampled_logprobs, self.marked_thinking)
+        kept = self.once(_truncations)
+        if top_k not in kept:
+            top = np.partition(self.top_logprobs, self.top_k - top_k, axis=1)[:, self.top_k - top_k :]
+            kept[top_k] = SequenceLogprobs(top, self.tokens, self.sampled_logprobs, self.marked_thinking)
+        return kept[top_k]
 
     @classmethod
     def concatenate(cls, parts: Sequence[SequenceLogprobs]) -> SequenceLogprobs:
@@ -154,6 +173,31 @@ class SequenceLogprobs:
             sampled_logprobs=np.concatenate(sampled) if len(sampled) == len(parts) else None,
             marked_thinking=np.concatenate([part.thinking_mask for part in parts]) if marks else None,
         )
+
+
+def _joined(sequence: SequenceLogprobs) -> str:
+    return "".join(sequence.tokens or ())
+
+
+def _thinking_mask(sequence: SequenceLogprobs) -> BoolArray:
+    if sequence.marked_thinking is not None:
+        return sequence.marked_thinking
+    if sequence.tokens is None:
+        return _marks(np.zeros(len(sequence), dtype=np.bool_))
+    return _marks(thinking_mask(sequence.tokens))
+
+
+def _thinking(sequence: SequenceLogprobs) -> SequenceLogprobs:
+    return sequence.take(sequence.thinking_mask)
+
+
+def _answer(sequence: SequenceLogprobs) -> SequenceLogprobs:
+    return sequence.take(~sequence.thinking_mask)
+
+
+def _truncations(_sequence: SequenceLogprobs) -> dict[int, SequenceLogprobs]:
+    """Where a sequence keeps its truncated forms, by their ``top_k``."""
+    return {}
 
 
 def _texts(tokens: Sequence[str]) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
-"""Threshold methods: pure functions from samples of a signal to the value up to which a draft is accepted.
+"""The paper's four threshold methods: functions of the moments of a signal in both classes.
 
-The four of *Think Just Enough* (arXiv 2510.08146, section 4). Each takes the signal's values over correct and
-over incorrect drafts (1-D float64, in the signal's unit) and returns tau in that unit: accept when
+*Think Just Enough* (arXiv 2510.08146, section 4). Each takes the signal's values over correct and over incorrect
+drafts (1-D float64, in the signal's unit), or their :class:`Moments`, and returns tau in that unit: accept when
 signal <= tau. Each raises NoThreshold, saying what is missing, where its equation has no answer.
 
 Notation: mu_c, sd_c, mu_i, sd_i are means and standard deviations (n - 1 in the denominator) over correct and
@@ -13,43 +13,64 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from math import log, log1p, sqrt
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import NoThreshold
+from ..errors import NoThreshold
 
 # Beyond these spreads, in units of the gap between the means, fourth powers leave the range of floats.
 _LEAST_SPREAD, _LARGEST_SPREAD = 1e-75, 1e75
 
 FloatArray = NDArray[np.float64]
-ThresholdMethod = Callable[[FloatArray, FloatArray], float]
 
 
-def mean_threshold(correct: FloatArray, incorrect: FloatArray) -> float:  # noqa: ARG001
+class Moments(NamedTuple):
+    """Size, mean and standard deviation (n - 1 in the denominator) of a sample; NaN where undefined."""
+
+    n: int
+    mean: float
+    sd: float
+
+    @classmethod
+    def of(cls, sample: FloatArray) -> Moments:
+        """The moments of a 1-D sample."""
+        n = len(sample)
+        mean = float(np.mean(sample)) if n else float("nan")
+        return cls(n, mean, sample_sd(sample) if n > 1 else float("nan"))
+
+
+Sample = FloatArray | Moments
+ThresholdMethod = Callable[[Sample, Sample], float]
+
+
+def mean_threshold(correct: Sample, incorrect: Sample) -> float:  # noqa: ARG001
     """``mean``: tau = mu_c. Works from correct drafts alone."""
-    _need("mean", correct=(correct, 1))
-    return float(np.mean(correct))
+    right = _moments(correct)
+    _need("mean", correct=(right, 1))
+    return right.mean
 
 
-def info_threshold(correct: FloatArray, incorrect: FloatArray) -> float:
+def info_threshold(correct: Sample, incorrect: Sample) -> float:
     """``info``: tau = mu_c + sd_c * ln(1 + |d|)."""
-    d = _cohens_d_or_refuse("info", correct, incorrect)
-    return float(np.mean(correct) + sample_sd(correct) * log1p(abs(d)))
+    right, wrong = _moments(correct), _moments(incorrect)
+    d = _cohens_d_or_refuse("info", right, wrong)
+    return right.mean + right.sd * log1p(abs(d))
 
 
-def universal_threshold(correct: FloatArray, incorrect: FloatArray) -> float:
+def universal_threshold(correct: Sample, incorrect: Sample) -> float:
     """``universal``: tau = mu_c + |d| / (1 + |d|) * (mu_i - mu_c) * max(0, 1 - sd_c / mu_c)."""
-    d = abs(_cohens_d_or_refuse("universal", correct, incorrect))
-    mu_c, mu_i = float(np.mean(correct)), float(np.mean(incorrect))
-    if mu_c <= 0:
+    right, wrong = _moments(correct), _moments(incorrect)
+    d = abs(_cohens_d_or_refuse("universal", right, wrong))
+    if right.mean <= 0:
         raise NoThreshold(
-            f"universal divides by the mean over correct drafts, which must be positive, not {mu_c:.4g}"
+            f"universal divides by the mean over correct drafts, which must be positive, not {right.mean:.4g}"
         )
-    return mu_c + d / (1 + d) * (mu_i - mu_c) * max(0.0, 1 - sample_sd(correct) / mu_c)
+    return right.mean + d / (1 + d) * (wrong.mean - right.mean) * max(0.0, 1 - right.sd / right.mean)
 
 
-def bayes_threshold(correct: FloatArray, incorrect: FloatArray, *, prior_correct: float | None = None) -> float:
+def bayes_threshold(correct: Sample, incorrect: Sample, *, prior_correct: float | None = None) -> float:
     """``bayes``: the decision boundary between two Gaussians that minimises classification error.
 
     Equating log(pi_c N(x; mu_c, sd_c)) and log(pi_i N(x; mu_i, sd_i)) gives a x^2 + b x + c = 0 with
@@ -67,16 +88,17 @@ def bayes_threshold(correct: FloatArray, incorrect: FloatArray, *, prior_correct
         NoThreshold: too few drafts, no spread, incorrect drafts not more uncertain, or priors or variances so
             unequal that one class is the better guess at both means.
     """
-    _need("bayes", correct=(correct, 2), incorrect=(incorrect, 2))
+    right, wrong = _moments(correct), _moments(incorrect)
+    _need("bayes", correct=(right, 2), incorrect=(wrong, 2))
     if prior_correct is None:
-        prior_correct = len(correct) / (len(correct) + len(incorrect))
+        prior_correct = right.n / (right.n + wrong.n)
     if not 0 < prior_correct < 1:
         raise NoThreshold(f"bayes needs a prior between 0 and 1, not {prior_correct}")
-    gap = float(np.mean(incorrect) - np.mean(correct))
+    gap = wrong.mean - right.mean
     if gap <= 0:
         raise NoThreshold("bayes needs incorrect drafts to be more uncertain than correct ones, and they are not")
     # In units of the gap, with the correct mean at 0 and the incorrect mean at 1: well scaled for any signal.
-    s_c, s_i = sample_sd(correct) / gap, sample_sd(incorrect) / gap
+    s_c, s_i = right.sd / gap, wrong.sd / gap
     if min(s_c, s_i) < _LEAST_SPREAD:
         raise NoThreshold("bayes needs some spread within both classes, and one of them is constant")
     if max(s_c, s_i) > _LARGEST_SPREAD:
@@ -88,13 +110,13 @@ def bayes_threshold(correct: FloatArray, incorrect: FloatArray, *, prior_correct
     if not inside:
         likelier = "correct" if c > 0 else "incorrect"
         raise NoThreshold(
-            f"bayes finds no boundary between the means ({np.mean(correct):.4g} and {np.mean(incorrect):.4g}): "
+            f"bayes finds no boundary between the means ({right.mean:.4g} and {wrong.mean:.4g}): "
             f"with these priors and spreads '{likelier}' is the better guess at both"
         )
-    return float(np.mean(correct)) + gap * inside[0]
+    return right.mean + gap * inside[0]
 
 
-#: The methods that are computed from samples of the signal alone.
+#: The paper's methods, by name.
 METHODS: Mapping[str, ThresholdMethod] = MappingProxyType(
     {
         "mean": mean_threshold,
@@ -105,17 +127,18 @@ METHODS: Mapping[str, ThresholdMethod] = MappingProxyType(
 )
 
 
-def cohens_d(correct: FloatArray, incorrect: FloatArray) -> float:
+def cohens_d(correct: Sample, incorrect: Sample) -> float:
     """Cohen's d = (mu_i - mu_c) / sd_pooled, without unit; positive when incorrect drafts are more uncertain.
 
     sd_pooled^2 = ((n_c - 1) sd_c^2 + (n_i - 1) sd_i^2) / (n_c + n_i - 2) (Cohen 1988, section 2.2).
     NaN where a class has fewer than two drafts, or neither class has any spread.
     """
-    n_c, n_i = len(correct), len(incorrect)
-    if min(n_c, n_i) < 2:
+    right, wrong = _moments(correct), _moments(incorrect)
+    if min(right.n, wrong.n) < 2:
         return float("nan")
-    pooled = sqrt(((n_c - 1) * sample_sd(correct) ** 2 + (n_i - 1) * sample_sd(incorrect) ** 2) / (n_c + n_i - 2))
-    return float((np.mean(incorrect) - np.mean(correct)) / pooled) if pooled > 0 else float("nan")
+    squares = (right.n - 1) * right.sd**2 + (wrong.n - 1) * wrong.sd**2
+    pooled = sqrt(squares / (right.n + wrong.n - 2))
+    return (wrong.mean - right.mean) / pooled if pooled > 0 else float("nan")
 
 
 def sample_sd(sample: FloatArray) -> float:
@@ -124,7 +147,11 @@ def sample_sd(sample: FloatArray) -> float:
     return float(np.std(sample, ddof=1)) if np.ptp(sample) > 0 else 0.0
 
 
-def _cohens_d_or_refuse(method: str, correct: FloatArray, incorrect: FloatArray) -> float:
+def _moments(sample: Sample) -> Moments:
+    return sample if isinstance(sample, Moments) else Moments.of(sample)
+
+
+def _cohens_d_or_refuse(method: str, correct: Moments, incorrect: Moments) -> float:
     _need(method, correct=(correct, 2), incorrect=(incorrect, 2))
     d = cohens_d(correct, incorrect)
     if not np.isfinite(d):
@@ -132,12 +159,12 @@ def _cohens_d_or_refuse(method: str, correct: FloatArray, incorrect: FloatArray)
     return d
 
 
-def _need(method: str, **classes: tuple[FloatArray, int]) -> None:
+def _need(method: str, **classes: tuple[Moments, int]) -> None:
     """Refuse samples that are too small, naming what is lacking."""
     lacking = [
-        f"{least} {name} draft{'s' if least > 1 else ''} (there {'is' if len(sample) == 1 else 'are'} {len(sample)})"
+        f"{least} {name} draft{'s' if least > 1 else ''} (there {'is' if sample.n == 1 else 'are'} {sample.n})"
         for name, (sample, least) in classes.items()
-        if len(sample) < least
+        if sample.n < least
     ]
     if lacking:
         raise NoThreshold(f"{method} needs at least {' and '.join(lacking)}")
@@ -151,15 +178,3 @@ def _real_roots(a: float, b: float, c: float) -> list[float]:
     # The sum of two terms of one sign: the textbook form would cancel when a is small.
     q = -0.5 * (b + (sqrt(discriminant) if b > 0 else -sqrt(discriminant)))
     return [c / q] + ([q / a] if a else [])
-
-
-__all__ = [
-    "METHODS",
-    "ThresholdMethod",
-    "bayes_threshold",
-    "cohens_d",
-    "info_threshold",
-    "mean_threshold",
-    "sample_sd",
-    "universal_threshold",
-]

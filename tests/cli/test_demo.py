@@ -1,4 +1,4 @@
-"""The command line: what a user sees, types wrong, and pipes on."""
+"""``tje demo`` and ``tje local``: what a user sees, types wrong, and pipes on."""
 
 import json
 import os
@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from tests.standin import StandIn
 from tje_middleware import CalibrationRegistry, __version__
 from tje_middleware.cli import app
+from tje_middleware.settings import METHOD_NAMES
 
 RUN = CliRunner()
 
@@ -36,19 +37,23 @@ def test_the_demo_on_the_embedded_model_as_json(tmp_path: Path) -> None:
         "--json",
         "--registry",
         registry,
+        "--report",
+        str(tmp_path / "demo.html"),
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["profile"]["n_correct"] + found["profile"]["n_incorrect"] == 10
     ungated = {"never deeper", "always deeper", "until repeated"}
-    assert set(found["policies"]) | set(found["missing"]) == ungated | {"mean", "info", "bayes", "universal"}
+    assert set(found["policies"]) | set(found["missing"]) == ungated | {*METHOD_NAMES} - {"cost"}
     for figures in found["policies"].values():
         assert figures["questions"] == 6
         assert figures["saved"]["low"] <= figures["saved"]["value"] <= figures["saved"]["high"]
     assert found["policies"]["always deeper"]["output_tokens"] > found["policies"]["never deeper"]["output_tokens"]
     (stored,) = CalibrationRegistry(registry).list()
     assert stored.version == found["profile"]["version"] == 1
+    assert stored.key.signal == "auto"
+    assert "</html>" in (tmp_path / "demo.html").read_text(encoding="utf-8")
 
 
 def test_the_demo_on_a_server_that_runs_already(tmp_path: Path) -> None:
@@ -112,7 +117,8 @@ def test_the_embedded_model_is_reached_past_a_proxy(tmp_path: Path, monkeypatch:
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", "elsewhere.example")
     registry = f"sqlite:///{tmp_path}/d.db"
-    done = RUN.invoke(app, ["demo", "--questions", "3", "1", "--json", "--registry", registry])
+    report = str(tmp_path / "demo.html")
+    done = RUN.invoke(app, ["demo", "--questions", "3", "1", "--json", "--registry", registry, "--report", report])
     assert done.exit_code == 0, done.output
     assert os.environ["no_proxy"] == "elsewhere.example"
 
@@ -160,10 +166,8 @@ def test_local_serve_says_where_it_answers_and_ends_with_ctrl_c() -> None:
 
 
 def _demo(provider: StandIn, *options: str, registry: Path):
-    url = f"sqlite:///{registry}/demo.db"
-    return RUN.invoke(
-        app, ["demo", "--questions", "8", "4", "--base-url", provider.base_url, "--registry", url, *options]
-    )
+    where = ["--registry", f"sqlite:///{registry}/demo.db", "--report", f"{registry}/demo.html"]
+    return RUN.invoke(app, ["demo", "--questions", "8", "4", "--base-url", provider.base_url, *where, *options])
 
 
 def _plain(text: str) -> str:

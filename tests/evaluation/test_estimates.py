@@ -1,36 +1,11 @@
-"""Comparing policies: figures against hand-computed ones, intervals against their meaning."""
+"""Intervals against their closed forms and their meaning."""
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from tje_middleware.evaluation import Outcome, compare, paired_difference, paired_interval, share
-
-
-def outcomes(correct: list[bool], written: list[int], read: int = 10, accepted: bool = False) -> list[Outcome]:
-    return [Outcome(c, w, read, accepted) for c, w in zip(correct, written, strict=True)]
-
-
-ALWAYS = outcomes([True, False, True, True], [40, 40, 40, 80])
-GATED = outcomes([True, False, True, False], [10, 10, 40, 40], read=5, accepted=True)
-
-
-def test_the_figures_are_those_computed_by_hand() -> None:
-    figures = compare({"gated": GATED, "always": ALWAYS}, baseline="always")["gated"]
-    assert figures.questions == 4
-    assert figures.accuracy.value == 0.5
-    assert figures.accuracy_gain.value == -0.25
-    assert figures.output_tokens == 100
-    assert figures.input_tokens == 20
-    assert figures.saved.value == 0.5
-    assert figures.saved_all.value == pytest.approx(1 - 120 / 240)
-    assert figures.accepted.value == 1.0
-
-
-def test_the_baseline_compared_with_itself_differs_by_exactly_nothing() -> None:
-    figures = compare({"always": ALWAYS}, baseline="always")["always"]
-    assert (figures.saved.low, figures.saved.value, figures.saved.high) == (0, 0, 0)
-    assert figures.accuracy_gain.value == 0
+from tje_middleware.evaluation import Resamples, paired_difference, share
+from tje_middleware.evaluation.estimates import share_saved
 
 
 def right(both: int, mine: int, reference: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
@@ -88,7 +63,7 @@ def test_the_paired_interval_covers_the_truth_and_is_narrower_than_an_unpaired_o
     for run in range(200):
         hard = rng.normal(100, 30, 60)  # what makes a question long is common to both policies
         mine, reference = hard + rng.normal(-5, 5, 60), hard + rng.normal(0, 5, 60)
-        estimate = paired_interval(lambda a, b: a.mean(-1) - b.mean(-1), mine, reference, seed=run, resamples=499)
+        estimate = Resamples(60, seed=run, resamples=499).interval(np.subtract, mine, reference)
         covered += estimate.low <= -5 <= estimate.high
         paired_width += estimate.high - estimate.low
         unpaired_width += 2 * 1.96 * np.sqrt(mine.var() / 60 + reference.var() / 60)
@@ -96,13 +71,38 @@ def test_the_paired_interval_covers_the_truth_and_is_narrower_than_an_unpaired_o
     assert paired_width < unpaired_width / 3
 
 
-def test_the_same_seed_gives_the_same_interval() -> None:
-    runs = [compare({"gated": GATED, "always": ALWAYS}, baseline="always", seed=7) for _ in range(2)]
-    assert runs[0] == runs[1]
+def test_the_bootstrap_agrees_with_scipys() -> None:
+    rng = np.random.default_rng(4)
+    mine, reference = rng.gamma(3, 50, 80), rng.gamma(3, 80, 80)
+    found = Resamples(80, seed=1).interval(share_saved, mine, reference)
+    expected = stats.bootstrap(
+        (mine, reference),
+        lambda a, b, axis: 1 - a.sum(axis) / b.sum(axis),
+        paired=True,
+        method="percentile",
+        rng=np.random.default_rng(2),
+    ).confidence_interval
+    assert (found.low, found.high) == (pytest.approx(expected.low, abs=0.01), pytest.approx(expected.high, abs=0.01))
 
 
-def test_policies_over_different_questions_are_refused() -> None:
-    with pytest.raises(ValueError, match="same questions"):
-        compare({"gated": GATED[:3], "always": ALWAYS}, baseline="always")
-    with pytest.raises(ValueError, match="at least one"):
-        compare({"always": []}, baseline="always")
+def test_equal_columns_differ_by_exactly_nothing() -> None:
+    column = np.array([3.0, 1.0, 4.0])
+    estimate = Resamples(3).interval(share_saved, column, column)
+    assert (estimate.low, estimate.value, estimate.high) == (0, 0, 0)
+
+
+def test_resamples_in_which_a_figure_is_not_defined_are_left_out() -> None:
+    mostly_nothing = np.array([0.0, 0.0, 0.0, 8.0])
+    estimate = Resamples(4).interval(share_saved, mostly_nothing, mostly_nothing)
+    assert (estimate.low, estimate.high) == (0, 0)
+
+
+def test_a_resample_has_as_many_records_as_there_are() -> None:
+    counts = Resamples(50, resamples=20).counts
+    assert counts.shape == (20, 50)
+    assert set(counts.sum(axis=1)) == {50}
+
+
+def test_many_records_are_resampled_less_often() -> None:
+    assert len(Resamples(100).counts) == 9_999
+    assert len(Resamples(100_000).counts) == 400

@@ -1,0 +1,1 @@
+"""Simulations: what a promise is worth where the truth is known."""

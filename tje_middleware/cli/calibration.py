@@ -1,0 +1,165 @@
+"""``tje calibrate``, ``tje evaluate`` and ``tje report``: from a file of labelled records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .console import explained, print_result, progress, say
+from .request import Request, with_request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from ..observations import Observations
+    from ..profile import CalibrationRecord, ProfileKey
+
+Records = Annotated[
+    str,
+    typer.Argument(metavar="FILE", help="Labelled records: JSON Lines, also .gz, or Parquet; - for standard input."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Folds = Annotated[int, typer.Option(min=2, help="Parts of the records, each decided by a profile of the others.")]
+Margin = Annotated[float, typer.Option(help="Accuracy that a policy may lose and still count as not worse.")]
+Includes = Annotated[
+    bool,
+    typer.Option(
+        "--deeper-includes-draft",
+        help="Always going deeper costs the draft too, as a refinement does; else the deeper branch stands alone.",
+    ),
+]
+
+
+@with_request
+def calibrate(
+    file: Records,
+    request: Request,
+    registry: Annotated[
+        str | None, typer.Option(metavar="URL", help="Store the profile there, e.g. sqlite:///tje.db.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Calibrate from labelled records: which signal, which thresholds, and how sure that is."""
+    if registry is not None and not request.is_named:
+        raise typer.BadParameter("a profile is stored under its model and task: give --model and --task")
+    with explained("parquet"):
+        from ..calibration import calibrate_observations  # noqa: PLC0415 (--help must not wait for scipy)
+        from ..evaluation.table import profile_table  # noqa: PLC0415
+
+        key, settings = request.key, request.settings
+        profile = calibrate_observations(_observations(file, key), key=key, settings=settings)
+        where = ""
+        if registry is not None:
+            from ..registry import CalibrationRegistry  # noqa: PLC0415
+
+            with CalibrationRegistry(registry) as store:
+                profile = store.get(key, version=store.put(profile))
+            where = f"The profile is version {profile.version} of {key} in {registry}."
+        print_result(profile_table(profile), profile.model_dump(mode="json"), as_json=as_json)
+        say(where or "Not stored: --registry URL --model NAME --task NAME keeps it.")
+
+
+@with_request
+def evaluate(
+    file: Records,
+    request: Request,
+    folds: Folds = 5,
+    margin: Margin = 0.02,
+    test: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Decide the records of this file instead of splitting.")
+    ] = None,
+    deeper_includes_draft: Includes = False,
+    as_json: Json = False,
+) -> None:
+    """Replay recorded outcomes: what every policy would have cost and got right, on records it was not made from."""
+    with explained("parquet"):
+        from ..evaluation import replay  # noqa: PLC0415
+        from ..evaluation.table import as_dict, evaluation_table  # noqa: PLC0415
+
+        key, settings = request.key, request.settings
+        observations = _observations(file, key)
+        tested = None if test is None else _observations(test, key)
+        with progress() as show:
+            evaluation = replay(
+                observations,
+                key=key,
+                settings=settings,
+                folds=folds,
+                margin=margin,
+                deeper_includes_draft=deeper_includes_draft,
+                test=tested,
+                progress=lambda done, total: show("replaying", done, total),
+            )
+        print_result(evaluation_table(evaluation), as_dict(evaluation), as_json=as_json)
+
+
+@with_request
+def report(
+    file: Records,
+    request: Request,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the page goes.")] = Path("tje-report.html"),
+    folds: Folds = 5,
+    margin: Margin = 0.02,
+    deeper_includes_draft: Includes = False,
+    drafts: Annotated[int, typer.Option(min=0, help="Drafts whose tokens are shown, where the file has texts.")] = 6,
+) -> None:
+    """Write one HTML page that shows what a calibration rests on; it needs no network to be read."""
+    with explained("report,parquet"):
+        from ..evaluation import replay  # noqa: PLC0415
+        from ..learning_curve import learning_curve  # noqa: PLC0415
+        from ..report import DraftText, write_report  # noqa: PLC0415
+
+        key, settings = request.key, request.settings
+        kept: list[CalibrationRecord] = []
+        observations = _observations(file, key, keep=drafts, kept=kept)
+        with progress() as show:
+            evaluation = replay(
+                observations,
+                key=key,
+                settings=settings,
+                folds=folds,
+                margin=margin,
+                deeper_includes_draft=deeper_includes_draft,
+                progress=lambda done, total: show("replaying", done, total),
+            )
+            curve = learning_curve(
+                observations,
+                key=key,
+                settings=settings,
+                deeper_includes_draft=deeper_includes_draft,
+                progress=lambda done, total: show("learning curve", done, total),
+            )
+        texts = [DraftText.of_record(record, evaluation.profile) for record in kept]
+        write_report(output, evaluation, observations, curve=curve, drafts=texts)
+        typer.echo(output)
+
+
+def _observations(
+    file: str, key: ProfileKey, *, keep: int = 0, kept: list[CalibrationRecord] | None = None
+) -> Observations:
+    """All records of a file as columns; nothing is done with them unless every line can be read."""
+    from ..observations import Observations  # noqa: PLC0415
+    from ..records import read_records  # noqa: PLC0415
+    from ..settings import AUTO  # noqa: PLC0415
+
+    with progress(of_bytes=True) as show:
+        records = read_records(file, progress=lambda done, total: show("reading", done, total))
+        if kept is not None:
+            records = _keeping(records, keep, kept)
+        if key.signal == AUTO:
+            return Observations.read_all(records, key.top_k)
+        return Observations.read(records, key.signal, key.top_k)
+
+
+def _keeping(
+    records: Iterable[CalibrationRecord], count: int, kept: list[CalibrationRecord]
+) -> Iterator[CalibrationRecord]:
+    """Pass records on, and keep the first few right and wrong ones that have texts."""
+    room = {True: (count + 1) // 2, False: count // 2}
+    for record in records:
+        if room[record.correct] and record.sequence is not None and record.sequence.tokens is not None:
+            room[record.correct] -= 1
+            kept.append(record)
+        yield record

@@ -1,0 +1,88 @@
+"""What every command shows in the same way: errors, and how far it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console, RenderableType
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.text import Text
+
+from ..errors import TjeError
+
+# Results go to standard output, all else here, so that a pipe gets results alone.
+stderr = Console(stderr=True)
+
+#: Told the name of what is being done, how much of it is done, and how much there is.
+Show = Callable[[str, int, int], None]
+
+
+@contextmanager
+def explained(extras: str) -> Iterator[None]:
+    """What went wrong as one message instead of a traceback, with exit status 1.
+
+    Args:
+        extras: The extras that the command needs, for a message about a missing one.
+    """
+    try:
+        yield
+    except TjeError as error:
+        say_error(str(error))
+        raise typer.Exit(1) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        say_error(f"{'.'.join(map(str, first['loc']))}: {first['msg']}, not {first['input']!r}")
+        raise typer.Exit(1) from error
+    except ImportError as error:
+        if not (error.name or "").startswith(("langchain", "openai", "httpx", "plotly")):
+            raise
+        say_error(f'{error.name} is not installed: pip install "tje-middleware[{extras}]"')
+        raise typer.Exit(1) from error
+
+
+def say_error(message: str) -> None:
+    """Print an error."""
+    # Text, not markup: paths and extras have square brackets.
+    stderr.print(Text("Error: ", style="bold red") + Text(message, style="not bold default"))
+
+
+def say(message: str) -> None:
+    """Print a remark beside the result."""
+    stderr.print(Text(message, style="dim"))
+
+
+def print_result(shown: RenderableType, plain: object, *, as_json: bool) -> None:
+    """Print a result for a person, or for a machine."""
+    if as_json:
+        typer.echo(json.dumps(plain, indent=2, allow_nan=False))
+    else:
+        Console().print(shown)
+
+
+@contextmanager
+def progress(*, of_bytes: bool = False) -> Iterator[Show]:
+    """Bars, one for each name that is shown."""
+    amount: ProgressColumn = DownloadColumn() if of_bytes else MofNCompleteColumn()
+    columns = (TextColumn("{task.description:>16}"), BarColumn(), amount, TimeElapsedColumn())
+    with Progress(*columns, console=stderr, transient=of_bytes) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def show(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, total=total)
+            bars.update(tasks[name], completed=done)
+
+        yield show

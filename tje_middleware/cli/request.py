@@ -1,0 +1,103 @@
+"""What every command on a file of records is asked for, declared once."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+if TYPE_CHECKING:
+    from ..profile import ProfileKey
+    from ..settings import CalibrationSettings
+
+_UNNAMED = "unnamed"
+
+
+@dataclass(frozen=True)
+class Request:
+    """The options that say what is calibrated, and how."""
+
+    model: Annotated[str, typer.Option(help="The model that wrote the drafts, as it is asked for.")] = _UNNAMED
+    task: Annotated[str, typer.Option(help="What the task is called.")] = _UNNAMED
+    signal: Annotated[str, typer.Option(help='A signal, or "auto" for the one that separates best.')] = "auto"
+    top_k: Annotated[int, typer.Option(min=1, help="Alternatives a position that signals are taken over.")] = 20
+    temperature: Annotated[float | None, typer.Option(min=0, help="Sampling temperature of the drafts.")] = None
+    alpha: Annotated[float, typer.Option(help="risk: share of accepted drafts that may be wrong.")] = 0.05
+    delta: Annotated[float, typer.Option(help="Probability with which a guarantee may fail.")] = 0.1
+    epsilon: Annotated[
+        float, typer.Option(help="noninferior: accuracy that may be lost against always going deeper.")
+    ] = 0.05
+    eta: Annotated[float, typer.Option(help="abstain: share of hopeless drafts that deeper may get right.")] = 0.05
+    error_price: Annotated[float | None, typer.Option(min=0, help="cost: price of a wrong answer.")] = None
+    token_price: Annotated[float, typer.Option(min=0, help="cost: price of a token of the deeper branch.")] = 0.0
+    deeper_price: Annotated[float, typer.Option(min=0, help="cost: price of a deeper run, on top of its tokens.")] = (
+        0.0
+    )
+    abstain_price: Annotated[float | None, typer.Option(min=0, help="cost: price of handing a question over.")] = None
+    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0
+
+    @property
+    def is_named(self) -> bool:
+        """Whether both model and task are named, as a profile that is stored must be."""
+        return _UNNAMED not in (self.model, self.task)
+
+    @property
+    def key(self) -> ProfileKey:
+        """What the profile will be valid for."""
+        from ..profile import ProfileKey  # noqa: PLC0415 (--help must not wait for pydantic)
+
+        return ProfileKey(
+            model=self.model, task=self.task, signal=self.signal, top_k=self.top_k, temperature=self.temperature
+        )
+
+    @property
+    def settings(self) -> CalibrationSettings:
+        """Levels and prices.
+
+        Raises:
+            typer.BadParameter: other prices without that of an error.
+        """
+        from ..settings import CalibrationSettings, Prices  # noqa: PLC0415
+
+        prices = None
+        if self.error_price is not None:
+            prices = Prices(
+                error=self.error_price,
+                token=self.token_price,
+                deeper=self.deeper_price,
+                abstain=self.abstain_price,
+            )
+        elif self.token_price or self.deeper_price or self.abstain_price is not None:
+            raise typer.BadParameter("prices need that of an error too: --error-price")
+        return CalibrationSettings(
+            alpha=self.alpha, delta=self.delta, epsilon=self.epsilon, eta=self.eta, prices=prices, seed=self.seed
+        )
+
+
+def with_request(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of :class:`Request` and hand them to it as ``request``."""
+    hints = get_type_hints(Request, include_extras=True)
+    own = get_type_hints(command, include_extras=True)
+    options = [
+        inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
+        )
+        for field in fields(Request)
+    ]
+
+    def run(**given: Any) -> None:  # noqa: ANN401 (whatever the command and Request declare)
+        request = Request(**{option.name: given.pop(option.name) for option in options})
+        command(request=request, **given)
+
+    mine = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=own[name])
+        for name, parameter in inspect.signature(command).parameters.items()
+        if name != "request"
+    ]
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    run.__signature__ = inspect.Signature([*mine, *options])  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in (*mine, *options)}
+    return run

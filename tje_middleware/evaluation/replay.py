@@ -1,0 +1,193 @@
+"""Replaying recorded outcomes: what every policy would have made of drafts that its threshold was not made from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+from scipy import stats
+
+from ..calibration import calibrate_observations
+from ..checks import refuse_repeated_ids
+from ..errors import CalibrationError
+from ..folds import stratified
+from ..observations import BoolArray, FloatArray, Observations
+from ..profile import CalibrationProfile, ProfileKey
+from ..settings import CalibrationSettings
+from .curve import savings_curve
+from .outcomes import Outcomes
+from .policies import figures_of
+from .result import Evaluation
+
+#: Called with how many folds are done, and how many there are.
+Progress = Callable[[int, int], None]
+
+
+def replay(
+    observations: Observations,
+    *,
+    key: ProfileKey,
+    settings: CalibrationSettings | None = None,
+    folds: int = 5,
+    margin: float = 0.02,
+    deeper_includes_draft: bool = False,
+    test: Observations | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Replay every policy over recorded drafts.
+
+    Without ``test`` the records are split into folds, and each is decided by a profile of the others, with a signal
+    chosen anew: what is measured is what a calibration on records like these is worth, not one profile. As a gate
+    would, an unusable profile and a method without a threshold send every draft deeper.
+
+    Args:
+        observations: The records, with the key's signal, or with every candidate where that is ``"auto"``.
+        key: What the profile would be valid for.
+        settings: What calibration is asked for; ``seed`` also sets the folds and the bootstrap.
+        folds: Into how many parts to split; fewer where a class has fewer records.
+        margin: Accuracy that "not inferior" may lose against always going deeper, as a share.
+        deeper_includes_draft: Whether always going deeper writes the draft as well, as refinement does that continues
+            from it. Unless so, somebody without a gate asks the deeper branch right away, and a draft that is not
+            accepted is spent in vain.
+        test: Records of their own to decide, by one profile of all ``observations``.
+        progress: Called after each fold.
+
+    Raises:
+        CalibrationError: records that cannot be calibrated or split, that miss a signal, or that are in both parts.
+    """
+    if margin < 0:
+        raise CalibrationError(f"margin is how much accuracy may be lost, as a share: not {margin}")
+    settings = settings or CalibrationSettings()
+    profile = calibrate_observations(observations, key=key, settings=settings)
+    profiles: Iterable[CalibrationProfile] = [profile]
+    if test is None:
+        tested, masks = observations, _folds(observations, folds, settings.seed)
+        # Intervals of thresholds are not needed here, and would take most of the time.
+        quick = settings.model_copy(update={"resamples": 0})
+        profiles = (calibrate_observations(observations.take(~here), key=key, settings=quick) for here in masks)
+    else:
+        _refuse_shared(observations, test)
+        tested, masks = test, [np.ones(len(test), dtype=np.bool_)]
+    replayed = _Replay(tested, list(profile.thresholds), len(masks))
+    for done, (here, made) in enumerate(zip(masks, profiles, strict=True), start=1):
+        replayed.decide(here, made)
+        if progress is not None:
+            progress(done, len(masks))
+    outcomes = Outcomes.of(tested, deeper_includes_draft=deeper_includes_draft)
+    curve = None
+    if outcomes.deeper_correct is not None:
+        curve = savings_curve(replayed.order, tested, deeper_includes_draft=deeper_includes_draft, seed=settings.seed)
+    return Evaluation(
+        profile=profile,
+        records=len(tested),
+        folds=len(masks) if test is None else None,
+        margin=margin,
+        policies=figures_of(replayed.accepted(), outcomes, margin=margin, seed=settings.seed),
+        missing=replayed.missing(),
+        signals=dict(replayed.signals),
+        curve=curve,
+        deeper_includes_draft=deeper_includes_draft,
+    )
+
+
+def values_of(profile: CalibrationProfile, observations: Observations) -> FloatArray:
+    """(n,) the profile's signal over records.
+
+    Raises:
+        CalibrationError: a signal that it needs is not there.
+    """
+    needed = [part.signal for part in profile.learned.features] if profile.learned else [profile.signal]
+    for name in needed:
+        if name not in observations.signals:
+            reason = observations.skipped.get(name, f"there are {', '.join(observations.signals)}")
+            raise CalibrationError(f"the records to decide have no {name!r}, which the profile needs: {reason}")
+    return profile.learned.of_columns(observations.signals) if profile.learned else observations.signals[needed[0]]
+
+
+def accepted_by(profile: CalibrationProfile, method: str, values: FloatArray) -> BoolArray:
+    """(n,) what a gate with its default policies accepts, from the (n,) values of the profile's signal."""
+    threshold = profile.thresholds[method].value
+    if threshold is None or profile.verdict == "unusable":
+        return np.zeros(len(values), dtype=np.bool_)
+    return values <= threshold
+
+
+class _Replay:
+    """What the profiles of the folds decided.
+
+    Attributes:
+        order: (n,) normalised rank of each draft's signal among those of its fold, equal ones the same.
+        signals: How often each signal was the profile's.
+    """
+
+    def __init__(self, observations: Observations, methods: Sequence[str], folds: int) -> None:
+        self._observations = observations
+        self._folds = folds
+        self._accepted = {method: np.zeros(len(observations), dtype=np.bool_) for method in methods}
+        self._without: dict[str, list[str]] = {method: [] for method in methods}
+        self._unusable: dict[str, list[str]] = {method: [] for method in methods}
+        self.order = np.zeros(len(observations))
+        self.signals: Counter[str] = Counter()
+
+    def decide(self, here: BoolArray, profile: CalibrationProfile) -> None:
+        """Decide the records of one fold, a mask (n,)."""
+        values = values_of(profile, self._observations)[here]
+        self.order[here] = (stats.rankdata(values) - 0.5) / len(values)
+        self.signals[profile.signal] += 1
+        for method, threshold in profile.thresholds.items():
+            if threshold.value is None:
+                self._without[method].append(threshold.reason or "no reason was given")
+            elif profile.verdict == "unusable":
+                self._unusable[method].append(profile.verdict_reason)
+            self._accepted[method][here] = accepted_by(profile, method, values)
+
+    def accepted(self) -> dict[str, BoolArray]:
+        """Of every method that had a threshold in some fold, its (n,) accepted drafts."""
+        return {name: mask for name, mask in self._accepted.items() if len(self._without[name]) < self._folds}
+
+    def missing(self) -> dict[str, str]:
+        """Of every method whose drafts went deeper in some fold for want of a threshold or a usable profile, why."""
+        said = {
+            method: "; ".join(
+                [
+                    *self._said("no threshold", self._without[method]),
+                    *self._said("an unusable profile", self._unusable[method]),
+                ]
+            )
+            for method in self._accepted
+        }
+        return {method: reasons for method, reasons in said.items() if reasons}
+
+    def _said(self, what: str, reasons: list[str]) -> Iterator[str]:
+        if reasons:
+            folds = f" in {len(reasons)} of {self._folds} folds" if self._folds > 1 else ""
+            yield f"{what}{folds}: {reasons[0]}"
+
+
+def _folds(observations: Observations, folds: int, seed: int) -> list[BoolArray]:
+    if folds < 2:
+        raise CalibrationError(
+            f"folds must be at least 2, not {folds}: no record is decided by a profile that saw it"
+        )
+    masks = list(stratified(~observations.correct, np.random.default_rng(seed), folds=folds, repeats=1))
+    if not masks:
+        right = int(observations.correct.sum())
+        raise CalibrationError(
+            f"{right} right and {len(observations) - right} wrong drafts cannot be split into folds: each needs at "
+            f"least two of a class; label more drafts, or test on records of their own (test=...)"
+        )
+    return masks
+
+
+def _refuse_shared(observations: Observations, test: Observations) -> None:
+    if not len(test):
+        raise CalibrationError("there are no records to test")
+    refuse_repeated_ids(test)
+    known = {name for name in observations.ids if name is not None}
+    for place, name in enumerate(test.ids):
+        if name in known:
+            raise CalibrationError(
+                f"record {place} of the test part ({name!r}) is also in the calibration part: a threshold must be "
+                f"tested on other records than it was made from"
+            )

@@ -1,0 +1,187 @@
+"""Records as columns: what calibration and evaluation compute with."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import CalibrationError, SignalError, TjeError
+from .profile import CalibrationRecord
+from .signals import CANDIDATES
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+# Larger values are no signal, and their squares would leave the range of floats.
+_LARGEST_VALUE = 1e100
+_NOTHING = "there are no records to calibrate from; 5 to 10 labelled drafts are a beginning"
+
+
+@dataclass(frozen=True, eq=False)
+class Observations:
+    """n labelled drafts as columns; their logprobs are read once and not kept.
+
+    Attributes:
+        correct: (n,) whether the draft was right.
+        signals: Of each signal, its (n,) finite values, in its unit.
+        tokens: (n,) completion tokens of the drafts; None unless every record says so.
+        deeper_correct: (n,) whether the deeper branch was right; None unless every record says so.
+        deeper_tokens: (n,) completion tokens of the deeper branch; None unless every record says so.
+        ids: (n,) the records' ids, None where a record has none.
+        skipped: Of each signal that was looked for and could not be had for all records, why.
+        partial: Of each outcome that only some records have, how many have it.
+    """
+
+    correct: BoolArray
+    signals: Mapping[str, FloatArray]
+    tokens: FloatArray | None = None
+    deeper_correct: BoolArray | None = None
+    deeper_tokens: FloatArray | None = None
+    ids: tuple[str | None, ...] = ()
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    partial: Mapping[str, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.correct)
+
+    @classmethod
+    def read(cls, records: Iterable[CalibrationRecord], signal: str, top_k: int) -> Observations:
+        """Read records for one signal.
+
+        Raises:
+            CalibrationError: no records, or one that lacks the signal or is no record, named by its place and id.
+        """
+        reading = _Reading(top_k)
+        for place, record in enumerate(records):
+            reading.add(place, record, [signal])
+            for reason in reading.skipped.values():
+                raise CalibrationError(reason)
+        return reading.done()
+
+    @classmethod
+    def read_all(
+        cls, records: Iterable[CalibrationRecord], top_k: int, candidates: Sequence[str] | None = None
+    ) -> Observations:
+        """Read records for every candidate that all of them have.
+
+        Args:
+            records: Labelled drafts.
+            top_k: Alternatives a position that signals are taken over.
+            candidates: Names of signals; unless given, those that the first record brings, and the built-in ones
+                where it holds logprobs.
+
+        Raises:
+            CalibrationError: no records, no candidate that all of them have, or one that is no record.
+        """
+        reading, names = _Reading(top_k), candidates
+        for place, record in enumerate(records):
+            names = _candidates(record) if names is None else names
+            reading.add(place, record, names)
+        found = reading.done()
+        if not found.signals:
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in list(found.skipped.items())[:3])
+            raise CalibrationError(f"there is no signal that all records have ({reasons or 'no candidates'})")
+        return found
+
+    @classmethod
+    def of_samples(cls, correct: FloatArray, incorrect: FloatArray, signal: str) -> Observations:
+        """One signal over correct and over incorrect drafts, two 1-D float64 arrays.
+
+        Raises:
+            CalibrationError: both are empty, or a value is not finite or absurdly large.
+        """
+        values = np.concatenate([correct, incorrect]).astype(np.float64)
+        if not len(values):
+            raise CalibrationError(_NOTHING)
+        if not (np.abs(values) <= _LARGEST_VALUE).all():
+            raise CalibrationError(f"some values of {signal} are not finite, or beyond {_LARGEST_VALUE:g}")
+        return cls(correct=np.arange(len(values)) < len(correct), signals={signal: values})
+
+    def take(self, places: NDArray[np.int64] | BoolArray) -> Observations:
+        """Some of the records, by their places or a mask."""
+        chosen = np.arange(len(self))[places]
+        return replace(
+            self,
+            correct=self.correct[chosen],
+            signals={name: column[chosen] for name, column in self.signals.items()},
+            tokens=None if self.tokens is None else self.tokens[chosen],
+            deeper_correct=None if self.deeper_correct is None else self.deeper_correct[chosen],
+            deeper_tokens=None if self.deeper_tokens is None else self.deeper_tokens[chosen],
+            ids=tuple(self.ids[place] for place in chosen) if self.ids else (),
+        )
+
+    def with_signal(self, name: str, values: FloatArray) -> Observations:
+        """The same with one more signal, its (n,) values given."""
+        return replace(self, signals={**self.signals, name: values})
+
+
+class _Reading:
+    """Columns in the making: eight bytes a number, whatever the number of records."""
+
+    def __init__(self, top_k: int) -> None:
+        self._top_k = top_k
+        self._signals: dict[str, array[float]] = {}
+        self._correct = array("b")
+        self._ids: list[str | None] = []
+        self._outcomes = {name: array("d") for name in ("tokens", "deeper_correct", "deeper_tokens")}
+        self.skipped: dict[str, str] = {}
+
+    def add(self, place: int, record: CalibrationRecord, names: Sequence[str]) -> None:
+        """Read one record; a signal that it has not is not looked for again."""
+        if not isinstance(record, CalibrationRecord):
+            kind = type(record).__name__
+            raise CalibrationError(f"record {place} is a {kind}: CalibrationRecord.model_validate() reads a mapping")
+        if record.sequence is not None and record.sequence.top_k > self._top_k:
+            # Once for all signals, which would each cut it for themselves.
+            record = record.model_copy(update={"sequence": record.sequence.truncated(self._top_k)})
+        for name in names:
+            if name in self.skipped:
+                continue
+            try:
+                value = record.value(name, self._top_k)
+                if not abs(value) <= _LARGEST_VALUE:
+                    raise SignalError(f"{name} is {value}, not finite or beyond {_LARGEST_VALUE:g}")
+            except TjeError as error:
+                who = f"record {place}" + (f" ({record.id})" if record.id is not None else "")
+                self.skipped[name] = f"{who}: {error}"
+                self._signals.pop(name, None)
+            else:
+                self._signals.setdefault(name, array("d")).append(value)
+        self._correct.append(record.correct)
+        self._ids.append(record.id)
+        tokens = len(record.sequence) if record.tokens is None and record.sequence is not None else record.tokens
+        outcomes = (tokens, record.deeper_correct, record.deeper_tokens)
+        for column, outcome in zip(self._outcomes.values(), outcomes, strict=True):
+            if outcome is not None:
+                column.append(outcome)
+
+    def done(self) -> Observations:
+        """What was read.
+
+        Raises:
+            CalibrationError: nothing was.
+        """
+        n = len(self._correct)
+        if not n:
+            raise CalibrationError(_NOTHING)
+        outcomes = {name: np.array(column) if len(column) == n else None for name, column in self._outcomes.items()}
+        deeper_correct = outcomes["deeper_correct"]
+        return Observations(
+            correct=np.array(self._correct, dtype=np.bool_),
+            signals={name: np.array(column) for name, column in self._signals.items()},
+            tokens=outcomes["tokens"],
+            deeper_correct=None if deeper_correct is None else deeper_correct > 0,
+            deeper_tokens=outcomes["deeper_tokens"],
+            ids=tuple(self._ids) if any(name is not None for name in self._ids) else (),
+            skipped=self.skipped,
+            partial={name: len(column) for name, column in self._outcomes.items() if 0 < len(column) < n},
+        )
+
+
+def _candidates(record: CalibrationRecord) -> list[str]:
+    own = [name for name in record.signals if name not in CANDIDATES]
+    return [*(CANDIDATES if record.sequence is not None else (n for n in CANDIDATES if n in record.signals)), *own]

@@ -1,0 +1,49 @@
+"""What calibration is asked for: levels of the guarantees, prices, and the seed."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
+
+#: A key's signal where calibration is to choose it.
+AUTO = "auto"
+#: The threshold methods: the paper's four, then ours.
+METHOD_NAMES = ("mean", "info", "bayes", "universal", "risk", "noninferior", "cost")
+
+_FROZEN = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+Price = Annotated[float, Field(ge=0)]
+Level = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Prices(BaseModel):
+    """What things cost, all in one currency; the ``cost`` threshold minimises their expected sum.
+
+    Example:
+        >>> Prices(token=0.000_01, error=0.5)
+        Prices(token=1e-05, error=0.5, deeper=0.0, abstain=None)
+    """
+
+    model_config = _FROZEN
+
+    token: Price = Field(default=0.0, description="One token that the deeper branch writes.")
+    error: Price = Field(description="One wrong answer.")
+    deeper: Price = Field(default=0.0, description="One run of the deeper branch, on top of its tokens.")
+    abstain: Price | None = Field(
+        default=None, description="One question that is handed over; None: as much as a wrong answer."
+    )
+
+
+class CalibrationSettings(BaseModel):
+    """What calibration was asked for, kept with the profile."""
+
+    model_config = _FROZEN
+
+    alpha: Level = Field(default=0.05, description="risk: share of accepted drafts that may be wrong.")
+    delta: Level = Field(default=0.1, description="Probability with which a guarantee may fail.")
+    epsilon: Level = Field(default=0.05, description="noninferior: accuracy that may be lost against always deeper.")
+    eta: Level = Field(default=0.05, description="abstain: share of hopeless drafts that going deeper may get right.")
+    prices: Prices | None = Field(default=None, description="cost: what things cost; None: no such threshold.")
+    seed: NonNegativeInt = Field(default=0, description="Of everything random: folds, bootstrap, permutations.")
+    resamples: NonNegativeInt = Field(default=500, description="Bootstrap resamples behind the intervals; 0: none.")

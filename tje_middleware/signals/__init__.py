@@ -1,0 +1,60 @@
+"""Signals: functions from sequence logprobs to one number, lower = more confident.
+
+A signal is named, so that a profile on disk says which one it was calibrated with. ``@answer`` or
+``@thinking`` behind any name takes the signal over that part of the tokens alone:
+``resolve_signal("mean_entropy@answer")``. Users add their own with :func:`register_signal`.
+
+Every signal of this package gives a finite number, or raises SignalError: where there are no tokens, and
+where the sequence does not hold what it measures.
+"""
+
+from .answers import answer_entropy, answer_entropy_by, answer_span, answer_total
+from .deepconf import deepconf_bottom, deepconf_mean, deepconf_tail, deepconf_window
+from .entropies import (
+    length,
+    max_entropy,
+    p90_entropy,
+    quantile_entropy,
+    total_entropy,
+    uncertain_share,
+    uncertain_tokens,
+)
+from .margins import margin, worst_margin
+from .names import CANDIDATES, SIGNALS, Signal, register_signal, resolve_signal
+from .numbers import number_entropy, number_max
+from .sampled import mean_nll, total_nll, worst_nll
+from .spans import Find
+from .windows import tail_entropy, window_entropy
+
+__all__ = [
+    "CANDIDATES",
+    "SIGNALS",
+    "Find",
+    "Signal",
+    "answer_entropy",
+    "answer_entropy_by",
+    "answer_span",
+    "answer_total",
+    "deepconf_bottom",
+    "deepconf_mean",
+    "deepconf_tail",
+    "deepconf_window",
+    "length",
+    "margin",
+    "max_entropy",
+    "mean_nll",
+    "number_entropy",
+    "number_max",
+    "p90_entropy",
+    "quantile_entropy",
+    "register_signal",
+    "resolve_signal",
+    "tail_entropy",
+    "total_entropy",
+    "total_nll",
+    "uncertain_share",
+    "uncertain_tokens",
+    "window_entropy",
+    "worst_margin",
+    "worst_nll",
+]

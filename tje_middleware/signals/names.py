@@ -1,0 +1,139 @@
+"""Signals by name: those that there are, those of users, and each over one part of the tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar, overload
+
+from ..entropy import mean_entropy
+from ..errors import SignalError
+from ..logprobs import SequenceLogprobs
+from .answers import answer_entropy, answer_total
+from .deepconf import deepconf_bottom, deepconf_mean, deepconf_tail, deepconf_window
+from .entropies import length, max_entropy, p90_entropy, total_entropy, uncertain_share, uncertain_tokens
+from .margins import margin, worst_margin
+from .numbers import number_entropy, number_max
+from .sampled import mean_nll, total_nll, worst_nll
+from .windows import tail_entropy, window_entropy
+
+Signal = Callable[[SequenceLogprobs], float]
+SignalT = TypeVar("SignalT", bound=Signal)
+
+#: The named signals; every value is in the unit that its own docstring gives.
+SIGNALS: dict[str, Signal] = {
+    "mean_entropy": mean_entropy,
+    "total_entropy": total_entropy,
+    "max_entropy": max_entropy,
+    "p90_entropy": p90_entropy,
+    "uncertain_tokens": uncertain_tokens,
+    "uncertain_share": uncertain_share,
+    "window_entropy": window_entropy,
+    "tail_entropy": tail_entropy,
+    "deepconf_mean": deepconf_mean,
+    "deepconf_window": deepconf_window,
+    "deepconf_bottom": deepconf_bottom,
+    "deepconf_tail": deepconf_tail,
+    "answer_entropy": answer_entropy,
+    "answer_total": answer_total,
+    "number_entropy": number_entropy,
+    "number_max": number_max,
+    "mean_nll": mean_nll,
+    "total_nll": total_nll,
+    "worst_nll": worst_nll,
+    "margin": margin,
+    "worst_margin": worst_margin,
+    "length": length,
+}
+
+#: The names that an automatic choice looks at where it is not told which.
+CANDIDATES: tuple[str, ...] = (
+    *SIGNALS,
+    "mean_entropy@answer",
+    "total_entropy@answer",
+    "mean_entropy@thinking",
+    "total_entropy@thinking",
+    "window_entropy@thinking",
+)
+
+_PARTS: dict[str, Callable[[SequenceLogprobs], SequenceLogprobs]] = {
+    "answer": lambda sequence: sequence.answer,
+    "thinking": lambda sequence: sequence.thinking,
+}
+# What a user may write in the place of a signal's name, with a meaning of its own.
+_RESERVED = ("auto", "learned")
+
+
+def resolve_signal(name: str) -> Signal:
+    """The signal of that name, over all tokens or over the part named behind ``@``.
+
+    Raises:
+        SignalError: no such signal or part; the message lists those that there are.
+    """
+    base, _, part = name.partition("@")
+    if base not in SIGNALS or (part and part not in _PARTS) or name.endswith("@"):
+        raise SignalError(
+            f"there is no signal {name!r}; there are {', '.join(sorted(SIGNALS))}, "
+            f"each also with {' or '.join('@' + known for known in _PARTS)} behind it; a signal of your own "
+            f"must be registered in this process before it is used: register_signal(name, function)"
+        )
+    signal = SIGNALS[base]
+    return partial(_over_part, signal, part) if part else signal
+
+
+@overload
+def register_signal(name: str) -> Callable[[SignalT], SignalT]: ...
+@overload
+def register_signal(name: str, function: SignalT) -> SignalT: ...
+def register_signal(name: str, function: SignalT | None = None) -> SignalT | Callable[[SignalT], SignalT]:
+    """Give a signal of your own a name, by which profiles, gates and the command line find it.
+
+    The name holds for this process: every process that calibrates or gates with it must register it.
+
+    Args:
+        name: Without white space and ``@``; taken over the parts it gets ``@answer`` and ``@thinking`` by itself.
+        function: From SequenceLogprobs to a finite number, lower = more confident; raises SignalError where
+            it cannot tell. Left out, ``@register_signal("name")`` decorates the function.
+
+    Returns:
+        The function itself.
+
+    Raises:
+        SignalError: the name is malformed, reserved, or that of another function.
+
+    Example:
+        >>> from functools import partial
+        >>> from tje_middleware.signals import quantile_entropy, register_signal
+        >>> median = register_signal("median_entropy", partial(quantile_entropy, q=0.5))
+    """
+    if function is None:
+
+        def decorate(decorated: SignalT) -> SignalT:
+            return register_signal(name, decorated)
+
+        return decorate
+    if not name or name in _RESERVED or "@" in name or any(map(str.isspace, name)):
+        raise SignalError(
+            f"{name!r} cannot name a signal: a name holds neither white space nor '@' and is not "
+            f"{' or '.join(map(repr, _RESERVED))}"
+        )
+    if not callable(function):
+        raise SignalError(f"signal {name!r} must be a function of SequenceLogprobs, not {function!r}")
+    known = SIGNALS.get(name)
+    if known is not None and known is not function and _place(known) != _place(function):
+        raise SignalError(f"there is a signal {name!r} already, another function: give yours another name")
+    SIGNALS[name] = function
+    return function
+
+
+def _place(function: Signal) -> object:
+    """Where a function is defined: one that is defined anew, as in a notebook, takes the place of the old one."""
+    name = getattr(function, "__qualname__", "<lambda>")
+    return function if "<lambda>" in name else (function.__module__, name)
+
+
+def _over_part(signal: Signal, part: str, sequence: SequenceLogprobs) -> float:
+    tokens = _PARTS[part](sequence)
+    if not len(tokens):
+        raise SignalError(f"the sequence has no {part} tokens")
+    return signal(tokens)

@@ -1,0 +1,39 @@
+"""Threshold methods: pure functions of arrays, from a signal and its outcomes to the value up to which to accept.
+
+``paper`` holds the four of *Think Just Enough*, ``guaranteed`` those with a finite-sample guarantee, ``cost`` the one
+for given prices. Each raises NoThreshold, saying what is missing, where it has no answer.
+"""
+
+from .cost import CostRule, cost_threshold
+from .guaranteed import Guaranteed, abstain_threshold, noninferiority_threshold, risk_threshold
+from .paper import (
+    METHODS,
+    FloatArray,
+    Moments,
+    ThresholdMethod,
+    bayes_threshold,
+    cohens_d,
+    info_threshold,
+    mean_threshold,
+    sample_sd,
+    universal_threshold,
+)
+
+__all__ = [
+    "METHODS",
+    "CostRule",
+    "FloatArray",
+    "Guaranteed",
+    "Moments",
+    "ThresholdMethod",
+    "abstain_threshold",
+    "bayes_threshold",
+    "cohens_d",
+    "cost_threshold",
+    "info_threshold",
+    "mean_threshold",
+    "noninferiority_threshold",
+    "risk_threshold",
+    "sample_sd",
+    "universal_threshold",
+]
