@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .profile import CalibrationProfile, CalibrationRecord, ProfileKey, Threshold
     from .records import read_records, write_records
     from .registry import CalibrationRegistry
+    from .sample_size import learning_curve
     from .settings import Prices
     from .signals import register_signal
 
@@ -65,6 +66,7 @@ _HOMES = {
     "profile": ("CalibrationProfile", "CalibrationRecord", "ProfileKey", "Threshold"),
     "records": ("read_records", "write_records"),
     "registry": ("CalibrationRegistry",),
+    "sample_size": ("learning_curve",),
     "settings": ("Prices",),
     "signals": ("register_signal",),
 }
@@ -99,6 +101,7 @@ __all__ = [
     "UnreadableLogprobs",
     "__version__",
     "calibrate",
+    "learning_curve",
     "mean_entropy",
     "parse_logprobs",
     "read_records",

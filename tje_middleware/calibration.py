@@ -84,6 +84,7 @@ def calibrate_observations(
         CalibrationError: the signal is not there, or an id is there twice.
     """
     settings = settings or CalibrationSettings()
+    observations.require_finite()
     refuse_repeated_ids(observations)
     notes = oddities(observations)
     if key.signal != AUTO:

@@ -95,11 +95,21 @@ class Observations:
             CalibrationError: both are empty, or a value is not finite or absurdly large.
         """
         values = np.concatenate([correct, incorrect]).astype(np.float64)
-        if not len(values):
+        made = cls(correct=np.arange(len(values)) < len(correct), signals={signal: values})
+        made.require_finite()
+        return made
+
+    def require_finite(self) -> None:
+        """Make sure that there are records, and that every signal's value is a number of a size to compute with.
+
+        Raises:
+            CalibrationError: there are none, or a signal has such a value.
+        """
+        if not len(self):
             raise CalibrationError(_NOTHING)
-        if not (np.abs(values) <= _LARGEST_VALUE).all():
-            raise CalibrationError(f"some values of {signal} are not finite, or beyond {_LARGEST_VALUE:g}")
-        return cls(correct=np.arange(len(values)) < len(correct), signals={signal: values})
+        for name, column in self.signals.items():
+            if not (np.abs(column) <= _LARGEST_VALUE).all():
+                raise CalibrationError(f"some values of {name} are not finite, or beyond {_LARGEST_VALUE:g}")
 
     def take(self, places: NDArray[np.int64] | BoolArray) -> Observations:
         """Some of the records, by their places or a mask."""

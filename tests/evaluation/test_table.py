@@ -13,7 +13,7 @@ from tests.samples import KEY
 from tje_middleware import ProfileKey
 from tje_middleware.evaluation import replay
 from tje_middleware.evaluation.table import as_dict, evaluation_table, learning_table, profile_table
-from tje_middleware.learning_curve import learning_curve
+from tje_middleware.sample_size import learning_curve
 from tje_middleware.settings import CalibrationSettings, Prices
 
 SETTINGS = CalibrationSettings(resamples=60, alpha=0.3, prices=Prices(error=1, deeper=0.2))

@@ -8,9 +8,9 @@ import numpy as np
 
 from tje_middleware import ProfileKey
 from tje_middleware.evaluation import Evaluation, replay
-from tje_middleware.learning_curve import learning_curve
 from tje_middleware.observations import Observations
 from tje_middleware.report import DraftText
+from tje_middleware.sample_size import learning_curve
 from tje_middleware.settings import CalibrationSettings, Prices
 
 SIGNAL = "mean_entropy"

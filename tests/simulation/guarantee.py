@@ -29,6 +29,8 @@ from tje_middleware.thresholds.every import Drafts
 DELTA, EPSILON, ETA = 0.1, 0.1, 0.12
 SIZES = (20, 50, 100, 200, 500)
 OVERALL = "all"
+# Narrower, the widest table would lose its figures.
+_LEAST_WIDTH = 130
 AUTO_KEY = ProfileKey(model="m", task="t", signal="auto")
 
 Rule = Callable[[Drafts, World], float]
@@ -279,7 +281,7 @@ def main() -> None:
             )
         )
         return
-    console = Console()
+    console = Console(width=max(Console().width, _LEAST_WIDTH))
     for table in _tables(rows):
         console.print(table)
     console.print(f"auto on pure noise: {np.mean(calls):.1%} of {len(calls)} runs are not called unusable")

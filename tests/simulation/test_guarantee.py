@@ -59,7 +59,7 @@ def test_risk_is_kept_by_a_signal_chosen_on_the_same_records(scenario):
 
 
 def test_risk_is_kept_by_a_learned_signal():
-    row = kept_by_auto(COMPLEMENTARY, repeats=6)
+    row = kept_by_auto(COMPLEMENTARY, repeats=3)
     assert row.found > 0.5
     assert row.broken <= row.at_most
 

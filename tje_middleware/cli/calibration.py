@@ -108,8 +108,8 @@ def report(
     """Write one HTML page that shows what a calibration rests on; it needs no network to be read."""
     with explained("report,parquet"):
         from ..evaluation import replay  # noqa: PLC0415
-        from ..learning_curve import learning_curve  # noqa: PLC0415
         from ..report import DraftText, write_report  # noqa: PLC0415
+        from ..sample_size import learning_curve  # noqa: PLC0415
 
         key, settings = request.key, request.settings
         kept: list[CalibrationRecord] = []

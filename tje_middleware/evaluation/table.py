@@ -19,7 +19,7 @@ from .estimates import Estimate
 from .result import ALWAYS, NEVER, ORACLE, Evaluation, PolicyFigures, SavingsCurve
 
 if TYPE_CHECKING:
-    from ..learning_curve import LearningCurve, Middle
+    from ..sample_size import LearningCurve, Middle
 
 _NOTHING = "-"
 _UNGATED = (NEVER, ALWAYS, ORACLE)

@@ -9,9 +9,9 @@ from ..decision import Route
 from ..errors import CalibrationError
 from ..evaluation import Evaluation, PolicyFigures
 from ..evaluation.replay import values_of
-from ..learning_curve import LearningCurve
 from ..observations import FloatArray, Observations
 from ..profile import CalibrationProfile
+from ..sample_size import LearningCurve
 from .heatmap import DraftText
 
 # Which method's figures stand in the headline: guarantees before rules without any.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..evaluation import Estimate
-from ..learning_curve import LearningCurve, Middle
+from ..sample_size import LearningCurve, Middle
 from .marks import Figure, Trace, estimates
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from ..errors import CalibrationError
 from ..evaluation import Evaluation
-from ..learning_curve import LearningCurve
 from ..observations import Observations
+from ..sample_size import LearningCurve
 from . import background, findings
 from .evidence import Evidence
 from .heatmap import DraftText

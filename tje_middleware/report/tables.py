@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..evaluation import ALWAYS, NEVER, ORACLE
-from ..learning_curve import AtSize, LearningCurve, MethodAtSize, Middle
 from ..profile import Threshold
 from ..refinability import RefinabilityBin
+from ..sample_size import AtSize, LearningCurve, MethodAtSize, Middle
 from .evidence import Evidence
 from .marks import symbol
 from .markup import Html, join, tag

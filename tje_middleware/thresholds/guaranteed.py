@@ -13,13 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import NoThreshold
-from .bounds import betting_p, binomial_p, binomial_upper, fewest_trials
+from .bounds import binomial_p, binomial_upper, fewest_trials, mean_loss_upper
 from .paper import FloatArray
 from .testing import IntArray, Ladder, last_rejected, plan, ranks_from
 
 BoolArray = NDArray[np.bool_]
 # Nobody labels more than this; beyond it the answer is "no number of records".
 _MOST_RECORDS = 10**8
+# Up to this many records every rank is looked at, beyond it in steps of 2 %.
+_EVERY_RANK = 2_000
 # Beyond this many times the records at hand, how many more would do cannot be told.
 _FARTHEST = 20
 
@@ -62,7 +64,7 @@ def risk_threshold(
             f"risk finds no threshold that keeps the share of wrong drafts among accepted ones to {alpha:.4g} with "
             f"probability {1 - delta:.4g} from {len(signal)} records: {_outlook(bad, alpha, delta / looks, 'wrong')}"
         )
-    bound = binomial_upper(int(bad[m]), m, delta=delta / looks)
+    bound = float(binomial_upper(bad[m], m, delta=delta / looks))
     return Guaranteed(
         float(ladder.signal[m - 1]),
         f"with probability {1 - delta:.4g} at most {alpha:.2%} of accepted drafts are wrong "
@@ -116,7 +118,8 @@ def noninferiority_threshold(
     """``noninferior``: with probability 1 - delta, accuracy is at most epsilon below that of always going deeper.
 
     Accepting a draft loses deeper_correct - correct, one of 1, 0, -1, and a deeper run loses nothing; the mean over
-    all drafts is tested by betting (:func:`betting_p`), for one number of accepted drafts after another.
+    all drafts is bounded (:func:`mean_loss_upper`) for one number of accepted drafts after another, until the bound
+    exceeds epsilon.
 
     Args:
         signal: (n,) lower = more confident.
@@ -132,16 +135,15 @@ def noninferiority_threshold(
     n, ladder = len(signal), Ladder.of(signal)
     losses, gains = (ladder.cumulated(c) for c in (deeper_correct & ~correct, correct & ~deeper_correct))
     # One chain from the most confident draft on: accepting few loses little, whatever the records are.
-    counts = ladder.accepted(ranks_from(1, n))
-    p_values = betting_p(losses[counts], n - losses[counts] - gains[counts], gains[counts], epsilon)
-    last = last_rejected(p_values, np.where(np.arange(len(counts)) == 0, delta / looks, 0.0))
-    m = 0 if last is None else int(counts[last])
+    counts = ladder.accepted(np.arange(1, n + 1) if n <= _EVERY_RANK else ranks_from(1, n))
+    kept = _mean_loss_upper(losses[counts], gains[counts], n, delta / looks) <= epsilon
+    m = int(counts[: len(counts) if kept.all() else int(np.argmin(kept))].max(initial=0))
     if not m:
         some = counts[counts > 0]  # accepting none loses nothing, and is no threshold
         raise NoThreshold(
             f"noninferior finds no threshold whose accuracy is at most {epsilon:.4g} below always going deeper with "
             f"probability {1 - delta:.4g} from {n} records: "
-            f"{_betting_outlook(losses[some], gains[some], n, epsilon, delta / looks)}"
+            f"{_outlook_of_losses(losses[some], gains[some], n, epsilon, delta / looks)}"
         )
     return Guaranteed(
         float(ladder.signal[m - 1]),
@@ -192,14 +194,21 @@ def _outlook(events: IntArray, rate: float, delta: float, name: str) -> str:
     return f"no part of them is {name} more rarely than that here, and {floor}"
 
 
-def _betting_outlook(losses: IntArray, gains: IntArray, n: int, epsilon: float, delta: float) -> str:
+def _mean_loss_upper(losses: IntArray, gains: IntArray, n: int, delta: float) -> FloatArray:
+    """The bound for each of many numbers of accepted drafts, most of which have the same losses and gains."""
+    pairs, place = np.unique(np.stack([losses, gains]), axis=1, return_inverse=True)
+    bounds = mean_loss_upper(pairs[0], pairs[1], np.full(pairs.shape[1], n), delta=delta)
+    return np.asarray(bounds[place.reshape(-1)])
+
+
+def _outlook_of_losses(losses: IntArray, gains: IntArray, n: int, epsilon: float, delta: float) -> str:
     # With half an answer more lost than was seen; where that alone is too much, as it is for few records, without.
     for more_lost, at_least in ((0.5, "about"), (0.0, "at least")):
         lost, won = ((counts / (n + more_lost)).astype(np.float64) for counts in (losses + more_lost, gains))
 
         def passes(size: int, lost: FloatArray = lost, won: FloatArray = won) -> bool:
-            p_values = betting_p(lost * size, (1 - lost - won) * size, won * size, epsilon)
-            return bool((p_values <= delta).any())
+            bounds = mean_loss_upper(lost * size, won * size, np.full(len(lost), size), delta=delta)
+            return bool((bounds <= epsilon).any())
 
         if passes(_MOST_RECORDS):
             more = _more(_smallest(passes, n) - n, n, at_least)

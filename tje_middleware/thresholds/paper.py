@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import NoThreshold
+from ..errors import CalibrationError, NoThreshold
 
 # Beyond these spreads, in units of the gap between the means, fourth powers leave the range of floats.
 _LEAST_SPREAD, _LARGEST_SPREAD = 1e-75, 1e75
@@ -35,7 +35,13 @@ class Moments(NamedTuple):
 
     @classmethod
     def of(cls, sample: FloatArray) -> Moments:
-        """The moments of a 1-D sample."""
+        """The moments of a 1-D sample.
+
+        Raises:
+            CalibrationError: a value is NaN or infinite.
+        """
+        if not np.isfinite(sample).all():
+            raise CalibrationError(f"{int((~np.isfinite(sample)).sum())} values of the signal are not finite")
         n = len(sample)
         mean = float(np.mean(sample)) if n else float("nan")
         return cls(n, mean, sample_sd(sample) if n > 1 else float("nan"))

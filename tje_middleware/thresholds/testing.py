@@ -5,10 +5,12 @@ candidate threshold after another in an order fixed beforehand, each at the leve
 candidate whose hypothesis is rejected. Here the candidates are ranks: accept the m most confident drafts. They are
 fixed by the number of records alone, and so is their order, from the fewest to the most.
 
-A rank's threshold depends on the data, but not on what is tested: given the value of the next draft, the drafts
-below it are independent draws from all drafts below that value, so their labels obey the p-value's law. The promise
-is exact where the risk crosses its limit once as the threshold grows (every signal worth gating by); each further
-crossing can add at most delta.
+A rank's threshold depends on the data, and still the promise is exact. Let the risk among the drafts up to a value
+cross its limit once, as it does for a signal that is worth gating by. Given how many drafts lie up to the crossing,
+and the value behind the first tested rank beyond it, those up to the crossing are wrong with exactly the limit's
+probability, and those between with more on average: that rank's p-value is valid, whatever the step between ranks
+and wherever the tests start. "Up to" counts drafts strictly below the next value, so that equal ones stay together.
+Where the risk crosses more often, or drafts of one value differ from their neighbours, the error is of second order.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import CalibrationError
 from .paper import FloatArray
 
 IntArray = NDArray[np.int64]
@@ -64,7 +67,13 @@ class Ladder(NamedTuple):
 
     @classmethod
     def of(cls, signal: FloatArray) -> Ladder:
-        """Sort a signal, equal values in their order."""
+        """Sort a signal, equal values in their order.
+
+        Raises:
+            CalibrationError: a value is NaN or infinite.
+        """
+        if not np.isfinite(signal).all():
+            raise CalibrationError(f"{int((~np.isfinite(signal)).sum())} values of the signal are not finite")
         order = np.argsort(signal, kind="stable")
         return cls(signal[order], order)
 

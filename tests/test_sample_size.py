@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.evaluation.recorded import drawn, recorded
 from tests.samples import KEY
 from tje_middleware import CalibrationError, CalibrationRecord, ProfileKey
-from tje_middleware.learning_curve import labels_for_verdict, learning_curve
+from tje_middleware.sample_size import labels_for_verdict, learning_curve
 from tje_middleware.separation import auroc_interval
 
 RECORDS = drawn(400, gap=1.5)
