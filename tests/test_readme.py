@@ -7,8 +7,11 @@ from types import SimpleNamespace
 import pytest
 from langchain_core.prompts import ChatPromptTemplate, PromptTemplate
 from langchain_openai import ChatOpenAI
+from typer.testing import CliRunner
 
 from tests.standin import StandIn
+from tje_middleware import CalibrationRecord
+from tje_middleware.cli import app
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -33,7 +36,7 @@ def test_the_python_of_the_readme_runs_in_order(
         answer = names["chain"].invoke({"bits": 0.5})
         names |= {"prompt": PromptTemplate.from_template("{question}"), "model": chat, "vision_model": chat}
         exec(BLOCKS[3].replace("...", "bits=0.5"), names)
-    assert capsys.readouterr().out.startswith("usable correct drafts are more confident")
+    assert capsys.readouterr().out.startswith("usable mean_entropy separates right from wrong drafts")
     assert answer.response_metadata["tje"]["route"] == "final"
     assert (tmp_path / "tje.db").exists()
 
@@ -49,3 +52,15 @@ def test_every_make_target_that_the_readme_names_exists() -> None:
     makefile = (Path(__file__).parents[1] / "Makefile").read_text(encoding="utf-8")
     for target in set(re.findall(r"make ([a-z]+)", README)) - {"sure"}:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_the_record_that_the_readme_shows_is_one() -> None:
+    (shown,) = re.findall(r"```json\n(.*?)```", README, re.DOTALL)
+    record = CalibrationRecord.model_validate_json(shown)
+    assert record.sequence is not None
+    assert (record.sequence.top_k, record.deeper_tokens) == (2, 640)
+
+
+def test_every_command_that_the_readme_names_exists() -> None:
+    for command in set(re.findall(r"^\$ tje ([a-z]+)", README, re.MULTILINE)):
+        assert CliRunner().invoke(app, [command, "--help"]).exit_code == 0, command

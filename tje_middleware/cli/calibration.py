@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Group
 
-from .console import explained, print_result, progress, say
+from ..settings import METHOD_NAMES
+from .console import Show, explained, print_result, progress, say
 from .request import Request, with_request
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from ..evaluation import Evaluation
     from ..observations import Observations
     from ..profile import CalibrationRecord, ProfileKey
+    from ..sample_size import LearningCurve
 
 Records = Annotated[
     str,
@@ -23,6 +28,9 @@ Records = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Folds = Annotated[int, typer.Option(min=2, help="Parts of the records, each decided by a profile of the others.")]
 Margin = Annotated[float, typer.Option(help="Accuracy that a policy may lose and still count as not worse.")]
+TestFile = Annotated[
+    str | None, typer.Option("--test", metavar="FILE", help="Decide the records of this file instead of splitting.")
+]
 Includes = Annotated[
     bool,
     typer.Option(
@@ -67,32 +75,30 @@ def evaluate(
     request: Request,
     folds: Folds = 5,
     margin: Margin = 0.02,
-    test: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Decide the records of this file instead of splitting.")
-    ] = None,
+    test: TestFile = None,
     deeper_includes_draft: Includes = False,
+    fewer_labels: Annotated[
+        str | None,
+        typer.Option(metavar="METHOD", help="Show, too, how this method's figures spread with fewer labels."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Replay recorded outcomes: what every policy would have cost and got right, on records it was not made from."""
+    if fewer_labels not in (None, *METHOD_NAMES):
+        raise typer.BadParameter(f"--fewer-labels takes one of {', '.join(METHOD_NAMES)}")
     with explained("parquet"):
-        from ..evaluation import replay  # noqa: PLC0415
-        from ..evaluation.table import as_dict, evaluation_table  # noqa: PLC0415
+        from ..evaluation.table import as_dict, evaluation_table, learning_table  # noqa: PLC0415
 
-        key, settings = request.key, request.settings
-        observations = _observations(file, key)
-        tested = None if test is None else _observations(test, key)
+        observations = _observations(file, request.key)
+        tested = None if test is None else _observations(test, request.key)
         with progress() as show:
-            evaluation = replay(
-                observations,
-                key=key,
-                settings=settings,
-                folds=folds,
-                margin=margin,
-                deeper_includes_draft=deeper_includes_draft,
-                test=tested,
-                progress=lambda done, total: show("replaying", done, total),
-            )
-        print_result(evaluation_table(evaluation), as_dict(evaluation), as_json=as_json)
+            evaluation = _replayed(observations, request, folds, margin, tested, deeper_includes_draft, show)
+            curve = _learned(observations, request, deeper_includes_draft, show) if fewer_labels else None
+        shown, plain = evaluation_table(evaluation), as_dict(evaluation)
+        if curve is not None and fewer_labels is not None:
+            shown = Group(shown, "", learning_table(curve, fewer_labels))
+            plain["fewer_labels"] = [asdict(size) for size in curve.sizes]
+        print_result(shown, plain, as_json=as_json)
 
 
 @with_request
@@ -102,38 +108,59 @@ def report(
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the page goes.")] = Path("tje-report.html"),
     folds: Folds = 5,
     margin: Margin = 0.02,
+    test: TestFile = None,
     deeper_includes_draft: Includes = False,
     drafts: Annotated[int, typer.Option(min=0, help="Drafts whose tokens are shown, where the file has texts.")] = 6,
 ) -> None:
     """Write one HTML page that shows what a calibration rests on; it needs no network to be read."""
     with explained("report,parquet"):
-        from ..evaluation import replay  # noqa: PLC0415
         from ..report import DraftText, write_report  # noqa: PLC0415
-        from ..sample_size import learning_curve  # noqa: PLC0415
 
-        key, settings = request.key, request.settings
         kept: list[CalibrationRecord] = []
-        observations = _observations(file, key, keep=drafts, kept=kept)
+        observations = _observations(file, request.key, keep=drafts, kept=kept)
+        tested = None if test is None else _observations(test, request.key)
         with progress() as show:
-            evaluation = replay(
-                observations,
-                key=key,
-                settings=settings,
-                folds=folds,
-                margin=margin,
-                deeper_includes_draft=deeper_includes_draft,
-                progress=lambda done, total: show("replaying", done, total),
-            )
-            curve = learning_curve(
-                observations,
-                key=key,
-                settings=settings,
-                deeper_includes_draft=deeper_includes_draft,
-                progress=lambda done, total: show("learning curve", done, total),
-            )
+            evaluation = _replayed(observations, request, folds, margin, tested, deeper_includes_draft, show)
+            curve = _learned(observations, request, deeper_includes_draft, show)
         texts = [DraftText.of_record(record, evaluation.profile) for record in kept]
-        write_report(output, evaluation, observations, curve=curve, drafts=texts)
+        title = None if request.is_named else f"Records of {Path(file).name}"
+        write_report(output, evaluation, observations, curve=curve, drafts=texts, title=title)
         typer.echo(output)
+
+
+def _replayed(
+    observations: Observations,
+    request: Request,
+    folds: int,
+    margin: float,
+    tested: Observations | None,
+    deeper_includes_draft: bool,
+    show: Show,
+) -> Evaluation:
+    from ..evaluation import replay  # noqa: PLC0415
+
+    return replay(
+        observations,
+        key=request.key,
+        settings=request.settings,
+        folds=folds,
+        margin=margin,
+        deeper_includes_draft=deeper_includes_draft,
+        test=tested,
+        progress=lambda done, total: show("replaying", done, total),
+    )
+
+
+def _learned(observations: Observations, request: Request, deeper_includes_draft: bool, show: Show) -> LearningCurve:
+    from ..sample_size import learning_curve  # noqa: PLC0415
+
+    return learning_curve(
+        observations,
+        key=request.key,
+        settings=request.settings,
+        deeper_includes_draft=deeper_includes_draft,
+        progress=lambda done, total: show("fewer labels", done, total),
+    )
 
 
 def _observations(

@@ -69,6 +69,7 @@ def _write_report(result: DemoResult, page: Path) -> None:
         return
     from ..evaluation import replay  # noqa: PLC0415
     from ..observations import Observations  # noqa: PLC0415
+    from ..sample_size import learning_curve  # noqa: PLC0415
 
     key, settings = result.profile.key, result.profile.settings
     calibrated_on = Observations.read_all(result.calibrated_on, key.top_k)
@@ -79,6 +80,7 @@ def _write_report(result: DemoResult, page: Path) -> None:
         test=Observations.read_all(result.tested_on, key.top_k),
         deeper_includes_draft=True,
     )
+    curve = learning_curve(calibrated_on, key=key, settings=settings, repeats=40, deeper_includes_draft=True)
     texts = [DraftText.of_record(record, result.profile) for record in result.calibrated_on[:8]]
-    write_report(page, evaluation, calibrated_on, drafts=texts)
+    write_report(page, evaluation, calibrated_on, curve=curve, drafts=texts)
     say(f"What that rests on, as a page: {page}")

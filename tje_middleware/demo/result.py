@@ -68,7 +68,7 @@ class DemoResult:
             f" was calibrated on {profile.n_correct + profile.n_incorrect} questions: "
             f"{profile.n_correct} drafts right, {profile.n_incorrect} wrong.\nOf {looked} signals ",
             (profile.signal, "bold"),
-            f" tells them apart best: on average {', '.join(means)}{effect}.\nVerdict ",
+            f" tells them apart as well as any: on average {', '.join(means)}{effect}.\nVerdict ",
             (profile.verdict, "bold"),
             f": {profile.verdict_reason}.\n",
         )

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
-import secrets
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import IO, Any
 
+from .._files import replaced
 from ..errors import CalibrationError
 from ..profile import CalibrationRecord
 from .faults import needing_pyarrow
@@ -36,12 +34,12 @@ def write_records(path: str | PathLike[str], records: Iterable[CalibrationRecord
     Raises:
         CalibrationError: there are none, one has neither signals nor logprobs, or the file cannot be written.
     """
-    target = Path(os.path.realpath(path))  # through a link, so that the link stays
+    target = Path(path)
     if target.is_dir():
         raise CalibrationError(f"{target} is a folder: name a file")
     counted = _Counted(records)
     try:
-        with _replacing(target) as stream:
+        with replaced(target) as stream:
             _write(target, stream, counted)
             if not counted.count:
                 raise CalibrationError(f"{target} was not written: there are no records")
@@ -94,19 +92,3 @@ def _write(target: Path, stream: IO[bytes], rows: Iterable[dict[str, Any]]) -> N
 def _write_json_lines(stream: IO[bytes] | gzip.GzipFile, rows: Iterable[dict[str, Any]]) -> None:
     for fields in rows:
         stream.write(json.dumps(fields, allow_nan=False).encode() + b"\n")
-
-
-@contextmanager
-def _replacing(target: Path) -> Iterator[IO[bytes]]:
-    """A new file in the target's folder that takes its place when the block ends well."""
-    unfinished = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    stream = unfinished.open("xb")
-    try:
-        with stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        unfinished.replace(target)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise

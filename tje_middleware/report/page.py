@@ -5,13 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
-import secrets
 from collections.abc import Callable, Sequence
 from importlib.resources import files
 from os import PathLike
-from pathlib import Path
 
+from .._files import replaced
 from ..errors import CalibrationError
 from ..evaluation import Evaluation
 from ..observations import Observations
@@ -60,16 +58,12 @@ def write_report(
         CalibrationError: as :func:`render_report`, or the file cannot be written.
     """
     page = render_report(evaluation, observations, curve=curve, drafts=drafts, title=title)
-    target = Path(os.path.realpath(path))  # through a link, so that the link stays
-    unfinished = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
-        # Half a character, as a tokeniser may hand it over, is no text; it is written as its number.
-        unfinished.write_bytes(page.encode("utf-8", "backslashreplace"))
-        unfinished.replace(target)
+        with replaced(path) as stream:
+            # Half a character, as a tokeniser may hand it over, is no text; it is written as its number.
+            stream.write(page.encode("utf-8", "backslashreplace"))
     except OSError as error:
-        raise CalibrationError(f"{target} cannot be written: {error.strerror or error}") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
+        raise CalibrationError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def render_report(

@@ -143,7 +143,7 @@ def candidates_table(evidence: Evidence) -> Html:
         "out of fold",
         "p alone",
         "p corrected",
-        "best in folds",
+        "chosen in folds",
         Column("why it was left out", words=True),
     ]
     return table(
