@@ -203,11 +203,11 @@ FAULTS = [
     ),
     (
         '{"correct": true, "top_logprobs": [[-1]], "marked_thinking": [true, 1]}',
-        "marked_thinking must be true or false for each of the 1 positions",
+        "logprobs: marked_thinking must be true or false for each of the 1 positions",
     ),
     (
         '{"correct": true, "top_logprobs": [[-1]], "marked_thinking": "no"}',
-        "marked_thinking must be true or false for each of the 1 positions",
+        "logprobs: marked_thinking must be true or false for each of the 1 positions",
     ),
 ]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Annotated, Any, Literal
 
@@ -24,7 +24,7 @@ from pydantic import (
     model_validator,
 )
 
-from .errors import CalibrationError, NoThreshold
+from .errors import CalibrationError, NoThreshold, UnreadableLogprobs
 from .learned import LearnedSignal
 from .logprobs import SequenceLogprobs, parse_logprobs
 from .settings import CalibrationSettings
@@ -44,6 +44,8 @@ SignalValue = Annotated[FiniteFloat, BeforeValidator(_refuse_truth)]
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 _RAW_FIELDS = ("top_logprobs", "token_texts", "sampled_logprobs")
+#: On disk, of each position whether it is thinking, where the provider itself told.
+MARKS = "marked_thinking"
 
 
 class ProfileKey(BaseModel):
@@ -129,7 +131,7 @@ class CalibrationRecord(BaseModel):
     """One labelled observation: a draft's signals or raw logprobs, and whether it was correct.
 
     On disk the raw logprobs stand as ``top_logprobs`` (positions x alternatives, natural log), with optional
-    ``token_texts`` and ``sampled_logprobs``; in memory they are ``sequence``.
+    ``token_texts``, ``sampled_logprobs`` and ``marked_thinking``; in memory they are ``sequence``.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, arbitrary_types_allowed=True)
@@ -148,7 +150,7 @@ class CalibrationRecord(BaseModel):
         if isinstance(data, Mapping) and data.get("top_logprobs") is not None:
             rest = {name: value for name, value in data.items() if name not in _RAW_FIELDS}
             raw = {name: data[name] for name in _RAW_FIELDS if data.get(name) is not None}
-            return {**rest, "sequence": parse_logprobs(raw)}
+            return {**rest, "sequence": _marked(parse_logprobs(raw), data.get(MARKS))}
         return data
 
     def value(self, signal: str, top_k: int) -> float:
@@ -169,6 +171,16 @@ class CalibrationRecord(BaseModel):
                 f"for top_logprobs={top_k}, or calibrate with ProfileKey(top_k={self.sequence.top_k})"
             )
         return resolve_signal(signal)(self.sequence.truncated(top_k))
+
+
+def _marked(sequence: SequenceLogprobs, marks: object) -> SequenceLogprobs:
+    if marks is None:
+        return sequence
+    # Reading leaves out an end-of-turn token that spells nothing, the last one.
+    fitting = isinstance(marks, list) and 0 <= len(marks) - len(sequence) <= 1
+    if not isinstance(marks, list) or not fitting or not all(isinstance(mark, bool) for mark in marks):
+        raise UnreadableLogprobs(f"{MARKS} must be true or false for each of the {len(sequence)} positions")
+    return replace(sequence, marked_thinking=np.array(marks[: len(sequence)], dtype=np.bool_))
 
 
 class Threshold(BaseModel):

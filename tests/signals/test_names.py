@@ -200,3 +200,15 @@ def test_what_is_no_function_is_refused():
     nothing: Any = 3
     with pytest.raises(SignalError, match="must be a function"):
         register_signal("mine", nothing)
+
+
+def test_a_function_that_is_defined_anew_takes_the_place_of_the_old_one():
+    def defined(value):
+        def again(sequence: SequenceLogprobs) -> float:
+            return value
+
+        return register_signal("again", again)
+
+    defined(1.0)
+    second = defined(2.0)
+    assert resolve_signal("again") is second

@@ -13,9 +13,11 @@ from mapie.risk_control import BinaryClassificationController
 from mapie.risk_control.methods import compute_hoeffding_bentkus_p_value
 from scipy import stats
 
-from tje_middleware import NoThreshold
-from tje_middleware.thresholds import abstain_threshold, noninferiority_threshold, risk_threshold
+from tje_middleware import CalibrationError, NoThreshold
+from tje_middleware.settings import METHOD_NAMES
+from tje_middleware.thresholds import METHODS, abstain_threshold, noninferiority_threshold, risk_threshold
 from tje_middleware.thresholds.bounds import binomial_p, binomial_upper, mean_loss_upper
+from tje_middleware.thresholds.every import EVERY_METHOD
 from tje_middleware.thresholds.testing import last_rejected
 
 LEVELS = {"alpha": 0.2, "delta": 0.1}  # at least 11 drafts without a wrong one: 0.8^11 = 0.086, 0.8^10 = 0.107
@@ -312,3 +314,23 @@ def test_binomial_tails_reject_no_more_than_they_may_at_a_rank_whose_threshold_d
         signal, wrong = rng.integers(0, 12, 80).astype(float), rng.random(80) < 0.2
         broken += value_or_none(risk_threshold, signal, wrong, **LEVELS) is not None
     assert broken <= stats.binom.ppf(0.999, 500, 0.1)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_signal_that_is_no_number_is_refused(value):
+    signal, some = np.array([1.0, value, 3.0]), labels(".x.")
+    for rule, arguments, options in (
+        (risk_threshold, (some,), {"alpha": 0.1}),
+        (abstain_threshold, (some,), {"eta": 0.1}),
+        (noninferiority_threshold, (some, ~some), {"epsilon": 0.1}),
+    ):
+        with pytest.raises(CalibrationError, match="1 values of the signal are not finite"):
+            rule(signal, *arguments, delta=0.1, **options)
+    for method in METHODS.values():
+        with pytest.raises(CalibrationError, match="not finite"):
+            method(signal, np.array([1.0, 2.0]))
+
+
+def test_the_names_of_the_methods_are_those_that_there_are():
+    assert tuple(EVERY_METHOD) == METHOD_NAMES
+    assert METHOD_NAMES[:4] == tuple(METHODS)

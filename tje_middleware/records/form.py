@@ -1,23 +1,16 @@
-"""The form of a record on disk: fields by name, raw logprobs as plain lists.
-
-Beside the fields of CalibrationRecord it has ``marked_thinking``, one true or false a position, where the provider
-itself told thinking from answering.
-"""
+"""The form of a record on disk: fields by name, raw logprobs as plain lists."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from ..errors import CalibrationError, UnreadableLogprobs
+from ..errors import CalibrationError
 from ..logprobs import SequenceLogprobs
 from ..logprobs.sequence import ZERO_PROBABILITY
-from ..profile import CalibrationRecord
-
-MARKS = "marked_thinking"
+from ..profile import MARKS, CalibrationRecord
 
 
 def to_fields(record: CalibrationRecord) -> dict[str, Any]:
@@ -41,10 +34,7 @@ def from_fields(fields: object) -> CalibrationRecord:
     """
     record = CalibrationRecord.model_validate(fields)
     refuse_empty(record.signals, record.sequence)
-    marks = fields.get(MARKS) if isinstance(fields, Mapping) else None
-    if marks is None or record.sequence is None:
-        return record
-    return record.model_copy(update={"sequence": _marked(record.sequence, marks)})
+    return record
 
 
 def refuse_empty(signals: Mapping[str, float], sequence: SequenceLogprobs | None) -> None:
@@ -56,9 +46,8 @@ def refuse_empty(signals: Mapping[str, float], sequence: SequenceLogprobs | None
 def _logprob_fields(sequence: SequenceLogprobs) -> dict[str, Any]:
     top = sequence.top_logprobs
     ends = top.shape[1] - np.argmax(top[:, ::-1] > -np.inf, axis=1)
-    ends[0] = top.shape[
-        1
-    ]  # one position is written in full, so that reading finds as many alternatives as there were
+    # One position is written in full, so that reading finds as many alternatives as there were.
+    ends[0] = top.shape[1]
     rows = _finite(top).tolist()
     fields: dict[str, Any] = {"top_logprobs": [row[:end] for row, end in zip(rows, ends.tolist(), strict=True)]}
     if sequence.tokens is not None:
@@ -73,11 +62,3 @@ def _logprob_fields(sequence: SequenceLogprobs) -> dict[str, Any]:
 def _finite(logprobs: np.typing.NDArray[np.float64]) -> np.typing.NDArray[np.float64]:
     """Probabilities of zero as providers write them, for JSON has no infinity."""
     return np.where(logprobs == -np.inf, ZERO_PROBABILITY, logprobs)
-
-
-def _marked(sequence: SequenceLogprobs, marks: Any) -> SequenceLogprobs:  # noqa: ANN401 (as it stands on disk)
-    # Reading leaves out an end-of-turn token that spells nothing, the last one.
-    fitting = isinstance(marks, list) and 0 <= len(marks) - len(sequence) <= 1
-    if not fitting or not all(isinstance(mark, bool) for mark in marks):
-        raise UnreadableLogprobs(f"{MARKS} must be true or false for each of the {len(sequence)} positions")
-    return replace(sequence, marked_thinking=np.array(marks[: len(sequence)], dtype=np.bool_))

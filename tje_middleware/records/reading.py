@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from ..errors import CalibrationError, TjeError
 from ..profile import CalibrationRecord
 from .faults import encoding_fault, fault, needing_pyarrow
-from .form import MARKS, from_fields, refuse_empty
+from .form import from_fields, refuse_empty
 
 Progress = Callable[[int, int], None]
 
@@ -141,7 +141,7 @@ def _json_lines(name: str, lines: io.BufferedReader[Any]) -> Iterator[Calibratio
 
 
 def _record(line: bytes) -> CalibrationRecord:
-    if b"\\u" in line or MARKS.encode() in line:
+    if b"\\u" in line:
         return _uncommon(line)
     record = CalibrationRecord.model_validate_json(line)
     refuse_empty(record.signals, record.sequence)

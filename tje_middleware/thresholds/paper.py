@@ -40,8 +40,7 @@ class Moments(NamedTuple):
         Raises:
             CalibrationError: a value is NaN or infinite.
         """
-        if not np.isfinite(sample).all():
-            raise CalibrationError(f"{int((~np.isfinite(sample)).sum())} values of the signal are not finite")
+        require_finite(sample)
         n = len(sample)
         mean = float(np.mean(sample)) if n else float("nan")
         return cls(n, mean, sample_sd(sample) if n > 1 else float("nan"))
@@ -145,6 +144,16 @@ def cohens_d(correct: Sample, incorrect: Sample) -> float:
     squares = (right.n - 1) * right.sd**2 + (wrong.n - 1) * wrong.sd**2
     pooled = sqrt(squares / (right.n + wrong.n - 2))
     return (wrong.mean - right.mean) / pooled if pooled > 0 else float("nan")
+
+
+def require_finite(sample: FloatArray) -> None:
+    """Refuse a sample that cannot be ordered or averaged.
+
+    Raises:
+        CalibrationError: a value is NaN or infinite.
+    """
+    if not np.isfinite(sample).all():
+        raise CalibrationError(f"{int((~np.isfinite(sample)).sum())} values of the signal are not finite")
 
 
 def sample_sd(sample: FloatArray) -> float:

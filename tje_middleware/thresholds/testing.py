@@ -22,8 +22,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CalibrationError
-from .paper import FloatArray
+from .paper import FloatArray, require_finite
 
 IntArray = NDArray[np.int64]
 
@@ -72,8 +71,7 @@ class Ladder(NamedTuple):
         Raises:
             CalibrationError: a value is NaN or infinite.
         """
-        if not np.isfinite(signal).all():
-            raise CalibrationError(f"{int((~np.isfinite(signal)).sum())} values of the signal are not finite")
+        require_finite(signal)
         order = np.argsort(signal, kind="stable")
         return cls(signal[order], order)
 
