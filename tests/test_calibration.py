@@ -321,7 +321,7 @@ class TestMethodsThatLackSomething:
         found = calibrate(cascade(deeper=False), key=KEY, resamples=0)
         assert "needs deeper_correct in every record" in found.thresholds["noninferior"].reason
         assert "needs deeper_correct in every record" in found.abstain.reason
-        assert "calibrate(prices=Prices(...))" in found.thresholds["cost"].reason
+        assert "Prices(error=...)" in found.thresholds["cost"].reason
 
     def test_few_records_have_none_of_the_guaranteed_ones_and_say_how_many_would_do(self):
         found = calibrate(cascade(20), key=KEY, resamples=0)
@@ -364,8 +364,37 @@ class TestAutomaticChoice:
         assert (found.signal, found.verdict) == ("mood", "unusable")
 
     def test_pays_for_having_looked(self, chosen):
-        alone = calibrate(cascade(120), key=KEY, resamples=0)
-        assert chosen.auroc_interval[0] < alone.auroc_interval[0]
+        alone = calibrate(cascade(120), key=KEY.model_copy(update={"signal": chosen.signal}), resamples=0)
+        assert chosen.auroc_interval == alone.auroc_interval  # of 95 %, as it says
+        one, other = (found.thresholds["noninferior"].value for found in (chosen, alone))
+        assert other is not None
+        assert one is None or one <= other
+
+    def test_a_candidate_that_is_named_twice_is_looked_at_once(self):
+        found = calibrate(cascade(60), key=AUTO, candidates=["mean_entropy", "mean_entropy"], resamples=0)
+        assert [candidate.signal for candidate in found.candidates] == ["mean_entropy"]
+
+    @pytest.mark.parametrize(("key", "candidates"), [(AUTO, "mean_entropy"), (KEY, ["mean_entropy"])])
+    def test_candidates_that_would_mean_nothing_are_refused(self, key, candidates):
+        with pytest.raises(CalibrationError, match="candidates are"):
+            calibrate(cascade(60), key=key, candidates=candidates)
+
+    def test_a_signal_that_only_later_records_have_is_in_the_table_with_the_reason(self):
+        later = [
+            record.model_copy(update={"signals": {**record.signals, "late": 1.0}} if place else {})
+            for place, record in enumerate(cascade(60))
+        ]
+        found = calibrate(later, key=AUTO, resamples=0)
+        assert {c.signal: c.reason for c in found.candidates}["late"] == "record 0 has no signal 'late'"
+
+    @pytest.mark.parametrize("name", ["auto", "learned"])
+    def test_a_column_with_a_name_of_ours_is_refused(self, name):
+        with pytest.raises(CalibrationError, match="a meaning of its own"):
+            calibrate([CalibrationRecord(correct=True, signals={name: 1.0})], key=AUTO)
+
+    def test_a_chosen_signal_that_no_gate_can_measure_is_noted(self):
+        records = [r.model_copy(update={"signals": {"mine": r.signals["mean_entropy"]}}) for r in cascade(60)]
+        assert any("mine is known by its values alone" in note for note in calibrate(records, key=AUTO).notes)
 
     def test_without_any_signal_that_all_records_have_is_refused(self):
         bare = [CalibrationRecord(correct=True), CalibrationRecord(correct=False)]

@@ -22,6 +22,7 @@ from tje_middleware import (
     Threshold,
     TjeWarning,
     mean_entropy,
+    register_signal,
 )
 from tje_middleware.calibration import calibrate_samples
 from tje_middleware.learned import Feature, LearnedSignal
@@ -166,6 +167,13 @@ class TestAbstaining:
         gate = EntropyGate(known, method="cost", abstain=True)
         assert gate.decide(draft(1.2)).route is Route.DEEPER
         assert gate.decide(draft(1.45)).route is Route.ABSTAIN
+
+    def test_a_cost_rule_that_never_gives_up_is_kept_to(self):
+        known = profile(0.5)
+        known = known.model_copy(
+            update={"abstain": self.hopeless, "thresholds": {**known.thresholds, "cost": Threshold(value=0.5)}}
+        )
+        assert EntropyGate(known, method="cost", abstain=True).decide(draft(4.0)).route is Route.DEEPER
 
     def test_nothing_is_given_up_where_nothing_is_shown_to_be_hopeless(self):
         known = profile(0.5).model_copy(update={"abstain": Threshold(reason="too few")})
@@ -316,3 +324,28 @@ class TestSharing:
         assert len(warned(cautious, draft(0.2), None)) == 2
         assert len(warned(daring, draft(0.2, tokens=9), None)) == 2
         assert (cautious.min_tokens, cautious.on_missing) == (1, "deeper")
+
+
+class TestSignalsOfUsers:
+    @pytest.mark.parametrize("given", [None, "0.1", [0.1], 1j, True, float("nan"), float("inf"), 10**400])
+    def test_what_is_no_finite_number_is_never_confident(self, given):
+        register_signal("mine", lambda _: given)
+        decision = quietly(EntropyGate(profile(key=KEY.model_copy(update={"signal": "mine"}))), draft(0.1))
+        assert (decision.route, decision.reason) == (Route.DEEPER, "no_signal")
+        assert "'mine'" in decision.detail
+
+    def test_one_that_fails_is_never_confident(self):
+        def broken(sequence):
+            raise RuntimeError("no such column")
+
+        register_signal("broken", broken)
+        decision = quietly(EntropyGate(profile(key=KEY.model_copy(update={"signal": "broken"}))), draft(0.1))
+        assert (decision.route, decision.reason) == (Route.DEEPER, "no_signal")
+        assert "'broken' failed: RuntimeError: no such column" in decision.detail
+
+    @pytest.mark.parametrize("kind", [np.float32, np.float64, np.int64, int])
+    def test_any_kind_of_number_is_a_float_in_the_decision(self, kind):
+        register_signal("mine", lambda _: kind(0))
+        decision = EntropyGate(profile(key=KEY.model_copy(update={"signal": "mine"}))).decide(draft(0.1))
+        assert type(decision.signal_value) is float
+        json.dumps(decision.as_dict())

@@ -189,7 +189,7 @@ FAULTS = [
     ('{"correct": true, "signals": {"x": -Infinity}}', "signals.x: must be a finite number, not -Infinity"),
     ('{"correct": true, "signals": {"x": 1e999}}', "signals.x: must be a finite number, not Infinity"),
     ('{"correct": true, "signals": {"x": true}}', "signals.x: a signal is a number, not true or false"),
-    ('{"correct": true, "signals": {"x": "much"}}', 'signals.x: must be a valid number, not "much"'),
+    ('{"correct": true, "signals": {"x": "much"}}', "signals.x: a signal is a number, not text"),
     ('{"correct": true, "signals": {"x": null}}', "signals.x: must be a valid number, not null"),
     ('{"correct": 1, "tokens": -1, "signals": {"x": NaN}}', "correct: must be true or false, not 1 (and 2 more)"),
     ('{"correct": true}', "neither signals nor logprobs (top_logprobs) are there: one of them is needed"),
@@ -491,7 +491,7 @@ class TestWriting:
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 logprob = st.one_of(st.floats(-9000, 0), st.just(-math.inf), st.floats(0, 1e-3))
-count = st.none() | st.integers(0, 2**63 - 1)
+count = st.none() | st.integers(0, 10**12)
 
 
 @st.composite

@@ -146,7 +146,7 @@ class TestDamage:
 
     def test_a_profile_of_a_newer_schema_is_refused_with_the_reason(self, path, stored):
         with sqlite3.connect(path) as connection:
-            connection.execute("""update tje_profiles set body = json_set(body, '$.schema_version', 2)""")
+            connection.execute("""update tje_profiles set body = json_set(body, '$.schema_version', 3)""")
         connection.close()
         with pytest.raises(RegistryDamaged, match=r"schema_version: .*another release of tje-middleware"):
             stored.get(KEY)

@@ -231,3 +231,12 @@ class TestWeights:
     def test_nothing_is_learned_from_one_class(self):
         with pytest.raises(SignalError, match="nothing can be learned"):
             learn({"a": np.arange(5.0)}, np.ones(5, bool), penalty=0.1)
+
+
+def test_a_learned_signal_is_the_same_number_to_the_last_digit_one_by_one_and_in_columns():
+    rng = np.random.default_rng(0)
+    parts = tuple(Feature(signal=f"s{k}", center=0.1 * k, scale=0.7 + k, weight=0.3 / (k + 1)) for k in range(6))
+    learned = LearnedSignal(intercept=-0.37, features=parts)
+    columns = {f"s{k}": rng.integers(-20, 20, 500) / 10 for k in range(6)}
+    singly = [learned.of_values({name: float(column[i]) for name, column in columns.items()}) for i in range(500)]
+    assert learned.of_columns(columns).tolist() == singly

@@ -7,15 +7,17 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from scipy import stats
 
+from ._arrays import FloatArray
 from .checks import oddities, refuse_repeated_ids
 from .errors import CalibrationError, NoThreshold
 from .observations import Observations
 from .profile import CalibrationProfile, CalibrationRecord, ProfileKey, Threshold
 from .resampling import Spread, spreads
-from .selection import LEARNED, Choice, choose
+from .selection import Choice, choose
 from .separation import auroc, auroc_interval, judge, mann_whitney_p
-from .settings import AUTO, CalibrationSettings, Prices
-from .thresholds import FloatArray, cohens_d, sample_sd
+from .settings import CalibrationSettings, Prices
+from .signals import AUTO, LEARNED, SIGNALS
+from .thresholds import cohens_d, sample_sd
 from .thresholds.every import EVERY_METHOD, RESAMPLED, Drafts, Found, Method, hopeless
 
 _ABSTAIN = "abstain"
@@ -48,7 +50,8 @@ def calibrate(
         epsilon: For ``noninferior``: the accuracy that may be lost against always going deeper.
         eta: For giving up: the share of hopeless drafts that going deeper may still get right.
         prices: For ``cost``: what a token, an error and a deeper run cost; without them there is no such threshold.
-        seed: Of everything random; the same records and seed give the same profile.
+        seed: Of everything random; the same records and seed give the same profile, but for
+            ``created_at``.
         resamples: Bootstrap resamples behind the thresholds' intervals; 0 for no intervals.
 
     Returns:
@@ -63,10 +66,7 @@ def calibrate(
     )
     if signal is not None:
         key = key.model_copy(update={"signal": signal})
-    if key.signal == AUTO:
-        observations = Observations.read_all(records, key.top_k, candidates)
-    else:
-        observations = Observations.read(records, key.signal, key.top_k)
+    observations = Observations.of(records, key.signal, key.top_k, candidates)
     return calibrate_observations(observations, key=key, settings=settings)
 
 
@@ -96,6 +96,8 @@ def calibrate_observations(
         rest = observations.take(~choice.learned_from)
         observations = rest.with_signal(LEARNED, choice.learned.of_columns(rest.signals))
         notes = (*notes, f"the weights were learned from {int(choice.learned_from.sum())} other records")
+    if choice.learned is None and choice.signal.partition("@")[0] not in SIGNALS:
+        notes = (*notes, f"{choice.signal} is known by its values alone: a gate measures it where it is registered")
     profile = _profile(observations, choice.signal, key, settings, looks=choice.looks)
     return profile.model_copy(update={**_chosen(profile, choice), "notes": notes})
 
@@ -125,9 +127,7 @@ def _profile(
     )
     correct, incorrect = drafts.classes
     area = auroc(correct, incorrect)
-    # Bonferroni over the signals that were looked at.
-    sure = 1 - 0.05 / looks
-    interval = auroc_interval(area, len(correct), len(incorrect), confidence=sure) if area is not None else None
+    interval = auroc_interval(area, len(correct), len(incorrect)) if area is not None else None
     rank_p = mann_whitney_p(correct, incorrect)
     verdict, reason = judge(correct, incorrect, area, interval, rank_p)
     thresholds = _thresholds(drafts, settings)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
-BoolArray = NDArray[np.bool_]
+from ._arrays import BoolArray
 
 
 def stratified(wrong: BoolArray, rng: np.random.Generator, *, folds: int, repeats: int) -> Iterator[BoolArray]:

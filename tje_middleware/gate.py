@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import warnings
 from dataclasses import dataclass, replace
-from math import isfinite
 from typing import Literal, Protocol, TypedDict, get_args
 
 from typing_extensions import Unpack
@@ -14,8 +13,8 @@ from .decision import GateDecision, Reason, Route
 from .errors import CalibrationError, GateError, MissingLogprobs, SignalError, TjeWarning, UnreadableLogprobs
 from .logprobs import SequenceLogprobs, parse_logprobs
 from .profile import CalibrationProfile, ProfileKey, ProfileLookup
-from .settings import AUTO, METHOD_NAMES
-from .signals import resolve_signal
+from .settings import METHOD_NAMES
+from .signals import AUTO, resolve_signal
 
 OnMissing = Literal["deeper", "final", "raise"]
 OnUnusable = Literal["missing", "use"]
@@ -217,8 +216,6 @@ class EntropyGate:
             value = profile.measure(sequence)
         except SignalError as error:
             return self._unjudged(grounds, "no_signal", str(error))
-        if not isfinite(value):
-            return self._unjudged(grounds, "unreadable_logprobs", f"{profile.signal} came out as {value}")
         grounds = replace(grounds, signal_value=value)
         refusal = self._refusal(profile)
         if refusal or grounds.threshold is None:
@@ -227,19 +224,12 @@ class EntropyGate:
         if value <= grounds.threshold:
             detail = f"{measured} within the threshold {grounds.threshold:.4g}"
             return replace(grounds, route=Route.FINAL, reason="confident", detail=detail)
-        hopeless_from = self._hopeless_from(profile)
+        hopeless_from = profile.hopeless_from(self.method) if self.abstain else None
         if hopeless_from is not None and value >= hopeless_from:
             detail = f"{measured} not below {hopeless_from:.4g}, from where on going deeper does not pay"
             return replace(grounds, route=Route.ABSTAIN, reason="hopeless", detail=detail)
         detail = f"{measured} above the threshold {grounds.threshold:.4g}"
         return replace(grounds, route=Route.DEEPER, reason="uncertain", detail=detail)
-
-    def _hopeless_from(self, profile: CalibrationProfile) -> float | None:
-        """From which value on drafts are given up: the method's own rule, else what is shown to be hopeless."""
-        if not self.abstain:
-            return None
-        own = profile.thresholds[self.method].abstain_from
-        return own if own is not None else (profile.abstain.value if profile.abstain else None)
 
     def _grounds(self, profile: CalibrationProfile | None = None, *, stale: bool = False) -> GateDecision:
         """A decision with what is known before the draft is looked at; its route is still to be set."""

@@ -6,14 +6,12 @@ from collections.abc import Mapping
 from math import isfinite
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
+from ._arrays import FloatArray
 from .errors import SignalError
 from .logprobs import SequenceLogprobs
-from .signals import resolve_signal
-
-FloatArray = NDArray[np.float64]
+from .signals import measure
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 #: Standardised values are kept within this: a draft unlike all that were learned from must not outweigh the rest.
@@ -50,7 +48,7 @@ class LearnedSignal(BaseModel):
         Raises:
             SignalError: one of the signals is unknown here or cannot be computed from this sequence.
         """
-        return self.of_values({part.signal: resolve_signal(part.signal)(sequence) for part in self.features})
+        return self.of_values({part.signal: measure(part.signal, sequence) for part in self.features})
 
     def of_values(self, values: Mapping[str, float]) -> float:
         """The same from the signals' values.
@@ -68,8 +66,9 @@ class LearnedSignal(BaseModel):
 
     def of_columns(self, columns: Mapping[str, FloatArray]) -> FloatArray:
         """(n,) the same for n drafts at once, from (n,) columns of the signals' values."""
-        parts = [
-            part.weight * np.clip((columns[part.signal] - part.center) / part.scale, -FARTHEST, FARTHEST)
-            for part in self.features
-        ]
-        return np.asarray(self.intercept + np.sum(parts, axis=0))
+        # In the order of of_values: another could differ in the last digit, and thresholds are such sums.
+        total = np.full(len(columns[self.features[0].signal]), self.intercept)
+        for part in self.features:
+            standard = (columns[part.signal] - part.center) / part.scale
+            total = total + part.weight * np.minimum(np.maximum(standard, -FARTHEST), FARTHEST)
+        return total

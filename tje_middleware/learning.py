@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
+from ._arrays import BoolArray, FloatArray
 from .errors import SignalError
 from .folds import stratified
 from .learned import FARTHEST, Feature, LearnedSignal
-from .observations import BoolArray, FloatArray, Observations
+from .observations import Observations
 from .separation import areas
 
 _FOLDS, _REPEATS, _INNER_FOLDS = 5, 4, 3

@@ -9,15 +9,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ._arrays import BoolArray, FloatArray
 from .errors import CalibrationError, SignalError, TjeError
 from .profile import CalibrationRecord
-from .signals import CANDIDATES
-
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
+from .signals import AUTO, CANDIDATES, RESERVED
 
 # Larger values are no signal, and their squares would leave the range of floats.
-_LARGEST_VALUE = 1e100
+_LARGEST_VALUE = 1e50
 _NOTHING = "there are no records to calibrate from; 5 to 10 labelled drafts are a beginning"
 
 
@@ -49,6 +47,27 @@ class Observations:
         return len(self.correct)
 
     @classmethod
+    def of(
+        cls,
+        records: Iterable[CalibrationRecord] | Observations,
+        signal: str,
+        top_k: int,
+        candidates: Sequence[str] | None = None,
+    ) -> Observations:
+        """Records read for a key's signal, for every candidate where that is ``"auto"``; columns as they are.
+
+        Raises:
+            CalibrationError: as :meth:`read` and :meth:`read_all`.
+        """
+        if isinstance(records, Observations):
+            return records
+        if signal == AUTO:
+            return cls.read_all(records, top_k, candidates)
+        if candidates is not None:
+            raise CalibrationError(f'candidates are what signal="auto" chooses from, and the signal is {signal!r}')
+        return cls.read(records, signal, top_k)
+
+    @classmethod
     def read(cls, records: Iterable[CalibrationRecord], signal: str, top_k: int) -> Observations:
         """Read records for one signal.
 
@@ -77,10 +96,19 @@ class Observations:
         Raises:
             CalibrationError: no records, no candidate that all of them have, or one that is no record.
         """
-        reading, names = _Reading(top_k), candidates
+        if isinstance(candidates, str):
+            raise CalibrationError(f"candidates are a list of names, not the text {candidates!r}")
+        reading = _Reading(top_k)
+        names = None if candidates is None else list(dict.fromkeys(candidates))
         for place, record in enumerate(records):
-            names = _candidates(record) if names is None else names
+            _require_record(place, record)
+            if names is None:
+                names = _candidates(record)
+                known = {*names}
             reading.add(place, record, names)
+            if candidates is None and not record.signals.keys() <= known:
+                for name in record.signals.keys() - known:
+                    reading.skipped.setdefault(name, f"record 0 has no signal {name!r}")
         found = reading.done()
         if not found.signals:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in list(found.skipped.items())[:3])
@@ -95,6 +123,8 @@ class Observations:
             CalibrationError: both are empty, or a value is not finite or absurdly large.
         """
         values = np.concatenate([correct, incorrect]).astype(np.float64)
+        if values.ndim != 1:
+            raise CalibrationError(f"samples have one dimension, not the shape {values.shape}")
         made = cls(correct=np.arange(len(values)) < len(correct), signals={signal: values})
         made.require_finite()
         return made
@@ -122,6 +152,7 @@ class Observations:
             deeper_correct=None if self.deeper_correct is None else self.deeper_correct[chosen],
             deeper_tokens=None if self.deeper_tokens is None else self.deeper_tokens[chosen],
             ids=tuple(self.ids[place] for place in chosen) if self.ids else (),
+            partial={},  # of the whole
         )
 
     def with_signal(self, name: str, values: FloatArray) -> Observations:
@@ -142,9 +173,7 @@ class _Reading:
 
     def add(self, place: int, record: CalibrationRecord, names: Sequence[str]) -> None:
         """Read one record; a signal that it has not is not looked for again."""
-        if not isinstance(record, CalibrationRecord):
-            kind = type(record).__name__
-            raise CalibrationError(f"record {place} is a {kind}: CalibrationRecord.model_validate() reads a mapping")
+        _require_record(place, record)
         if record.sequence is not None and record.sequence.top_k > self._top_k:
             # Once for all signals, which would each cut it for themselves.
             record = record.model_copy(update={"sequence": record.sequence.truncated(self._top_k)})
@@ -192,6 +221,15 @@ class _Reading:
         )
 
 
+def _require_record(place: int, record: object) -> None:
+    if not isinstance(record, CalibrationRecord):
+        kind = type(record).__name__
+        raise CalibrationError(f"record {place} is a {kind}: CalibrationRecord.model_validate() reads a mapping")
+
+
 def _candidates(record: CalibrationRecord) -> list[str]:
+    reserved = [name for name in RESERVED if name in record.signals]
+    if reserved:
+        raise CalibrationError(f"the records bring a signal named {reserved[0]!r}, a name with a meaning of its own")
     own = [name for name in record.signals if name not in CANDIDATES]
     return [*(CANDIDATES if record.sequence is not None else (n for n in CANDIDATES if n in record.signals)), *own]

@@ -28,18 +28,19 @@ from .errors import CalibrationError, NoThreshold, UnreadableLogprobs
 from .learned import LearnedSignal
 from .logprobs import SequenceLogprobs, parse_logprobs
 from .settings import CalibrationSettings
-from .signals import resolve_signal
+from .signals import measure, resolve_signal
 
 Verdict = Literal["usable", "weak", "unusable"]
 
 
 def _refuse_truth(value: object) -> object:
-    if isinstance(value, bool):
-        raise ValueError("a signal is a number, not true or false")  # noqa: TRY004 (pydantic reads ValueError)
+    if isinstance(value, bool | str):
+        kind = "text" if isinstance(value, str) else "true or false"
+        raise ValueError(f"a signal is a number, not {kind}")  # noqa: TRY004 (pydantic reads ValueError)
     return value
 
 
-#: A finite number; true and false, which Python takes for 1 and 0, are refused.
+#: A finite number; true, false and texts, which pydantic would take for numbers, are refused.
 SignalValue = Annotated[FiniteFloat, BeforeValidator(_refuse_truth)]
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -123,6 +124,8 @@ def _plain_name(name: str) -> tuple[str, str]:
     return (plain[: date.start()], date[1].replace("-", "")) if date else (plain, "")
 
 
+# More than any model writes, and small enough to be added up.
+Tokens = Annotated[NonNegativeInt, Field(le=10**12)]
 # numpy's and pandas' booleans are labels too; 0, 1 and "yes" could mean anything.
 Label = Annotated[StrictBool, BeforeValidator(lambda value: bool(value) if isinstance(value, np.bool_) else value)]
 
@@ -138,11 +141,11 @@ class CalibrationRecord(BaseModel):
 
     id: str | None = Field(default=None, coerce_numbers_to_str=True)
     correct: Label
-    tokens: NonNegativeInt | None = Field(default=None, description="Completion tokens of the draft.")
+    tokens: Tokens | None = Field(default=None, description="Completion tokens of the draft.")
     signals: dict[str, SignalValue] = Field(default_factory=dict)
     sequence: SequenceLogprobs | None = Field(default=None, exclude=True, repr=False)
     deeper_correct: Label | None = Field(default=None, description="Whether the deeper branch was correct.")
-    deeper_tokens: NonNegativeInt | None = Field(default=None, description="Completion tokens of the deeper branch.")
+    deeper_tokens: Tokens | None = Field(default=None, description="Completion tokens of the deeper branch.")
 
     @model_validator(mode="before")
     @classmethod
@@ -168,9 +171,10 @@ class CalibrationRecord(BaseModel):
         if self.sequence.top_k < top_k:
             raise CalibrationError(
                 f"{self.sequence.top_k} alternatives a position, but the key says top_k={top_k}: ask the provider "
-                f"for top_logprobs={top_k}, or calibrate with ProfileKey(top_k={self.sequence.top_k})"
+                f"for top_logprobs={top_k}, or calibrate on fewer: ProfileKey(top_k={self.sequence.top_k}), or "
+                f"--top-k {self.sequence.top_k}"
             )
-        return resolve_signal(signal)(self.sequence.truncated(top_k))
+        return measure(signal, self.sequence.truncated(top_k))
 
 
 def _marked(sequence: SequenceLogprobs, marks: object) -> SequenceLogprobs:
@@ -221,7 +225,7 @@ class CalibrationProfile(BaseModel):
 
     model_config = _FROZEN
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 2
     key: ProfileKey
     version: PositiveInt | None = Field(default=None, description="Given by the registry; None: not stored.")
     created_at: datetime = Field(default_factory=lambda: datetime.now(timezone.utc))
@@ -267,8 +271,18 @@ class CalibrationProfile(BaseModel):
         Raises:
             SignalError: the signal is unknown here, or cannot be computed from these logprobs.
         """
-        function = self.learned or resolve_signal(self.signal)
-        return function(sequence.truncated(self.key.top_k))
+        sequence = sequence.truncated(self.key.top_k)
+        return self.learned(sequence) if self.learned else measure(self.signal, sequence)
+
+    def hopeless_from(self, method: str) -> float | None:
+        """From which value on a gate that may give up does so with this method; None: it never does.
+
+        ``cost`` has a rule of its own, in which giving up may not pay; for the others it is what is shown to be
+        hopeless.
+        """
+        rule = self.abstain if method != "cost" else None
+        own = self.thresholds[method].abstain_from
+        return own if own is not None or rule is None else rule.value
 
     def threshold(self, method: str) -> float:
         """The threshold of one method, in the signal's unit.
@@ -280,7 +294,8 @@ class CalibrationProfile(BaseModel):
         found = self.thresholds.get(method)
         if found is None:
             raise CalibrationError(
-                f"there is no method {method!r} in this profile; there are {', '.join(self.thresholds)}"
+                f"there is no method {method!r} in this profile; there are {', '.join(self.thresholds)} "
+                f"(a profile of an earlier release lacks later methods: calibrate anew)"
             )
         if found.value is None:
             usable = [name for name, threshold in self.thresholds.items() if threshold.value is not None]

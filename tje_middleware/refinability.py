@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ._arrays import FloatArray
 from .errors import CalibrationError
 from .evaluation.estimates import Estimate, paired_difference, share
-from .observations import FloatArray, Observations
+from .observations import Observations
 
 # Fewer drafts in a bin say nothing about it.
 _FEWEST_IN_A_BIN = 10

@@ -11,14 +11,15 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from ._arrays import FloatArray
 from .calibration import calibrate_observations
-from .checks import refuse_repeated_ids
 from .errors import CalibrationError
 from .evaluation.outcomes import Outcomes
 from .evaluation.replay import accepted_by, values_of
-from .observations import FloatArray, Observations
+from .observations import Observations
 from .profile import CalibrationProfile, CalibrationRecord, ProfileKey, Verdict
-from .settings import AUTO, CalibrationSettings
+from .settings import CalibrationSettings
+from .signals import AUTO
 
 #: Called with how many draws are done, and how many there are.
 Progress = Callable[[int, int], None]
@@ -143,7 +144,7 @@ def learning_curve(
         CalibrationError: records that cannot be calibrated, a size below 1, or no repeats.
     """
     settings = (settings or CalibrationSettings()).model_copy(update={"resamples": 0})
-    observations = _observations(records, key)
+    observations = Observations.of(records, key.signal, key.top_k)
     if repeats < 1 or min(sizes, default=1) < 1:
         raise CalibrationError(f"sizes and repeats must be at least 1: not {tuple(sizes)} and {repeats}")
     n, rng = len(observations), np.random.default_rng(settings.seed)
@@ -186,17 +187,6 @@ def labels_for_verdict(auroc: float, share_correct: float, have: int) -> Labels 
     both = floor(1 / min(share_correct, 1 - share_correct))
     needed = max(shown, both)
     return Labels(needed, max(needed - have, 0))
-
-
-def _observations(records: Iterable[CalibrationRecord] | Observations, key: ProfileKey) -> Observations:
-    if not isinstance(records, Observations):
-        records = (
-            Observations.read_all(records, key.top_k)
-            if key.signal == AUTO
-            else Observations.read(records, key.signal, key.top_k)
-        )
-    refuse_repeated_ids(records)
-    return records
 
 
 def _draws(key: ProfileKey, size: int, repeats: int) -> int:

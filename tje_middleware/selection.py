@@ -9,15 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from ._arrays import BoolArray, FloatArray
 from .folds import stratified
 from .learned import LearnedSignal
 from .learning import learn_where_better
-from .observations import BoolArray, FloatArray, Observations
+from .observations import Observations
 from .profile import Candidate, Verdict
 from .separation import areas, auroc_interval
-
-#: What a profile of a learned signal says its signal is.
-LEARNED = "learned"
+from .signals import LEARNED
 
 _FOLDS, _REPEATS = 5, 10
 _PERMUTATIONS = 999

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
+from ._arrays import FloatArray
 from .profile import Verdict
-from .thresholds import FloatArray
 
 # The equation of the AUROC's interval holds trivially at an area of exactly 0 or 1; it is solved from here on.
 _NEXT_TO_CERTAIN = 1e-9

@@ -6,14 +6,12 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 
-#: A key's signal where calibration is to choose it.
-AUTO = "auto"
 #: The threshold methods: the paper's four, then ours.
 METHOD_NAMES = ("mean", "info", "bayes", "universal", "risk", "noninferior", "cost")
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-Price = Annotated[float, Field(ge=0)]
+Price = Annotated[float, Field(ge=0, le=1e12)]
 Level = Annotated[float, Field(gt=0, lt=1)]
 
 

@@ -34,7 +34,7 @@ from tje_middleware import (
 from tje_middleware.demo import ALWAYS, NEVER, UNTIL_REPEATED, DemoResult, Question, is_right, label, load_questions
 from tje_middleware.evaluation import Outcome, compare
 from tje_middleware.local import LocalServer
-from tje_middleware.settings import AUTO
+from tje_middleware.signals import AUTO
 
 from ._asking import ask_logprobs
 from ._decorator import think_just_enough

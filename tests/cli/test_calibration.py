@@ -123,6 +123,7 @@ class TestCalibrate:
         done = run("calibrate", file, "--signal", "mood")
         assert done.exit_code == 1
         assert "no signal 'mood' (there: length, total_entropy)" in plain(done.stderr)
+        assert file.name in done.stderr.replace("\n", "")
 
     @pytest.mark.parametrize("correct", [True, False])
     def test_one_class_is_a_verdict_and_no_error(self, tmp_path, correct):
@@ -173,6 +174,25 @@ class TestEvaluate:
         assert done.exit_code == 1
         assert "also in the calibration part" in plain(done.stderr)
 
+    def test_folds_beside_a_test_file_are_refused(self, file, tmp_path):
+        others = written(tmp_path / "t.jsonl", [{**line, "id": f"other{line['id']}"} for line in lines(20)])
+        done = run("evaluate", file, "--test", others, "--folds", 3)
+        assert done.exit_code == 2
+        assert "nothing is split" in plain(done.stderr)
+
+    @pytest.mark.parametrize("margin", ["nan", "-0.1", "1"])
+    def test_a_margin_that_is_no_share_is_refused(self, file, margin):
+        assert run("evaluate", file, "--margin", margin).exit_code > 0
+
+    def test_how_figures_spread_with_fewer_labels_is_shown_where_asked_for(self, file):
+        done = run("evaluate", file, "--signal", "total_entropy", "--fewer-labels", "info")
+        assert "Calibrated on some of 60 records, by info" in plain(done.stdout)
+        found = json.loads(
+            run("evaluate", file, "--signal", "total_entropy", "--fewer-labels", "info", "--json").stdout
+        )
+        assert [size["records"] for size in found["fewer_labels"]] == [5, 10, 20, 50]
+        assert run("evaluate", file, "--fewer-labels", "median").exit_code == 2
+
     def test_without_deeper_outcomes_risk_is_all_that_is_shown(self, tmp_path):
         done = run("evaluate", written(tmp_path / "r.jsonl", lines(deeper=False)), "--json")
         found = json.loads(done.stdout)
@@ -193,3 +213,8 @@ class TestReport:
         assert done.exit_code == 0, done.output
         assert str(page.name) in done.stdout.replace("\n", "")
         assert "</html>" in page.read_text(encoding="utf-8")
+
+    def test_is_not_begun_where_it_could_not_be_written(self, file, tmp_path):
+        done = run("report", file, "-o", tmp_path / "none" / "page.html")
+        assert done.exit_code == 2
+        assert "a folder that exists" in plain(done.stderr).replace("│ │ ", "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Group
 
+from ..errors import CalibrationError
 from ..settings import METHOD_NAMES
 from .console import Show, explained, print_result, progress, say
 from .request import Request, with_request
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from ..evaluation import Evaluation
     from ..observations import Observations
     from ..profile import CalibrationRecord, ProfileKey
+    from ..registry import CalibrationRegistry
     from ..sample_size import LearningCurve
 
 Records = Annotated[
@@ -26,8 +29,14 @@ Records = Annotated[
     typer.Argument(metavar="FILE", help="Labelled records: JSON Lines, also .gz, or Parquet; - for standard input."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Folds = Annotated[int, typer.Option(min=2, help="Parts of the records, each decided by a profile of the others.")]
-Margin = Annotated[float, typer.Option(help="Accuracy that a policy may lose and still count as not worse.")]
+Folds = Annotated[
+    int | None,
+    typer.Option(min=2, help="Parts of the records, each decided by a profile of the others.", show_default="5"),
+]
+Margin = Annotated[
+    float, typer.Option(min=0, max=1, help="Accuracy that a policy may lose and still count as not worse.")
+]
+_FOLDS = 5
 TestFile = Annotated[
     str | None, typer.Option("--test", metavar="FILE", help="Decide the records of this file instead of splitting.")
 ]
@@ -57,14 +66,12 @@ def calibrate(
         from ..evaluation.table import profile_table  # noqa: PLC0415
 
         key, settings = request.key, request.settings
-        profile = calibrate_observations(_observations(file, key), key=key, settings=settings)
         where = ""
-        if registry is not None:
-            from ..registry import CalibrationRegistry  # noqa: PLC0415
-
-            with CalibrationRegistry(registry) as store:
+        with _registry(registry) as store:
+            profile = calibrate_observations(_observations(file, key), key=key, settings=settings)
+            if store is not None:
                 profile = store.get(key, version=store.put(profile))
-            where = f"The profile is version {profile.version} of {key} in {registry}."
+                where = f"The profile is version {profile.version} of {key} in {registry}."
         print_result(profile_table(profile), profile.model_dump(mode="json"), as_json=as_json)
         say(where or "Not stored: --registry URL --model NAME --task NAME keeps it.")
 
@@ -73,7 +80,7 @@ def calibrate(
 def evaluate(
     file: Records,
     request: Request,
-    folds: Folds = 5,
+    folds: Folds = None,
     margin: Margin = 0.02,
     test: TestFile = None,
     deeper_includes_draft: Includes = False,
@@ -106,7 +113,7 @@ def report(
     file: Records,
     request: Request,
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the page goes.")] = Path("tje-report.html"),
-    folds: Folds = 5,
+    folds: Folds = None,
     margin: Margin = 0.02,
     test: TestFile = None,
     deeper_includes_draft: Includes = False,
@@ -116,6 +123,8 @@ def report(
     with explained("report,parquet"):
         from ..report import DraftText, write_report  # noqa: PLC0415
 
+        if not output.resolve().parent.is_dir() or output.is_dir():
+            raise typer.BadParameter(f"{output} cannot be written: name a file in a folder that exists")
         kept: list[CalibrationRecord] = []
         observations = _observations(file, request.key, keep=drafts, kept=kept)
         tested = None if test is None else _observations(test, request.key)
@@ -128,10 +137,23 @@ def report(
         typer.echo(output)
 
 
+@contextmanager
+def _registry(url: str | None) -> Iterator[CalibrationRegistry | None]:
+    """The registry, where one is named: what is wrong with it is better known before the work is done."""
+    if url is None:
+        yield None
+        return
+    from ..registry import CalibrationRegistry  # noqa: PLC0415
+
+    with CalibrationRegistry(url) as store:
+        store.list()
+        yield store
+
+
 def _replayed(
     observations: Observations,
     request: Request,
-    folds: int,
+    folds: int | None,
     margin: float,
     tested: Observations | None,
     deeper_includes_draft: bool,
@@ -139,11 +161,13 @@ def _replayed(
 ) -> Evaluation:
     from ..evaluation import replay  # noqa: PLC0415
 
+    if folds is not None and tested is not None:
+        raise typer.BadParameter("with --test nothing is split: --folds has no meaning there")
     return replay(
         observations,
         key=request.key,
         settings=request.settings,
-        folds=folds,
+        folds=folds or _FOLDS,
         margin=margin,
         deeper_includes_draft=deeper_includes_draft,
         test=tested,
@@ -169,15 +193,17 @@ def _observations(
     """All records of a file as columns; nothing is done with them unless every line can be read."""
     from ..observations import Observations  # noqa: PLC0415
     from ..records import read_records  # noqa: PLC0415
-    from ..settings import AUTO  # noqa: PLC0415
 
     with progress(of_bytes=True) as show:
         records = read_records(file, progress=lambda done, total: show("reading", done, total))
         if kept is not None:
             records = _keeping(records, keep, kept)
-        if key.signal == AUTO:
-            return Observations.read_all(records, key.top_k)
-        return Observations.read(records, key.signal, key.top_k)
+        try:
+            return Observations.of(records, key.signal, key.top_k)
+        except CalibrationError as error:
+            if str(error).startswith(file):
+                raise
+            raise CalibrationError(f"{file}: {error} (records are counted from 0)") from error
 
 
 def _keeping(

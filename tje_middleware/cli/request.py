@@ -25,18 +25,24 @@ class Request:
     signal: Annotated[str, typer.Option(help='A signal, or "auto" for the one that separates best.')] = "auto"
     top_k: Annotated[int, typer.Option(min=1, help="Alternatives a position that signals are taken over.")] = 20
     temperature: Annotated[float | None, typer.Option(min=0, help="Sampling temperature of the drafts.")] = None
-    alpha: Annotated[float, typer.Option(help="risk: share of accepted drafts that may be wrong.")] = 0.05
-    delta: Annotated[float, typer.Option(help="Probability with which a guarantee may fail.")] = 0.1
+    alpha: Annotated[float, typer.Option(help="risk: share of accepted drafts that may be wrong (0 to 1).")] = 0.05
+    delta: Annotated[float, typer.Option(help="Probability with which a guarantee may fail (0 to 1).")] = 0.1
     epsilon: Annotated[
-        float, typer.Option(help="noninferior: accuracy that may be lost against always going deeper.")
+        float,
+        typer.Option(help="noninferior: accuracy that may be lost against always going deeper (0 to 1)."),
     ] = 0.05
-    eta: Annotated[float, typer.Option(help="abstain: share of hopeless drafts that deeper may get right.")] = 0.05
+    eta: Annotated[
+        float, typer.Option(help="abstain: share of hopeless drafts that deeper may get right (0 to 1).")
+    ] = 0.05
     error_price: Annotated[float | None, typer.Option(min=0, help="cost: price of a wrong answer.")] = None
     token_price: Annotated[float, typer.Option(min=0, help="cost: price of a token of the deeper branch.")] = 0.0
     deeper_price: Annotated[float, typer.Option(min=0, help="cost: price of a deeper run, on top of its tokens.")] = (
         0.0
     )
     abstain_price: Annotated[float | None, typer.Option(min=0, help="cost: price of handing a question over.")] = None
+    prompt_fingerprint: Annotated[str | None, typer.Option(help="Any digest that changes when the prompt does.")] = (
+        None
+    )
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0
 
     @property
@@ -50,7 +56,12 @@ class Request:
         from ..profile import ProfileKey  # noqa: PLC0415 (--help must not wait for pydantic)
 
         return ProfileKey(
-            model=self.model, task=self.task, signal=self.signal, top_k=self.top_k, temperature=self.temperature
+            model=self.model,
+            task=self.task,
+            signal=self.signal,
+            top_k=self.top_k,
+            temperature=self.temperature,
+            prompt_fingerprint=self.prompt_fingerprint,
         )
 
     @property

@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .._arrays import FloatArray
 from ..errors import CalibrationError
-from ..observations import FloatArray, Observations
+from ..observations import Observations
 from .estimates import Estimate, Resamples, around
 from .outcomes import Outcomes
 from .result import SavingsCurve

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..observations import BoolArray, FloatArray, Observations
+from .._arrays import BoolArray, FloatArray
+from ..observations import Observations
 
 
 class Tokens(NamedTuple):

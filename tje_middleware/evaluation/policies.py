@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..observations import BoolArray, FloatArray
+from .._arrays import BoolArray, FloatArray
 from .estimates import Estimate, Resamples, paired_difference, share, share_saved
 from .outcomes import Outcomes
 from .result import ALWAYS, NEVER, ORACLE, PolicyFigures

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 from scipy import stats
 
+from .._arrays import BoolArray, FloatArray
 from ..calibration import calibrate_observations
 from ..checks import refuse_repeated_ids
 from ..errors import CalibrationError
 from ..folds import stratified
-from ..observations import BoolArray, FloatArray, Observations
-from ..profile import CalibrationProfile, ProfileKey
+from ..observations import Observations
+from ..profile import CalibrationProfile, CalibrationRecord, ProfileKey
 from ..settings import CalibrationSettings
 from .curve import savings_curve
 from .outcomes import Outcomes
@@ -25,14 +26,14 @@ Progress = Callable[[int, int], None]
 
 
 def replay(
-    observations: Observations,
+    observations: Iterable[CalibrationRecord] | Observations,
     *,
     key: ProfileKey,
     settings: CalibrationSettings | None = None,
     folds: int = 5,
     margin: float = 0.02,
     deeper_includes_draft: bool = False,
-    test: Observations | None = None,
+    test: Iterable[CalibrationRecord] | Observations | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Replay every policy over recorded drafts.
@@ -42,7 +43,8 @@ def replay(
     would, an unusable profile and a method without a threshold send every draft deeper.
 
     Args:
-        observations: The records, with the key's signal, or with every candidate where that is ``"auto"``.
+        observations: The records, or their columns with the key's signal, or with every candidate where that is
+            ``"auto"``.
         key: What the profile would be valid for.
         settings: What calibration is asked for; ``seed`` also sets the folds and the bootstrap.
         folds: Into how many parts to split; fewer where a class has fewer records.
@@ -56,9 +58,11 @@ def replay(
     Raises:
         CalibrationError: records that cannot be calibrated or split, that miss a signal, or that are in both parts.
     """
-    if margin < 0:
-        raise CalibrationError(f"margin is how much accuracy may be lost, as a share: not {margin}")
+    if not 0 <= margin < 1:
+        raise CalibrationError(f"margin is how much accuracy may be lost, as a share of 1: not {margin}")
     settings = settings or CalibrationSettings()
+    observations = Observations.of(observations, key.signal, key.top_k)
+    test = None if test is None else Observations.of(test, key.signal, key.top_k)
     profile = calibrate_observations(observations, key=key, settings=settings)
     profiles: Iterable[CalibrationProfile] = [profile]
     if test is None:
@@ -175,7 +179,7 @@ def _folds(observations: Observations, folds: int, seed: int) -> list[BoolArray]
         right = int(observations.correct.sum())
         raise CalibrationError(
             f"{right} right and {len(observations) - right} wrong drafts cannot be split into folds: each needs at "
-            f"least two of a class; label more drafts, or test on records of their own (test=...)"
+            f"least two of a class; label more drafts, or test on records of their own (test=..., --test FILE)"
         )
     return masks
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..observations import FloatArray
+from .._arrays import FloatArray
 from ..profile import CalibrationProfile
 from .estimates import Estimate
 

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from .._arrays import FloatArray
 from ..errors import MissingLogprobs, UnknownShape, UnreadableLogprobs
 from .fields import describe, field, getter, has, is_sequence
-from .sequence import FloatArray, SequenceLogprobs, frozen
+from .sequence import SequenceLogprobs, frozen
 
 ASK = "ask the provider for logprobs=True and top_logprobs=20"
 

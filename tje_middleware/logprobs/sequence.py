@@ -10,11 +10,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._arrays import BoolArray, FloatArray
 from ..errors import UnreadableLogprobs
 from .thinking import thinking_mask
 
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
 T = TypeVar("T")
 
 #: A logprob may exceed 0 by this much (nats): rounding in half precision, or to four decimals.

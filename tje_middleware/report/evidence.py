@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .._arrays import FloatArray
 from ..decision import Route
 from ..errors import CalibrationError
 from ..evaluation import Evaluation, PolicyFigures
 from ..evaluation.replay import values_of
-from ..observations import FloatArray, Observations
+from ..observations import Observations
 from ..profile import CalibrationProfile
 from ..sample_size import LearningCurve
 from .heatmap import DraftText
@@ -92,7 +93,5 @@ class Evidence:
         threshold = self.profile.thresholds[self.method]
         if threshold.value is not None and value <= threshold.value:
             return Route.FINAL
-        given_up = threshold.abstain_from
-        if given_up is None and self.profile.abstain is not None:
-            given_up = self.profile.abstain.value
+        given_up = self.profile.hopeless_from(self.method)
         return Route.ABSTAIN if given_up is not None and value >= given_up else Route.DEEPER

@@ -174,7 +174,7 @@ def order(section: Section, evidence: Evidence) -> None:
         roc_figure(curve),
         "On the calibration records.",
         _learned_from(evidence),
-        f"The interval allows for the choice from {looks} signals, so it is wider than 95 %." if looks > 1 else "",
+        f"The same records chose this signal among {looks}: the curve flatters it a little." if looks > 1 else "",
     )
     section.add(folded("Points of the curve as a table", roc_table(curve)))
 

@@ -78,7 +78,6 @@ def replayed_how(evidence: Evidence) -> str:
 def _facts(evidence: Evidence) -> Html:
     profile, n = evidence.profile, len(evidence.observations)
     right, unit = int(evidence.observations.correct.sum()), unit_of(profile.signal)
-    looks = sum(found.auroc is not None for found in profile.candidates)
     auroc = "not defined" if profile.auroc is None else area_of(profile.auroc, profile.auroc_interval)
     if profile.auroc_out_of_fold is not None:
         auroc += f"; {area(profile.auroc_out_of_fold)} out of fold"
@@ -91,10 +90,9 @@ def _facts(evidence: Evidence) -> Html:
         "AUROC": auroc,
         "Cohen's d": number(profile.cohens_d),
     }
-    choice = f"; that of the AUROC allows for the choice from {looks} signals" if looks > 1 else ""
     return join(
         tag("dl", *(tag("div", tag("dt", name), tag("dd", value)) for name, value in facts.items()), class_="facts"),
-        paragraphs(f"{replayed_how(evidence)} Square brackets hold 95 % intervals{choice}."),
+        paragraphs(f"{replayed_how(evidence)} Square brackets hold 95 % intervals."),
     )
 
 

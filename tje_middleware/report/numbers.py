@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..observations import BoolArray, FloatArray
+from .._arrays import BoolArray, FloatArray
 
 #: The most points of a curve that is drawn.
 MOST_POINTS = 500

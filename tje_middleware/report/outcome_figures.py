@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from .._arrays import FloatArray
 from ..evaluation import ALWAYS, NEVER, ORACLE, Estimate, SavingsCurve
-from ..observations import FloatArray
 from ..refinability import RefinabilityBin
 from .evidence import Evidence
 from .marks import Figure, Trace, error_bars, estimates, line, point, signal_title, symbol

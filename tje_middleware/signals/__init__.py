@@ -20,14 +20,17 @@ from .entropies import (
     uncertain_tokens,
 )
 from .margins import margin, worst_margin
-from .names import CANDIDATES, SIGNALS, Signal, register_signal, resolve_signal
+from .names import AUTO, CANDIDATES, LEARNED, RESERVED, SIGNALS, Signal, measure, register_signal, resolve_signal
 from .numbers import number_entropy, number_max
 from .sampled import mean_nll, total_nll, worst_nll
 from .spans import Find
 from .windows import tail_entropy, window_entropy
 
 __all__ = [
+    "AUTO",
     "CANDIDATES",
+    "LEARNED",
+    "RESERVED",
     "SIGNALS",
     "Find",
     "Signal",
@@ -43,6 +46,7 @@ __all__ = [
     "margin",
     "max_entropy",
     "mean_nll",
+    "measure",
     "number_entropy",
     "number_max",
     "p90_entropy",

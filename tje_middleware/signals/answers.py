@@ -9,9 +9,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from .._arrays import FloatArray
 from ..errors import SignalError
 from ..logprobs import SequenceLogprobs
-from .positions import FloatArray, entropies, token_ends, token_texts
+from .positions import entropies, token_ends, token_texts
 from .spans import Find, find_span
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from math import inf, isfinite
+from numbers import Real
 from typing import TypeVar, overload
 
 from ..entropy import mean_entropy
@@ -60,8 +62,10 @@ _PARTS: dict[str, Callable[[SequenceLogprobs], SequenceLogprobs]] = {
     "answer": lambda sequence: sequence.answer,
     "thinking": lambda sequence: sequence.thinking,
 }
-# What a user may write in the place of a signal's name, with a meaning of its own.
-_RESERVED = ("auto", "learned")
+#: A key's signal where calibration is to choose it, and what it is called where it is made of several.
+AUTO, LEARNED = "auto", "learned"
+#: Names with a meaning of their own, which no signal may have.
+RESERVED = (AUTO, LEARNED)
 
 
 def resolve_signal(name: str) -> Signal:
@@ -81,14 +85,39 @@ def resolve_signal(name: str) -> Signal:
     return partial(_over_part, signal, part) if part else signal
 
 
+def measure(name: str, sequence: SequenceLogprobs) -> float:
+    """A named signal of a sequence as a finite float; whatever a user's function does, in one place.
+
+    Raises:
+        SignalError: no such signal, or it fails on this sequence, or gives no finite number.
+    """
+    function = resolve_signal(name)
+    try:
+        value = function(sequence)
+    except SignalError:
+        raise
+    except Exception as error:
+        raise SignalError(f"the signal {name!r} failed: {type(error).__name__}: {error}") from error
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise SignalError(f"the signal {name!r} must give a number, not {value!r}")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = inf
+    if not isfinite(number):
+        raise SignalError(f"the signal {name!r} came out as {number}, which is not finite")
+    return number
+
+
 @overload
 def register_signal(name: str) -> Callable[[SignalT], SignalT]: ...
 @overload
 def register_signal(name: str, function: SignalT) -> SignalT: ...
 def register_signal(name: str, function: SignalT | None = None) -> SignalT | Callable[[SignalT], SignalT]:
-    """Give a signal of your own a name, by which profiles, gates and the command line find it.
+    """Give a signal of your own a name, by which profiles and gates find it.
 
-    The name holds for this process: every process that calibrates or gates with it must register it.
+    The name holds for this process: every process that calibrates or gates with it must register it. The command line
+    cannot; it reads such a signal where the records bring its values.
 
     Args:
         name: Without white space and ``@``; taken over the parts it gets ``@answer`` and ``@thinking`` by itself.
@@ -112,10 +141,10 @@ def register_signal(name: str, function: SignalT | None = None) -> SignalT | Cal
             return register_signal(name, decorated)
 
         return decorate
-    if not name or name in _RESERVED or "@" in name or any(map(str.isspace, name)):
+    if not name or name in RESERVED or "@" in name or any(map(str.isspace, name)):
         raise SignalError(
             f"{name!r} cannot name a signal: a name holds neither white space nor '@' and is not "
-            f"{' or '.join(map(repr, _RESERVED))}"
+            f"{' or '.join(map(repr, RESERVED))}"
         )
     if not callable(function):
         raise SignalError(f"signal {name!r} must be a function of SequenceLogprobs, not {function!r}")

@@ -7,9 +7,10 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 
+from .._arrays import FloatArray
 from ..errors import SignalError
 from ..logprobs import SequenceLogprobs
-from .positions import FloatArray, entropies, token_ends, token_texts
+from .positions import entropies, token_ends, token_texts
 
 _DIGIT = re.compile(r"\d")
 # A fragment of a character or a special token, as tokenizers and providers write them: their digits count nothing.

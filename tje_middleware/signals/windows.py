@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from .._arrays import FloatArray
 from ..logprobs import SequenceLogprobs
-from .positions import FloatArray, entropies
+from .positions import entropies
 
 #: Length of a sliding window (tokens).
 WINDOW = 16

@@ -8,7 +8,6 @@ from .cost import CostRule, cost_threshold
 from .guaranteed import Guaranteed, abstain_threshold, noninferiority_threshold, risk_threshold
 from .paper import (
     METHODS,
-    FloatArray,
     Moments,
     ThresholdMethod,
     bayes_threshold,
@@ -22,7 +21,6 @@ from .paper import (
 __all__ = [
     "METHODS",
     "CostRule",
-    "FloatArray",
     "Guaranteed",
     "Moments",
     "ThresholdMethod",

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from .paper import FloatArray
+from .._arrays import FloatArray
 
 # The beta distribution has no parameter 0.
 _TINY = 1e-12

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from .._arrays import FloatArray, IntArray
 from ..errors import NoThreshold
 from ..settings import Prices
-from .paper import FloatArray
-from .testing import IntArray, Ladder
+from .testing import Ladder
 
 _FOLDS = 10
 
@@ -109,7 +109,10 @@ def costs_of(
         NoThreshold: deeper tokens have a price but were not recorded.
     """
     if prices.token and deeper_tokens is None:
-        raise NoThreshold("cost needs deeper_tokens in the records, or the price of a run as Prices(deeper=...)")
+        raise NoThreshold(
+            "cost needs deeper_tokens in the records, or the price of a run: Prices(deeper=...), on the command "
+            "line --deeper-price"
+        )
     n = len(correct)
     deeper = np.full(n, prices.deeper)
     if deeper_tokens is not None:

@@ -6,16 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-import numpy as np
-from numpy.typing import NDArray
-
+from .._arrays import BoolArray, FloatArray
 from ..errors import NoThreshold
 from ..settings import CalibrationSettings
 from .cost import cheapest, cost_threshold, costs_of
 from .guaranteed import abstain_threshold, noninferiority_threshold, risk_threshold
-from .paper import METHODS, FloatArray, ThresholdMethod
-
-BoolArray = NDArray[np.bool_]
+from .paper import METHODS, ThresholdMethod
 
 
 @dataclass(frozen=True)
@@ -87,7 +83,7 @@ def _noninferior(drafts: Drafts, settings: CalibrationSettings) -> Found:
 
 def _cost(drafts: Drafts, settings: CalibrationSettings) -> Found:
     if settings.prices is None:
-        raise NoThreshold("cost needs to know what things cost: calibrate(prices=Prices(...))")
+        raise NoThreshold("cost needs to know what things cost: Prices(error=...), on the command line --error-price")
     rule = cost_threshold(
         drafts.signal,
         drafts.correct,

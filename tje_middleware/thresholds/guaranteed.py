@@ -10,14 +10,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .._arrays import BoolArray, FloatArray, IntArray
 from ..errors import NoThreshold
 from .bounds import binomial_p, binomial_upper, fewest_trials, mean_loss_upper
-from .paper import FloatArray
-from .testing import IntArray, Ladder, last_rejected, plan, ranks_from
+from .testing import Ladder, last_rejected, plan, ranks_from
 
-BoolArray = NDArray[np.bool_]
 # Nobody labels more than this; beyond it the answer is "no number of records".
 _MOST_RECORDS = 10**8
 # Up to this many records every rank is looked at, beyond it in steps of 2 %.

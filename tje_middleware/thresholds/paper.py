@@ -16,14 +16,12 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .._arrays import FloatArray
 from ..errors import CalibrationError, NoThreshold
 
 # Beyond these spreads, in units of the gap between the means, fourth powers leave the range of floats.
 _LEAST_SPREAD, _LARGEST_SPREAD = 1e-75, 1e75
-
-FloatArray = NDArray[np.float64]
 
 
 class Moments(NamedTuple):

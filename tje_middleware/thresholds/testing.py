@@ -22,9 +22,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .paper import FloatArray, require_finite
-
-IntArray = NDArray[np.int64]
+from .._arrays import FloatArray, IntArray
+from .paper import require_finite
 
 # Ranks grow by this factor: fine enough to lose no more than 2 % of the accepted drafts.
 _STEP = 1.02
