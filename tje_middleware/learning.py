@@ -14,7 +14,7 @@ from .errors import SignalError
 from .folds import stratified
 from .learned import FARTHEST, Feature, LearnedSignal
 from .observations import Observations
-from .separation import areas
+from .separation import areas, ranks_of
 
 _FOLDS, _REPEATS, _INNER_FOLDS = 5, 4, 3
 # With fewer drafts of a class, weights are noise, and half of them are needed for thresholds.
@@ -155,4 +155,4 @@ def _part(columns: Mapping[str, FloatArray], mask: BoolArray) -> dict[str, Float
 
 
 def _area(signal: FloatArray, wrong: BoolArray) -> float:
-    return float(areas(stats.rankdata(signal), wrong))
+    return float(areas(ranks_of(signal), wrong))

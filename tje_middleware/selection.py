@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from ._arrays import BoolArray, FloatArray
 from .folds import stratified
@@ -15,7 +14,7 @@ from .learned import LearnedSignal
 from .learning import learn_where_better
 from .observations import Observations
 from .profile import Candidate, Verdict
-from .separation import areas, auroc_interval
+from .separation import areas, auroc_interval, ranks_of
 from .signals import LEARNED
 
 _FOLDS, _REPEATS = 5, 10
@@ -78,7 +77,7 @@ def choose(observations: Observations, *, seed: int = 0) -> Choice:
     if len(wrong) > _MOST_RECORDS:
         some = rng.permutation(len(wrong))[:_MOST_RECORDS]
         values, wrong = values[:, some], wrong[some]
-    ranks = stats.rankdata(values, axis=1)
+    ranks = ranks_of(values)
     found = areas(ranks, wrong)
     tests = _permuted(ranks, wrong, found, rng)
     nested = _cross_validated(values, wrong, rng)
@@ -135,8 +134,8 @@ def _taken(values: FloatArray, ranks: FloatArray, wrong: BoolArray, p_adjusted: 
     n_i = int(wrong.sum())
     n_c = len(wrong) - n_i
     # What each draft adds to the area: the share of the other class on the right side of it.
-    of_wrong = (ranks[:, wrong] - stats.rankdata(values[:, wrong], axis=1)) / n_c
-    of_right = 1 - (ranks[:, ~wrong] - stats.rankdata(values[:, ~wrong], axis=1)) / n_i
+    of_wrong = (ranks[:, wrong] - ranks_of(values[:, wrong])) / n_c
+    of_right = 1 - (ranks[:, ~wrong] - ranks_of(values[:, ~wrong])) / n_i
     found = of_wrong.mean(axis=1)
     best = int(np.argmax(found))
     if min(n_c, n_i) < 2:
@@ -228,8 +227,8 @@ def _cross_validated(values: FloatArray, wrong: BoolArray, rng: np.random.Genera
     measured, chosen, pairs = [], [], []
     for here in stratified(wrong, rng, folds=_FOLDS, repeats=_REPEATS):
         others = values[:, ~here]
-        chosen.append(_taken(others, stats.rankdata(others, axis=1), wrong[~here]))
-        measured.append(areas(stats.rankdata(values[:, here], axis=1), wrong[here]))
+        chosen.append(_taken(others, ranks_of(others), wrong[~here]))
+        measured.append(areas(ranks_of(values[:, here]), wrong[here]))
         pairs.append(float(wrong[here].sum() * (~wrong[here]).sum()))
     return _Nested(np.array(measured), np.array(chosen, dtype=np.int64), np.array(pairs))
 

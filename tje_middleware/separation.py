@@ -22,9 +22,14 @@ def auroc(correct: FloatArray, incorrect: FloatArray) -> float | None:
     """
     if not len(correct) or not len(incorrect):
         return None
-    ranks = stats.rankdata(np.concatenate([correct, incorrect]))
+    ranks = ranks_of(np.concatenate([correct, incorrect]))
     wrong = np.arange(len(ranks)) >= len(correct)
     return float(areas(ranks, wrong))
+
+
+def ranks_of(values: FloatArray) -> FloatArray:
+    """Ranks along the last axis, equal values sharing their mean rank; the shape of the values."""
+    return np.asarray(stats.rankdata(values, axis=-1), dtype=np.float64)
 
 
 def areas(ranks: FloatArray, wrong: NDArray[np.bool_]) -> FloatArray:

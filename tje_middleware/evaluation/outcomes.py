@@ -26,7 +26,7 @@ class Tokens(NamedTuple):
 
     def spent(self, accepted: BoolArray) -> FloatArray:
         """(n,) what a gate spends: every draft is paid for, and the deeper branch where it was not accepted."""
-        return self.draft + np.where(accepted, 0.0, self.deeper)
+        return np.asarray(self.draft + np.where(accepted, 0.0, self.deeper))
 
 
 @dataclass(frozen=True, eq=False)
