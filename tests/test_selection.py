@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from tests.samples import draft
-from tje_middleware import CalibrationProfile, CalibrationRecord, ProfileKey, calibrate
+from tje_middleware import CalibrationProfile, CalibrationRecord, ProfileKey, calibrate, register_signal
 from tje_middleware.calibration import calibrate_observations
 from tje_middleware.errors import SignalError
 from tje_middleware.learned import Feature, LearnedSignal
@@ -240,3 +240,12 @@ def test_a_learned_signal_is_the_same_number_to_the_last_digit_one_by_one_and_in
     columns = {f"s{k}": rng.integers(-20, 20, 500) / 10 for k in range(6)}
     singly = [learned.of_values({name: float(column[i]) for name, column in columns.items()}) for i in range(500)]
     assert learned.of_columns(columns).tolist() == singly
+
+
+def test_a_signal_that_the_user_registered_is_looked_at():
+    register_signal("mine", lambda sequence: float(len(sequence)))
+    records = [
+        CalibrationRecord(correct=i % 2 == 0, sequence=draft(0.3 + i % 2, tokens=3 + i % 5)) for i in range(30)
+    ]
+    found = calibrate(records, key=ProfileKey(model="m", task="t", signal="auto"), resamples=0)
+    assert "mine" in {candidate.signal for candidate in found.candidates}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ._arrays import BoolArray, FloatArray
 from .errors import CalibrationError, SignalError, TjeError
 from .profile import CalibrationRecord
-from .signals import AUTO, CANDIDATES, RESERVED
+from .signals import AUTO, CANDIDATES, RESERVED, SIGNALS
 
 # Larger values are no signal, and their squares would leave the range of floats.
 _LARGEST_VALUE = 1e50
@@ -111,7 +111,7 @@ class Observations:
                     reading.skipped.setdefault(name, f"record 0 has no signal {name!r}")
         found = reading.done()
         if not found.signals:
-            reasons = "; ".join(f"{name}: {reason}" for name, reason in list(found.skipped.items())[:3])
+            reasons = "; ".join(list(dict.fromkeys(found.skipped.values()))[:3])
             raise CalibrationError(f"there is no signal that all records have ({reasons or 'no candidates'})")
         return found
 
@@ -231,5 +231,6 @@ def _candidates(record: CalibrationRecord) -> list[str]:
     reserved = [name for name in RESERVED if name in record.signals]
     if reserved:
         raise CalibrationError(f"the records bring a signal named {reserved[0]!r}, a name with a meaning of its own")
-    own = [name for name in record.signals if name not in CANDIDATES]
-    return [*(CANDIDATES if record.sequence is not None else (n for n in CANDIDATES if n in record.signals)), *own]
+    named = dict.fromkeys((*CANDIDATES, *SIGNALS))  # SIGNALS also holds those that the user registered
+    computed = [name for name in named if record.sequence is not None or name in record.signals]
+    return list(dict.fromkeys((*computed, *record.signals)))

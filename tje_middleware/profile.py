@@ -66,7 +66,12 @@ class ProfileKey(BaseModel):
     )
 
     def __str__(self) -> str:
-        return f"{self.model} / {self.task} / {self.signal} (top {self.top_k})"
+        settings = [f"top {self.top_k}"]
+        if self.temperature is not None:
+            settings.append(f"temperature {self.temperature:g}")
+        if self.prompt_fingerprint is not None:
+            settings.append(f"prompt {self.prompt_fingerprint}")
+        return f"{self.model} / {self.task} / {self.signal} ({', '.join(settings)})"
 
     def difference(
         self,

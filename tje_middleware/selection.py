@@ -21,7 +21,7 @@ _FOLDS, _REPEATS = 5, 10
 _PERMUTATIONS = 999
 _PERMUTATIONS_AT_ONCE = 111
 # More records make a choice no better, only slower.
-_MOST_RECORDS = 20_000
+_MOST_RECORDS = 10_000
 # Below the 5 % that are promised, so that chance in the permutations does not break the promise.
 _SIGNIFICANT = 0.04
 

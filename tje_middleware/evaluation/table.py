@@ -38,6 +38,8 @@ def profile_table(profile: CalibrationProfile) -> RenderableType:
     parts: list[RenderableType] = [_verdict(profile), _thresholds(profile)]
     if profile.candidates:
         parts += ["", _candidates(profile)]
+    if profile.verdict == "unusable":
+        parts.append(Text("\nA gate accepts nothing by an unusable profile.", style="yellow"))
     parts += [Text(f"\nNote: {note.rstrip('.')}.", style="yellow") for note in profile.notes]
     return Group(*parts)
 
@@ -226,7 +228,7 @@ def _thresholds(profile: CalibrationProfile) -> Table:
 
 
 def _candidates(profile: CalibrationProfile) -> Table:
-    table = _table("Signals that were looked at, best first")
+    table = _table("Signals that were looked at, by AUROC")
     table.add_column("Signal", overflow="fold")
     for heading in ("AUROC", "Out of fold", "p", "p corrected", "Chosen"):
         table.add_column(heading, justify="right")
@@ -236,7 +238,10 @@ def _candidates(profile: CalibrationProfile) -> Table:
             skipped.setdefault(candidate.reason, []).append(candidate.signal)
             continue
         table.add_row(*_candidate(candidate), style="bold" if candidate.signal == profile.signal else "")
-    caption = "p: one-sided, labels permuted; corrected for the number of signals. Chosen: share of folds."
+    caption = (
+        "p: one-sided, labels permuted; corrected for the number of signals. Chosen: share of folds; of "
+        "signals as good as the best the plainest is taken."
+    )
     for reason, names in skipped.items():
         caption += f"\n{', '.join(names)}: {reason}."
     table.caption, table.caption_justify = caption, "left"

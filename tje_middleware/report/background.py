@@ -97,7 +97,7 @@ def _made_of(evidence: Evidence) -> dict[str, str]:
     profile, evaluation = evidence.profile, evidence.evaluation
     key, version = profile.key, f", version {profile.version}" if profile.version else ""
     temperature = "not recorded" if key.temperature is None else number(key.temperature)
-    folds = "a test file of its own" if evaluation.folds is None else f"{evaluation.folds} folds"
+    folds = "records of their own" if evaluation.folds is None else f"{evaluation.folds} folds"
     facts = {
         "Library": f"tje-middleware {__version__}",
         "Profile": f"{key}{version}, made {profile.created_at:%Y-%m-%d %H:%M} UTC",

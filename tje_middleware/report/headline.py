@@ -68,7 +68,7 @@ def replayed_how(evidence: Evidence) -> str:
     """On which records the policies were tried."""
     evaluation, n = evidence.evaluation, counted(evidence.evaluation.records, "record")
     if evaluation.folds is None:
-        return f"Policies were replayed over {n} of a test file that no threshold was made from."
+        return f"Policies were replayed over {n} that no threshold was made from."
     return (
         f"Policies were replayed over {n} in {evaluation.folds} folds: each is decided by a calibration on the "
         f"others, so no draft is judged by a threshold that it helped to make."

@@ -93,7 +93,7 @@ def cost_threshold(
         give_up,
         f"costs {costs.deeper.mean() - mean:.4g} a question, against {costs.deeper.mean():.4g} always going deeper "
         f"and {costs.final.mean():.4g} never (cross-validated; at least {mean - quantile * error:.4g} saved with "
-        f"probability {1 - delta:.4g})",
+        f"probability {1 - delta:.4g}{'' if give_up is None else '; by a gate that gives up, abstain=True'})",
     )
 
 
