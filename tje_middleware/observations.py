@@ -90,8 +90,8 @@ class Observations:
         Args:
             records: Labelled drafts.
             top_k: Alternatives a position that signals are taken over.
-            candidates: Names of signals; unless given, those that the first record brings, and the built-in ones
-                where it holds logprobs.
+            candidates: Names of signals; unless given, those that the first record brings, and those built in or
+                registered where it holds logprobs.
 
         Raises:
             CalibrationError: no records, no candidate that all of them have, or one that is no record.

@@ -221,7 +221,7 @@ class Candidate(BaseModel):
     p_value: FiniteFloat | None = Field(default=None, description="One-sided, under permuted labels, alone.")
     p_adjusted: FiniteFloat | None = Field(default=None, description="The same, against the best of all candidates.")
     auroc_out_of_fold: FiniteFloat | None = Field(default=None, description="Cross-validated.")
-    chosen: float | None = Field(default=None, description="Share of the folds on which it was the best.")
+    chosen: float | None = Field(default=None, description="Share of the folds on which it was chosen.")
     reason: str | None = Field(default=None, description="Why it could not be looked at.")
 
 

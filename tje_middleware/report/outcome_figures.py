@@ -13,8 +13,6 @@ from .evidence import Evidence
 from .marks import Figure, Trace, error_bars, estimates, line, point, signal_title, symbol
 from .numbers import short, thinned
 
-_BASELINES = (NEVER, ALWAYS, ORACLE)
-
 
 def savings_figure(evidence: Evidence, curve: SavingsCurve, *, tokens: bool) -> Figure:
     """Accuracy against tokens saved, or against the share of drafts accepted."""
