@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from .evaluation import replay
     from .gate import EntropyGate
     from .logprobs import LogprobsAccumulator, SequenceLogprobs, parse_logprobs
-    from .profile import CalibrationProfile, CalibrationRecord, ProfileKey, Threshold
+    from .profile import CalibrationProfile, ProfileKey, Threshold
+    from .record import CalibrationRecord
     from .records import read_records, write_records
     from .registry import CalibrationRegistry
     from .sample_size import learning_curve
@@ -63,7 +64,8 @@ _HOMES = {
     "evaluation": ("replay",),
     "gate": ("EntropyGate",),
     "logprobs": ("LogprobsAccumulator", "SequenceLogprobs", "parse_logprobs"),
-    "profile": ("CalibrationProfile", "CalibrationRecord", "ProfileKey", "Threshold"),
+    "profile": ("CalibrationProfile", "ProfileKey", "Threshold"),
+    "record": ("CalibrationRecord",),
     "records": ("read_records", "write_records"),
     "registry": ("CalibrationRegistry",),
     "sample_size": ("learning_curve",),

@@ -11,7 +11,8 @@ from ._arrays import FloatArray
 from .checks import oddities, refuse_repeated_ids
 from .errors import CalibrationError, NoThreshold
 from .observations import Observations
-from .profile import CalibrationProfile, CalibrationRecord, ProfileKey, Threshold
+from .profile import CalibrationProfile, ProfileKey, Threshold
+from .record import CalibrationRecord
 from .resampling import Spread, spreads
 from .selection import Choice, choose
 from .separation import auroc, auroc_interval, judge, mann_whitney_p

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ._arrays import BoolArray, FloatArray
 from .errors import CalibrationError, SignalError, TjeError
-from .profile import CalibrationRecord
+from .record import CalibrationRecord
 from .signals import AUTO, CANDIDATES, RESERVED, SIGNALS
 
 # Larger values are no signal, and their squares would leave the range of floats.

@@ -17,7 +17,8 @@ from .errors import CalibrationError
 from .evaluation.outcomes import Outcomes
 from .evaluation.replay import accepted_by, values_of
 from .observations import Observations
-from .profile import CalibrationProfile, CalibrationRecord, ProfileKey, Verdict
+from .profile import CalibrationProfile, ProfileKey, Verdict
+from .record import CalibrationRecord
 from .settings import CalibrationSettings
 from .signals import AUTO
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from ..evaluation import Evaluation
     from ..observations import Observations
-    from ..profile import CalibrationRecord, ProfileKey
+    from ..profile import ProfileKey
+    from ..record import CalibrationRecord
     from ..registry import CalibrationRegistry
     from ..sample_size import LearningCurve
 

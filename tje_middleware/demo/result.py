@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ..evaluation import Comparison, Estimate
-from ..profile import CalibrationProfile, CalibrationRecord
+from ..profile import CalibrationProfile
+from ..record import CalibrationRecord
 
 NEVER, ALWAYS, UNTIL_REPEATED = "never deeper", "always deeper", "until repeated"
 _UNGATED = (NEVER, ALWAYS, UNTIL_REPEATED)

@@ -14,7 +14,8 @@ from ..checks import refuse_repeated_ids
 from ..errors import CalibrationError
 from ..folds import stratified
 from ..observations import Observations
-from ..profile import CalibrationProfile, CalibrationRecord, ProfileKey
+from ..profile import CalibrationProfile, ProfileKey
+from ..record import CalibrationRecord
 from ..settings import CalibrationSettings
 from .curve import savings_curve
 from .outcomes import Outcomes

@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import CalibrationError
 from ..logprobs import SequenceLogprobs
 from ..logprobs.sequence import ZERO_PROBABILITY
-from ..profile import MARKS, CalibrationRecord
+from ..record import MARKS, CalibrationRecord
 
 
 def to_fields(record: CalibrationRecord) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from pydantic import ValidationError
 
 from ..errors import CalibrationError, TjeError
-from ..profile import MARKS, CalibrationRecord
+from ..record import MARKS, CalibrationRecord
 from .faults import fault
 from .form import from_fields
 

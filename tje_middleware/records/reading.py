@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..errors import CalibrationError, TjeError
-from ..profile import CalibrationRecord
+from ..record import CalibrationRecord
 from .faults import encoding_fault, fault, needing_pyarrow
 from .form import from_fields, refuse_empty
 

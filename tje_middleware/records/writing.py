@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from .._files import replaced
 from ..errors import CalibrationError
-from ..profile import CalibrationRecord
+from ..record import CalibrationRecord
 from .faults import needing_pyarrow
 from .form import to_fields
 

@@ -11,7 +11,8 @@ import numpy as np
 from ..decision import Route
 from ..entropy import token_entropies
 from ..errors import CalibrationError
-from ..profile import CalibrationProfile, CalibrationRecord
+from ..profile import CalibrationProfile
+from ..record import CalibrationRecord
 from .markup import Html, join, tag
 from .words import NONE, counted, number
 
