@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from .sample_size import learning_curve
     from .settings import Prices
     from .signals import register_signal
+    from .usage import TokenUsage
 
 _HOMES = {
     "calibration": ("calibrate",),
@@ -71,6 +72,7 @@ _HOMES = {
     "sample_size": ("learning_curve",),
     "settings": ("Prices",),
     "signals": ("register_signal",),
+    "usage": ("TokenUsage",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -100,6 +102,7 @@ __all__ = [
     "Threshold",
     "TjeError",
     "TjeWarning",
+    "TokenUsage",
     "UnreadableLogprobs",
     "__version__",
     "calibrate",

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from enum import Enum
-from typing import Literal
+from typing import Any, Literal
 
+from .usage import TokenUsage
+
+#: Under this name the decision travels in an answer's metadata.
+METADATA_KEY = "tje"
+#: Which answer was taken.
+Answerer = Literal["draft", "deeper", "human"]
 #: Why a route was taken, for machines; ``GateDecision.detail`` says it in words.
 Reason = Literal[
     "confident",
@@ -19,6 +25,8 @@ Reason = Literal[
     "unusable_profile",
     "other_settings",
     "branch_failed",
+    "capped",
+    "tool_call",
 ]
 
 
@@ -49,6 +57,12 @@ class GateDecision:
         verdict: The profile's verdict; None without a profile.
         profile_version: The registry's version of the profile; None where it was not stored.
         stale: True where the registry could not be asked and the last profile seen was used.
+        aborted: True where the draft was stopped before its end, because it was sure to be rejected; the signal's
+            value is then a lower bound, and tokens counts what came.
+        answered_by: Which answer was taken in the end; None before that is known. A draft that was to go deeper
+            is the answer where the deeper branch failed or was not allowed to run.
+        draft_usage: Tokens that the draft spent, all its model calls together; None where nobody counted.
+        deeper_usage: The same of the deeper branch; None where it did not run.
     """
 
     route: Route
@@ -62,12 +76,16 @@ class GateDecision:
     verdict: str | None = None
     profile_version: int | None = None
     stale: bool = False
+    aborted: bool = False
+    answered_by: Answerer | None = None
+    draft_usage: TokenUsage | None = None
+    deeper_usage: TokenUsage | None = None
 
     @property
     def accepted(self) -> bool:
         """Whether the draft is the answer."""
         return self.route is Route.FINAL
 
-    def as_dict(self) -> dict[str, str | float | int | bool | None]:
-        """The fields as plain values, fit for JSON and for a message's metadata."""
+    def as_dict(self) -> dict[str, Any]:
+        """The fields as plain values, fit for JSON and for a message's metadata; usages are dicts of their own."""
         return {**asdict(self), "route": self.route.value}
