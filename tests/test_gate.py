@@ -12,6 +12,7 @@ import pytest
 from tests.samples import KEY, draft, profile, sample
 from tje_middleware import (
     CalibrationError,
+    CalibrationRegistry,
     EntropyGate,
     GateError,
     NoThreshold,
@@ -349,3 +350,86 @@ class TestSignalsOfUsers:
         decision = EntropyGate(profile(key=KEY.model_copy(update={"signal": "mine"}))).decide(draft(0.1))
         assert type(decision.signal_value) is float
         json.dumps(decision.as_dict())
+
+
+class TestAThresholdSetByHand:
+    def test_decides_and_is_named_given(self):
+        gate = EntropyGate(profile(0.5)).with_threshold(1.5)
+        decision = gate.decide(draft(1.2))
+        assert (decision.route, decision.threshold, decision.method) == (Route.FINAL, 1.5, "given")
+        assert not gate.decide(draft(1.6)).accepted
+        assert repr(gate) == (
+            "EntropyGate(m / t / mean_entropy (top 20), method='given', threshold=1.5, on_missing='deeper')"
+        )
+
+    def test_leaves_the_gate_as_it_was(self):
+        gate = EntropyGate(profile(0.5))
+        gate.with_threshold(1.5)
+        decision = gate.decide(draft(1.2))
+        assert (decision.route, decision.threshold, decision.method) == (Route.DEEPER, 0.5, "mean")
+
+    def test_the_last_one_holds(self):
+        assert EntropyGate(profile(0.5)).with_threshold(1.5).with_threshold(0.1).decide(draft(0.2)).threshold == 0.1
+
+    def test_keeps_the_policies(self):
+        gate = EntropyGate(profile(0.5), on_missing="final", min_tokens=9).with_threshold(0.1)
+        assert quietly(gate, draft(1.2, tokens=8)).reason == "too_few_tokens"
+        assert quietly(gate, None).route is Route.FINAL
+
+    def test_does_not_make_an_unusable_profile_usable(self):
+        gate = EntropyGate(profile(verdict="unusable")).with_threshold(9.0)
+        assert quietly(gate, draft(0.1)).reason == "unusable_profile"
+
+    def test_leaves_from_where_on_drafts_are_hopeless(self):
+        known = profile(0.5).model_copy(update={"abstain": Threshold(value=1.0)})
+        gate = EntropyGate(known, abstain=True).with_threshold(0.1)
+        assert [gate.decide(draft(bits)).route for bits in (0.05, 0.3, 1.2)] == [
+            Route.FINAL,
+            Route.DEEPER,
+            Route.ABSTAIN,
+        ]
+
+    def test_what_was_said_by_one_is_not_said_by_the_other(self):
+        gate = EntropyGate(profile())
+        assert len(warned(gate, None)) == 1
+        assert warned(gate.with_threshold(0.1), None) == []
+
+    @pytest.mark.parametrize("value", [float("nan"), float("inf"), None, "0.5", True, 1j])
+    def test_is_a_finite_number(self, value):
+        with pytest.raises(ValueError, match="finite number"):
+            EntropyGate(profile()).with_threshold(value)
+
+    def test_replaces_one_that_a_registrys_profile_lacks(self, tmp_path):
+        registry = CalibrationRegistry(f"sqlite:///{tmp_path / 'tje.db'}")
+        made = profile(0.5)
+        registry.put(made.model_copy(update={"thresholds": {"mean": made.thresholds["mean"]}}))
+        gate = EntropyGate.from_registry(registry, model="m", task="t", method="bayes", abstain=True)
+        assert quietly(gate, draft(0.1)).reason == "unusable_profile"
+        assert gate.with_threshold(1.5).decide(draft(1.2)).accepted
+        registry.put(profile(0.7))
+        assert gate.with_threshold(1.5).decide(draft(1.2)).profile_version == 2
+
+
+class TestSayingOnce:
+    def test_a_topic_is_warned_of_once_whoever_says_it(self):
+        gate = EntropyGate(profile())
+        with pytest.warns(TjeWarning, match=r"the branch failed \(said once\)"):
+            gate.say_once("branch_failed", "the branch failed")
+        gate.say_once("branch_failed", "the branch failed again")
+        with pytest.warns(TjeWarning, match="another"):
+            gate.say_once("another", "another cause")
+
+    @pytest.mark.parametrize(
+        "say",
+        [
+            lambda gate: gate.say_once("topic", "words"),
+            lambda gate: gate.decide(None),
+            lambda gate: gate.decide(draft(0.1)),
+            lambda gate: gate.watch(),
+        ],
+    )
+    def test_the_warning_points_at_the_code_that_uses_the_gate(self, say):
+        gate = EntropyGate(profile(verdict="weak", key=KEY.model_copy(update={"signal": "total_entropy"})))
+        with pytest.warns(TjeWarning) as caught:
+            say(gate)
+        assert caught[0].filename == __file__

@@ -13,6 +13,7 @@ from ._version import __version__
 if TYPE_CHECKING:
     from .calibration import calibrate
     from .decision import GateDecision, Route
+    from .early_abort import RejectionWatch
     from .entropy import EntropyAccumulator, mean_entropy, token_entropies
     from .errors import (
         CalibrationError,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "calibration": ("calibrate",),
     "decision": ("GateDecision", "Route"),
+    "early_abort": ("RejectionWatch",),
     "entropy": ("EntropyAccumulator", "mean_entropy", "token_entropies"),
     "errors": (
         "CalibrationError",
@@ -96,6 +98,7 @@ __all__ = [
     "RegistryDamaged",
     "RegistryError",
     "RegistryUnavailable",
+    "RejectionWatch",
     "Route",
     "SequenceLogprobs",
     "SignalError",

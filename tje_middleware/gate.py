@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import warnings
-from dataclasses import dataclass, replace
-from typing import Literal, Protocol, TypedDict, get_args
+from dataclasses import replace
+from math import isfinite
+from numbers import Real
+from typing import Literal, TypedDict, get_args
 
 from typing_extensions import Unpack
 
+from .capability import LogprobsCapabilities
+from .criteria import GIVEN, Criteria, Making
 from .decision import GateDecision, Reason, Route
-from .errors import CalibrationError, GateError, MissingLogprobs, SignalError, TjeWarning, UnreadableLogprobs
+from .early_abort import RejectionWatch
+from .errors import GateError, MissingLogprobs, SignalError, TjeWarning, UnreadableLogprobs
 from .logprobs import SequenceLogprobs, parse_logprobs
 from .profile import CalibrationProfile, ProfileKey, ProfileLookup
 from .settings import METHOD_NAMES
 from .signals import AUTO, resolve_signal
+from .sources import FixedProfile, ProfileSource, ProfileStore, StoredProfile
 
 OnMissing = Literal["deeper", "final", "raise"]
 OnUnusable = Literal["missing", "use"]
@@ -29,27 +36,6 @@ class GatePolicies(TypedDict, total=False):
     strict: bool
     min_tokens: int
     abstain: bool
-
-
-class ProfileSource(Protocol):
-    """Where a gate gets its profile from."""
-
-    @property
-    def key(self) -> ProfileKey:
-        """The key whose profile it answers with."""
-        ...
-
-    def lookup(self) -> ProfileLookup:
-        """The profile as it is now; never raises."""
-        ...
-
-
-class ProfileStore(Protocol):
-    """What a gate needs of a registry."""
-
-    def lookup(self, key: ProfileKey) -> ProfileLookup:
-        """The newest profile of a key; answers from memory where it can, and never raises."""
-        ...
 
 
 class EntropyGate:
@@ -102,7 +88,7 @@ class EntropyGate:
         if isinstance(profile, CalibrationProfile):
             profile.threshold(method)
             profile.require_signal()
-            profile = _FixedProfile(profile)
+            profile = FixedProfile(profile)
         self.key = profile.key
         self.method = method
         self.on_missing = on_missing
@@ -110,7 +96,10 @@ class EntropyGate:
         self.strict = strict
         self.min_tokens = min_tokens
         self.abstain = abstain
+        #: Which models are known to refuse to give logprobs; whoever asks for this gate's drafts shares it.
+        self.capabilities = LogprobsCapabilities()
         self._source = profile
+        self._given: float | None = None
         self._said: set[str] = set()
         self._said_lock = threading.Lock()
 
@@ -148,7 +137,7 @@ class EntropyGate:
         if signal != AUTO:
             resolve_signal(signal)
         _require("method", policies.get("method", METHOD_NAMES[0]), METHOD_NAMES)
-        return cls(_StoredProfile(registry, key), **policies)
+        return cls(StoredProfile(registry, key), **policies)
 
     def __getstate__(self) -> dict[str, object]:
         # A lock cannot go to another process, and what was said here was not said there.
@@ -160,7 +149,8 @@ class EntropyGate:
         self._said_lock = threading.Lock()
 
     def __repr__(self) -> str:
-        return f"EntropyGate({self.key}, method={self.method!r}, on_missing={self.on_missing!r})"
+        given = "" if self._given is None else f" threshold={self._given:g},"
+        return f"EntropyGate({self.key}, method={self._method!r},{given} on_missing={self.on_missing!r})"
 
     def decide(
         self,
@@ -183,12 +173,11 @@ class EntropyGate:
             GateError: the draft cannot be judged, and ``on_missing="raise"``.
         """
         found = self._source.lookup()
-        profile = found.profile
-        if profile is None:
-            return self._unjudged(self._grounds(), "no_profile", found.problem or f"no profile for {self.key}")
-        if found.stale:
-            self._say_once("stale", f"the last profile seen serves {self.key}: {found.problem}")
-        grounds = self._grounds(profile, stale=found.stale)
+        criteria = self._criteria(found)
+        if criteria is None:
+            unknown = GateDecision(Route.DEEPER, "no_profile", "", signal=self.key.signal, method=self._method)
+            return self._unjudged(unknown, "no_profile", found.problem or f"no profile for {self.key}")
+        grounds = criteria.grounds()
         if draft is None:
             return self._unjudged(grounds, "no_logprobs", "the draft came without logprobs")
         try:
@@ -200,104 +189,121 @@ class EntropyGate:
         except UnreadableLogprobs as error:
             return self._unjudged(grounds, "unreadable_logprobs", str(error))
         grounds = replace(grounds, tokens=len(sequence))
-        difference = profile.key.difference(
-            sequence.top_k, model=model, temperature=temperature, prompt_fingerprint=prompt_fingerprint
-        )
-        if len(sequence) < self.min_tokens:
-            few = f"{len(sequence)} tokens, fewer than min_tokens={self.min_tokens}"
-            return self._unjudged(grounds, "too_few_tokens", few)
-        if difference:
-            return self._unjudged(grounds, "other_settings", difference)
-        return self._judge(grounds, profile, sequence)
+        making = Making(model=model, temperature=temperature, prompt_fingerprint=prompt_fingerprint)
+        misfit = criteria.misfit(len(sequence), sequence.top_k, making)
+        if misfit is not None:
+            return self._unjudged(grounds, *misfit)
+        return self._judge(grounds, criteria, sequence)
 
-    def _judge(self, grounds: GateDecision, profile: CalibrationProfile, sequence: SequenceLogprobs) -> GateDecision:
+    def watch(
+        self,
+        *,
+        max_tokens: int | None = None,
+        model: str | None = None,
+        temperature: float | None = None,
+        prompt_fingerprint: str | None = None,
+    ) -> RejectionWatch:
+        """Watch one draft's stream, to stop it as soon as it is sure to be rejected.
+
+        It holds the draft against the profile as it is now. Making it never fails for want of one, whatever
+        ``on_missing`` says: it then just never rejects.
+
+        Args:
+            max_tokens: How many tokens the draft has at most, thinking included; means and shares, such as
+                ``mean_entropy``, can be watched only with it. A draft that gets longer is not rejected early.
+            model: As in :meth:`decide`.
+            temperature: As in :meth:`decide`.
+            prompt_fingerprint: As in :meth:`decide`.
+
+        Raises:
+            ValueError: ``max_tokens`` is below 1.
+        """
+        if max_tokens is not None and max_tokens < 1:
+            raise ValueError(f"max_tokens must be at least 1, not {max_tokens}")
+        criteria = self._criteria(self._source.lookup())
+        making = Making(model=model, temperature=temperature, prompt_fingerprint=prompt_fingerprint)
+        watch = RejectionWatch(criteria, making, unjudged=self.on_missing, max_tokens=max_tokens)
+        if criteria is not None and watch.can_fire:
+            self._warn_of(criteria)
+        return watch
+
+    def with_threshold(self, value: float) -> EntropyGate:
+        """The same gate with a threshold set by hand, in the signal's unit; its decisions' method is ``given``.
+
+        It shares this gate's profile or registry, policies and what was said once. The profile's verdict and, with
+        ``abstain``, the value from which on its method gives drafts up hold as before.
+
+        Raises:
+            ValueError: no finite number.
+        """
+        if isinstance(value, bool) or not isinstance(value, Real) or not isfinite(value):
+            raise ValueError(f"a threshold must be a finite number, not {value!r}")
+        gate = object.__new__(type(self))
+        vars(gate).update(vars(self), _given=float(value))
+        return gate
+
+    def say_once(self, topic: str, message: str) -> None:
+        """Warn with TjeWarning, unless this gate has warned of the topic before."""
+        with self._said_lock:
+            if topic in self._said:
+                return
+            self._said.add(topic)
+        warnings.warn(f"{message} (said once)", TjeWarning, stacklevel=_frames_of_this_package())
+
+    @property
+    def _method(self) -> str:
+        return self.method if self._given is None else GIVEN
+
+    def _criteria(self, found: ProfileLookup) -> Criteria | None:
+        if found.profile is None:
+            return None
+        if found.stale:
+            self.say_once("stale", f"the last profile seen serves {self.key}: {found.problem}")
+        return Criteria(
+            profile=found.profile,
+            method=self.method,
+            given=self._given,
+            stale=found.stale,
+            use_unusable=self.on_unusable == "use",
+            strict=self.strict,
+            min_tokens=self.min_tokens,
+            abstain=self.abstain,
+        )
+
+    def _judge(self, grounds: GateDecision, criteria: Criteria, sequence: SequenceLogprobs) -> GateDecision:
         """Measure a draft that fits the profile, and compare."""
         try:
-            value = profile.measure(sequence)
+            value = criteria.profile.measure(sequence)
         except SignalError as error:
             return self._unjudged(grounds, "no_signal", str(error))
         grounds = replace(grounds, signal_value=value)
-        refusal = self._refusal(profile)
-        if refusal or grounds.threshold is None:
+        refusal, threshold = criteria.refusal(), criteria.threshold
+        if refusal or threshold is None:
             return self._unjudged(grounds, "unusable_profile", refusal or "the profile has no threshold")
-        measured = f"{profile.signal} {value:.4g} is"
-        if value <= grounds.threshold:
-            detail = f"{measured} within the threshold {grounds.threshold:.4g}"
-            return replace(grounds, route=Route.FINAL, reason="confident", detail=detail)
-        hopeless_from = profile.hopeless_from(self.method) if self.abstain else None
-        if hopeless_from is not None and value >= hopeless_from:
-            detail = f"{measured} not below {hopeless_from:.4g}, from where on going deeper does not pay"
-            return replace(grounds, route=Route.ABSTAIN, reason="hopeless", detail=detail)
-        detail = f"{measured} above the threshold {grounds.threshold:.4g}"
-        return replace(grounds, route=Route.DEEPER, reason="uncertain", detail=detail)
-
-    def _grounds(self, profile: CalibrationProfile | None = None, *, stale: bool = False) -> GateDecision:
-        """A decision with what is known before the draft is looked at; its route is still to be set."""
-        threshold = profile.thresholds.get(self.method) if profile else None
-        return GateDecision(
-            route=Route.DEEPER,
-            reason="no_profile",
-            detail="",
-            signal=profile.signal if profile else self.key.signal,
-            method=self.method,
-            threshold=threshold.value if threshold else None,
-            verdict=profile.verdict if profile else None,
-            profile_version=profile.version if profile else None,
-            stale=stale,
-        )
-
-    def _refusal(self, profile: CalibrationProfile) -> str | None:
-        """Why this profile may not accept anything, or None."""
-        if profile.verdict == "unusable" and self.on_unusable == "missing":
-            return f"the profile of {profile.key} is unusable: {profile.verdict_reason}"
-        if profile.verdict == "weak":
-            if self.strict:
-                return f"the profile of {profile.key} is weak, and strict=True: {profile.verdict_reason}"
-            self._say_once("weak", f"the profile of {profile.key} is weak: {profile.verdict_reason}")
-        try:
-            profile.threshold(self.method)
-        except CalibrationError as error:
-            return str(error)
-        return None
+        self._warn_of(criteria)
+        route, reason, words = criteria.route(value, threshold)
+        return replace(grounds, route=route, reason=reason, detail=f"{grounds.signal} {value:.4g} is {words}")
 
     def _unjudged(self, grounds: GateDecision, reason: Reason, detail: str) -> GateDecision:
         """Apply ``on_missing`` to a draft that cannot be judged."""
         if self.on_missing == "raise":
             raise GateError(f"the draft cannot be judged: {detail}")
-        self._say_once(reason, f"a draft for {self.key} cannot be judged and goes to {self.on_missing!r}: {detail}")
+        self.say_once(reason, f"a draft for {self.key} cannot be judged and goes to {self.on_missing!r}: {detail}")
         return replace(grounds, route=Route(self.on_missing), reason=reason, detail=detail)
 
-    def _say_once(self, topic: str, message: str) -> None:
-        with self._said_lock:
-            if topic in self._said:
-                return
-            self._said.add(topic)
-        warnings.warn(f"{message} (said once)", TjeWarning, stacklevel=4)
+    def _warn_of(self, criteria: Criteria) -> None:
+        profile = criteria.profile
+        if profile.verdict == "weak":
+            self.say_once("weak", f"the profile of {profile.key} is weak: {profile.verdict_reason}")
 
 
-@dataclass(frozen=True)
-class _FixedProfile:
-    """The source of a gate that was given its profile."""
-
-    profile: CalibrationProfile
-
-    @property
-    def key(self) -> ProfileKey:
-        return self.profile.key
-
-    def lookup(self) -> ProfileLookup:
-        return ProfileLookup(self.profile)
-
-
-@dataclass(frozen=True)
-class _StoredProfile:
-    """The source of a gate that follows a registry."""
-
-    store: ProfileStore
-    key: ProfileKey
-
-    def lookup(self) -> ProfileLookup:
-        return self.store.lookup(self.key)
+def _frames_of_this_package() -> int:
+    """The stacklevel, for a warning in the calling function, of the first caller outside this package."""
+    package = __name__.partition(".")[0]
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == package:
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def _require(name: str, value: str, allowed: tuple[str, ...]) -> None:

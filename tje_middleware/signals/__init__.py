@@ -4,11 +4,14 @@ A signal is named, so that a profile on disk says which one it was calibrated wi
 ``@thinking`` behind any name takes the signal over that part of the tokens alone:
 ``resolve_signal("mean_entropy@answer")``. Users add their own with :func:`register_signal`.
 
+Of a draft that is still being written, :func:`lower_bound` says what a signal will at least be.
+
 Every signal of this package gives a finite number, or raises SignalError: where there are no tokens, and
 where the sequence does not hold what it measures.
 """
 
 from .answers import answer_entropy, answer_entropy_by, answer_span, answer_total
+from .bounds import BoundKind, LowerBound, bound_kind, lower_bound
 from .deepconf import deepconf_bottom, deepconf_mean, deepconf_tail, deepconf_window
 from .entropies import (
     length,
@@ -32,17 +35,21 @@ __all__ = [
     "LEARNED",
     "RESERVED",
     "SIGNALS",
+    "BoundKind",
     "Find",
+    "LowerBound",
     "Signal",
     "answer_entropy",
     "answer_entropy_by",
     "answer_span",
     "answer_total",
+    "bound_kind",
     "deepconf_bottom",
     "deepconf_mean",
     "deepconf_tail",
     "deepconf_window",
     "length",
+    "lower_bound",
     "margin",
     "max_entropy",
     "mean_nll",

@@ -58,6 +58,8 @@ CANDIDATES: tuple[str, ...] = (
     "window_entropy@thinking",
 )
 
+# By name, the functions of which register_signal was told that they grow.
+_GROWING: dict[str, Signal] = {}
 _PARTS: dict[str, Callable[[SequenceLogprobs], SequenceLogprobs]] = {
     "answer": lambda sequence: sequence.answer,
     "thinking": lambda sequence: sequence.thinking,
@@ -110,10 +112,12 @@ def measure(name: str, sequence: SequenceLogprobs) -> float:
 
 
 @overload
-def register_signal(name: str) -> Callable[[SignalT], SignalT]: ...
+def register_signal(name: str, *, grows: bool = False) -> Callable[[SignalT], SignalT]: ...
 @overload
-def register_signal(name: str, function: SignalT) -> SignalT: ...
-def register_signal(name: str, function: SignalT | None = None) -> SignalT | Callable[[SignalT], SignalT]:
+def register_signal(name: str, function: SignalT, *, grows: bool = False) -> SignalT: ...
+def register_signal(
+    name: str, function: SignalT | None = None, *, grows: bool = False
+) -> SignalT | Callable[[SignalT], SignalT]:
     """Give a signal of your own a name, by which profiles and gates find it.
 
     The name holds for this process: every process that calibrates or gates with it must register it. The command line
@@ -123,6 +127,9 @@ def register_signal(name: str, function: SignalT | None = None) -> SignalT | Cal
         name: Without white space and ``@``; taken over the parts it gets ``@answer`` and ``@thinking`` by itself.
         function: From SequenceLogprobs to a finite number, lower = more confident; raises SignalError where
             it cannot tell. Left out, ``@register_signal("name")`` decorates the function.
+        grows: Your word that the value never falls as tokens are added to a sequence, as a sum or a maximum over
+            tokens does not. A draft that exceeds the threshold before its end can then be stopped there
+            (``EntropyGate.watch``). A mean falls.
 
     Returns:
         The function itself.
@@ -138,7 +145,7 @@ def register_signal(name: str, function: SignalT | None = None) -> SignalT | Cal
     if function is None:
 
         def decorate(decorated: SignalT) -> SignalT:
-            return register_signal(name, decorated)
+            return register_signal(name, decorated, grows=grows)
 
         return decorate
     if not name or name in RESERVED or "@" in name or any(map(str.isspace, name)):
@@ -152,7 +159,16 @@ def register_signal(name: str, function: SignalT | None = None) -> SignalT | Cal
     if known is not None and known is not function and _place(known) != _place(function):
         raise SignalError(f"there is a signal {name!r} already, another function: give yours another name")
     SIGNALS[name] = function
+    if grows:
+        _GROWING[name] = function
+    else:
+        _GROWING.pop(name, None)
     return function
+
+
+def is_growing(name: str) -> bool:
+    """Whether the user gave their word that the signal registered under this name never falls."""
+    return name in SIGNALS and _GROWING.get(name) is SIGNALS[name]
 
 
 def _place(function: Signal) -> object:

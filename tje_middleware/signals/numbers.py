@@ -37,13 +37,13 @@ def number_max(sequence: SequenceLogprobs) -> float:
 
 def _number_entropies(sequence: SequenceLogprobs) -> FloatArray:
     token_texts(sequence)
-    positions = sequence.once(_number_positions)
+    positions = sequence.once(number_positions)
     if not len(positions):
         raise SignalError("no token of the sequence holds a digit")
     return entropies(sequence)[positions]
 
 
-def _number_positions(sequence: SequenceLogprobs) -> NDArray[np.int64]:
+def number_positions(sequence: SequenceLogprobs) -> NDArray[np.int64]:
     """Which tokens hold a digit, ascending; digits of byte codes and special tokens do not count."""
     text, tokens = sequence.text or "", token_texts(sequence)
     digits = [match.start() for match in _DIGIT.finditer(text)]

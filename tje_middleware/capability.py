@@ -1,0 +1,63 @@
+"""Which models are known not to give logprobs: found out once, remembered, and not asked again."""
+
+from __future__ import annotations
+
+import threading
+
+from .errors import TjeError
+
+_RESPONSES_API = "Responses.create()"
+
+
+class LogprobsCapabilities:
+    """What models said when they refused to be asked for logprobs, for as long as this object lives.
+
+    A model that ignores the request is not remembered: another kind of its answers may well come with logprobs, as
+    with providers that give none for tool calls. Threads and event loops may share one.
+
+    Example:
+        >>> capabilities = LogprobsCapabilities()
+        >>> capabilities.note("o3", ValueError("logprobs are not supported with reasoning models."))
+        True
+        >>> capabilities.refusal("o3")
+        'the provider refused to give logprobs (ValueError): logprobs are not supported with reasoning models.'
+    """
+
+    def __init__(self) -> None:
+        self._refusals: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, str]:
+        # A lock cannot go to another process; what was found out can.
+        return dict(self._refusals)
+
+    def __setstate__(self, refusals: dict[str, str]) -> None:
+        self._refusals = refusals
+        self._lock = threading.Lock()
+
+    def refusal(self, model: str) -> str | None:
+        """What the model said when it refused, with what to do about it; None where it never did."""
+        return self._refusals.get(model)
+
+    def any_refusal(self) -> str | None:
+        """What any model said: for answers whose model is not known by name."""
+        return next(iter(self._refusals.values()), None)
+
+    def note(self, model: str, error: Exception) -> bool:
+        """Remember an error if it says that asking for logprobs is what failed.
+
+        Returns:
+            Whether it did; the caller then asks again without, and otherwise raises the error.
+        """
+        if isinstance(error, TjeError) or "logprob" not in str(error).lower():
+            return False
+        # Providers' messages quote neither prompt nor answer where a parameter is what they refuse.
+        said = f"the provider refused to give logprobs ({type(error).__name__}): {str(error)[:200]}"
+        if _RESPONSES_API in said:
+            said = (
+                "the Responses API client takes no logprobs, and LangChain drops those that it returns: "
+                "set use_responses_api=False on the draft's model (chat completions give them)"
+            )
+        with self._lock:
+            self._refusals[model] = said
+        return True
