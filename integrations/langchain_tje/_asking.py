@@ -16,11 +16,15 @@ from langchain_core.runnables import (
     RunnableSequence,
     RunnableWithFallbacks,
 )
-from langchain_core.runnables.base import RunnableBinding, RunnableBindingBase
-from langchain_core.runnables.config import merge_configs
+from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.configurable import DynamicRunnable
 
-from ._model import NOSTREAM, AskingModel, Refusals, unstreamed
+from tje_middleware import EntropyGate
+from tje_middleware.capability import LogprobsCapabilities
+from tje_middleware.delivery import Mode
+
+from ._asked import AskedModel
+from ._late import LateRunnable, is_chat_model
 
 Input = TypeVar("Input")
 Output = TypeVar("Output")
@@ -37,9 +41,9 @@ class Visited(NamedTuple):
 def ask_logprobs(runnable: Runnable[Input, Output], *, top_k: int = 20) -> Runnable[Input, Output]:
     """The same chain or model, its chat model asked for the logprobs of ``top_k`` alternatives a token.
 
-    Settings are bound last, because LangChain drops them silently when tools or a structured output are bound
-    after them. Streaming inside the chain is switched off for that model: an answer that may still be rejected
-    must not reach the user, and one kind of event streaming keeps only the last chunk's logprobs.
+    LangChain drops settings silently when tools or a structured output are bound after them; here they are asked for
+    in every request, whatever is bound. Streaming inside the chain is switched off for that model: an answer that may
+    still be rejected must not reach the user, and one kind of event streaming keeps only the last chunk's logprobs.
 
     Args:
         runnable: A chat model, or a chain that has one where this function can see it: in sequences, bindings,
@@ -50,13 +54,7 @@ def ask_logprobs(runnable: Runnable[Input, Output], *, top_k: int = 20) -> Runna
     Returns:
         A new Runnable; the one that was given is unchanged.
     """
-    return ask_visible_models(runnable, top_k=top_k).runnable
-
-
-def ask_visible_models(runnable: AnyRunnable, *, top_k: int, refusals: Refusals | None = None) -> Visited:
-    """``ask_logprobs``, which also tells whether there was a model to be asked, and notes which models refuse."""
-    settings = {"logprobs": True, "top_logprobs": top_k}
-    return _Asking(settings, {} if refusals is None else refusals).visit(runnable)
+    return Asking(top_k=top_k).visit(runnable).runnable
 
 
 def asks_for_logprobs(runnable: AnyRunnable) -> bool:
@@ -68,16 +66,31 @@ def asks_for_logprobs(runnable: AnyRunnable) -> bool:
     return bool(getattr(runnable, "logprobs", None))
 
 
-class _Asking:
-    """Walks a chain down to its models; rebuilds what has to change, and leaves the rest as it is."""
+class Asking:
+    """Walks a chain down to its models; rebuilds what has to change, and leaves the rest as it is.
 
-    def __init__(self, settings: dict[str, Any], refusals: Refusals) -> None:
-        self._settings = settings
-        self._refusals = refusals
+    Args:
+        top_k: Alternatives a token that models are asked for.
+        capabilities: Where models' refusals are remembered.
+        mode: How drafts are treated while they are written.
+        gate: With ``abort``, the gate whose rejections are to be foreseen.
+    """
+
+    def __init__(
+        self,
+        *,
+        top_k: int,
+        capabilities: LogprobsCapabilities | None = None,
+        mode: Mode = "hold",
+        gate: EntropyGate | None = None,
+    ) -> None:
+        self._top_k = top_k
+        self._capabilities = LogprobsCapabilities() if capabilities is None else capabilities
+        self._mode = mode
+        self._gate = gate
         self._by_kind: tuple[tuple[type[AnyRunnable], Callable[[Any], Visited]], ...] = (
             (RunnableSequence, self._sequence),
             (RunnableBindingBase, self._binding),
-            (DynamicRunnable, self._configurable),
             (RunnableWithFallbacks, self._fallbacks),
             (RunnableBranch, self._branch),
             (RunnableAssign, self._assign),
@@ -86,25 +99,41 @@ class _Asking:
         )
 
     def visit(self, runnable: AnyRunnable) -> Visited:
-        # Bindings, fallbacks and configurables pass for the model they wrap, so kinds come first.
+        """The runnable, its model asked, and whether one was found.
+
+        A chat model that asks by itself already is left alone.
+        """
+        # Bindings and fallbacks pass for the model they wrap, so kinds come first.
         for kind, rebuild in self._by_kind:
             if isinstance(runnable, kind):
                 return rebuild(runnable)
-        if _is_chat_model(runnable):
-            return self._model(runnable)
-        return Visited(runnable, asked=getattr(type(runnable), "asks_by_itself", False))
-
-    def _model(self, model: AnyRunnable, binding: RunnableBindingBase[Any, Any] | None = None) -> Visited:
-        kwargs = {**(binding.kwargs if binding else {}), **self._settings}
-        config = binding.config if binding else {}
-        if not isinstance(model, (BaseChatModel, DynamicRunnable)):
-            # A stand-in has no fields yet in which to say what unstreamed() says.
-            kwargs["stream"] = False
-            config = merge_configs(config, {"tags": [NOSTREAM]})
-        asking = AskingModel(
-            bound=unstreamed(model), kwargs=kwargs, config=config, settings=self._settings, refusals=self._refusals
+        if getattr(type(runnable), "asks_by_itself", False):
+            return Visited(runnable, asked=True)
+        if isinstance(runnable, LateRunnable):
+            return self.visit(runnable.late)
+        if isinstance(runnable, BaseChatModel):
+            return Visited(self.asked_model(runnable), asked=True)
+        if isinstance(runnable, DynamicRunnable):
+            return Visited(self._late(runnable), self.visit(runnable.default).asked)
+        return (
+            Visited(self._late(runnable), asked=True) if is_chat_model(runnable) else Visited(runnable, asked=False)
         )
-        return Visited(asking, asked=True)
+
+    def _late(self, runnable: AnyRunnable) -> AnyRunnable:
+        return LateRunnable(late=runnable, ask=lambda known: self.visit(known).runnable)
+
+    def asked_model(self, model: BaseChatModel, callbacks: list[Any] | None = None) -> AskedModel:
+        """A model that asks; handlers for its calls alone may be given with it."""
+        if isinstance(model, AskedModel):
+            model = model.inner
+        return AskedModel.of(
+            model,
+            top_k=self._top_k,
+            capabilities=self._capabilities,
+            mode=self._mode,
+            gate=self._gate,
+            callbacks=callbacks,
+        )
 
     def _sequence(self, sequence: RunnableSequence[Any, Any]) -> Visited:
         """Ask the last step that has a model: its output is the draft."""
@@ -116,17 +145,8 @@ class _Asking:
         return Visited(RunnableSequence(*steps, name=sequence.name), asked)
 
     def _binding(self, binding: RunnableBindingBase[Any, Any]) -> Visited:
-        """Add to what is bound (tools, a response format, stop words) rather than bind underneath it."""
-        model = _is_chat_model(binding.bound) or isinstance(binding.bound, DynamicRunnable)
-        if model and type(binding) is RunnableBinding and not binding.config_factories:
-            return self._model(binding.bound, binding)
         inner, asked = self.visit(binding.bound)
         return Visited(binding.model_copy(update={"bound": inner}), asked)
-
-    def _configurable(self, runnable: DynamicRunnable[Any, Any]) -> Visited:
-        if _is_chat_model(runnable.default):
-            return self._model(runnable)
-        return Visited(runnable, asked=False)
 
     def _fallbacks(self, chain: RunnableWithFallbacks[Any, Any]) -> Visited:
         """Ask the first choice alone: the others may be providers that refuse, and are there to answer."""
@@ -169,13 +189,6 @@ class _Asking:
 
     def _ask_if_runnable(self, result: object) -> object:
         return self.visit(result).runnable if isinstance(result, Runnable) else result
-
-
-def _is_chat_model(runnable: AnyRunnable) -> bool:
-    # init_chat_model may give a stand-in that becomes a model when it is called; it has a chat model's methods.
-    return isinstance(runnable, BaseChatModel) or (
-        hasattr(runnable, "bind_tools") and hasattr(runnable, "with_structured_output")
-    )
 
 
 def _may_return_runnable(function: Callable[..., Any]) -> bool:

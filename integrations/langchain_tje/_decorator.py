@@ -11,9 +11,10 @@ from langchain_core.runnables.base import coerce_to_runnable
 from langchain_core.runnables.utils import Input, Output
 
 from tje_middleware import EntropyGate
+from tje_middleware.delivery import Mode, OnBranchError
 
 from ._deeper import Deeper, as_runnable
-from ._runnable import EntropyGateRunnable, OnBranchError
+from ._runnable import EntropyGateRunnable
 
 #: What can be gated: a chain, a function that builds one (without parameters), or a function that is one.
 Gateable = Runnable[Input, Output] | Callable[..., Any]
@@ -21,30 +22,54 @@ Gateable = Runnable[Input, Output] | Callable[..., Any]
 
 @overload
 def think_just_enough(
-    chain: Runnable[Input, Output], *, gate: EntropyGate, deeper: Deeper, on_branch_error: OnBranchError = "draft"
+    chain: Runnable[Input, Output],
+    *,
+    gate: EntropyGate,
+    deeper: Deeper,
+    mode: Mode = "hold",
+    on_branch_error: OnBranchError = "draft",
 ) -> EntropyGateRunnable[Input, Output]: ...
 @overload
 def think_just_enough(
-    chain: Callable[..., Any], *, gate: EntropyGate, deeper: Deeper, on_branch_error: OnBranchError = "draft"
+    chain: Callable[..., Any],
+    *,
+    gate: EntropyGate,
+    deeper: Deeper,
+    mode: Mode = "hold",
+    on_branch_error: OnBranchError = "draft",
 ) -> EntropyGateRunnable[Any, Any]: ...
 @overload
 def think_just_enough(
-    *, gate: EntropyGate, deeper: Deeper, on_branch_error: OnBranchError = "draft"
+    *, gate: EntropyGate, deeper: Deeper, mode: Mode = "hold", on_branch_error: OnBranchError = "draft"
 ) -> Callable[[Gateable[Any, Any]], EntropyGateRunnable[Any, Any]]: ...
 def think_just_enough(
     chain: Gateable[Any, Any] | None = None,
     *,
     gate: EntropyGate,
     deeper: Deeper,
+    mode: Mode = "hold",
     on_branch_error: OnBranchError = "draft",
 ) -> EntropyGateRunnable[Any, Any] | Callable[[Gateable[Any, Any]], EntropyGateRunnable[Any, Any]]:
     """Answer once; go deeper only where the model itself is unsure.
 
     Example:
-        >>> chain = think_just_enough(prompt | model, deeper=prompt | big_model, gate=gate)  # doctest: +SKIP
-        >>> @think_just_enough(deeper=prompt | big_model, gate=gate)                          # doctest: +SKIP
-        ... def chain():
-        ...     return prompt | model
+        >>> from langchain_core.language_models import FakeListChatModel
+        >>> from tje_middleware import CalibrationRecord, EntropyGate, ProfileKey, calibrate
+        >>> records = [CalibrationRecord(correct=i % 2 == 0, signals={"mean_entropy": 0.2 + i % 2 + i / 100})
+        ...            for i in range(20)]
+        >>> gate = EntropyGate(calibrate(records, key=ProfileKey(model="m", task="t")), on_missing="final")
+        >>> small, big = FakeListChatModel(responses=["Paris."]), FakeListChatModel(responses=["Paris, France."])
+        >>> chain = think_just_enough(small, deeper=big, gate=gate)
+        >>> import warnings
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("ignore")  # a fake model has no logprobs
+        ...     chain.invoke("The capital of France?").text
+        'Paris.'
+        >>> @think_just_enough(deeper=big, gate=gate)
+        ... def answer(question: str):
+        ...     return small
+        >>> answer.get_name()
+        'answer'
 
     Args:
         chain: A Runnable; or a function without parameters that builds one; or a function that is one: it takes
@@ -53,6 +78,9 @@ def think_just_enough(
         gate: Decides which answer is taken.
         deeper: A Runnable, or a function, of the same input. A function may also name the parameters ``draft`` and
             ``decision``, and is then given the rejected answer and the GateDecision.
+        mode: ``"hold"`` shows nobody a draft before it is accepted; ``"abort"`` also cancels its request as soon as
+            it is sure to be rejected; ``"annotate"`` lets drafts pass as they come, never goes deeper, and says in
+            the answer what would have been done.
         on_branch_error: What to do when ``deeper`` raises: ``"draft"`` returns the draft and says so in the
             decision and in a warning; ``"raise"`` raises.
 
@@ -66,7 +94,11 @@ def think_just_enough(
 
     def gated(chain: Gateable[Any, Any]) -> EntropyGateRunnable[Any, Any]:
         return EntropyGateRunnable(
-            draft=_as_chain(chain), deeper=as_runnable(deeper), gate=gate, on_branch_error=on_branch_error
+            draft=_as_chain(chain),
+            deeper=as_runnable(deeper),
+            gate=gate,
+            mode=mode,
+            on_branch_error=on_branch_error,
         )
 
     return gated if chain is None else gated(chain)

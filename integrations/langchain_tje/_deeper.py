@@ -29,11 +29,13 @@ def as_runnable(deeper: Deeper) -> Runnable[Any, Any]:
 @contextmanager
 def rejecting(draft: object) -> Iterator[None]:
     """Make a rejected draft known to whatever runs within, however deep in a composition it stands."""
-    token = _rejected.set(draft)
+    before = _rejected.get()
+    _rejected.set(draft)
     try:
         yield
     finally:
-        _rejected.reset(token)
+        # Not reset by its token: a stream's steps may run in contexts of their own.
+        _rejected.set(before)
 
 
 def rejected_draft() -> object:

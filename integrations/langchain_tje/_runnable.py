@@ -1,31 +1,27 @@
-"""Draft, gate, deeper: as one Runnable."""
+"""The entropy gate as a LangChain Runnable: a draft, a gate, a deeper branch."""
 
 from __future__ import annotations
 
-import warnings
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, cast
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, ClassVar, cast
 
-from langchain_core.callbacks import (
-    AsyncCallbackManagerForChainRun,
-    CallbackManagerForChainRun,
-    adispatch_custom_event,
-    dispatch_custom_event,
-)
-from langchain_core.messages import AIMessage
+from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable
-from langchain_core.runnables.config import patch_config
-from langchain_core.runnables.utils import Input, Output
+from langchain_core.runnables.base import RunnableBindingBase
+from langchain_core.runnables.utils import ConfigurableFieldSpec, Input, Output, get_unique_config_specs
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
-from tje_middleware import EntropyGate, GateDecision, MissingLogprobs, Route, TjeWarning
+from tje_middleware import EntropyGate
+from tje_middleware.delivery import Delivery, Mode, OnBranchError
 
-from ._asking import ask_visible_models, asks_for_logprobs
-from ._capture import EVENT, DraftCapture
-from ._deeper import deeper_arguments, is_control_flow, rejecting, require_sync
-from ._model import UNNAMED, Refusals
-
-OnBranchError = Literal["draft", "raise"]
+from ._asked import DraftAborted
+from ._asking import Asking, asks_for_logprobs
+from ._chunks import alast_marked, last_marked
+from ._deeper import deeper_arguments, rejecting, require_sync
+from ._gated_call import GatedCall
+from ._trace import atraced, deeper_config, draft_config, traced
 
 
 class EntropyGateRunnable(RunnableSerializable[Input, Output]):
@@ -33,12 +29,23 @@ class EntropyGateRunnable(RunnableSerializable[Input, Output]):
 
     The draft's chat model is asked for logprobs. A message that comes out carries the decision, the fields of
     ``GateDecision`` as a plain dict, in ``response_metadata["tje"]``; whatever comes out, the decision is also
-    dispatched as the custom event ``tje_decision``. Streaming yields the whole answer once it is decided.
+    dispatched as the custom event ``tje_decision``. A message of the deeper branch counts in its ``usage_metadata``
+    what the rejected draft cost, too. Streaming yields an accepted draft whole, and the deeper answer as it comes.
 
     Example:
-        >>> gated = EntropyGateRunnable(draft=chain, deeper=deep_chain, gate=gate)   # doctest: +SKIP
-        >>> gated.invoke({"question": "..."}).response_metadata["tje"]["route"]       # doctest: +SKIP
-        'final'
+        >>> from langchain_core.language_models import FakeListChatModel, GenericFakeChatModel
+        >>> from langchain_core.messages import AIMessage
+        >>> from tje_middleware import CalibrationRecord, EntropyGate, ProfileKey, calibrate
+        >>> records = [CalibrationRecord(correct=i % 2 == 0, signals={"mean_entropy": 0.2 + i % 2 + i / 100})
+        ...            for i in range(20)]
+        >>> gate = EntropyGate(calibrate(records, key=ProfileKey(model="m", task="t", top_k=2)))
+        >>> token = {"token": "Lyon?", "logprob": -0.69315, "top_logprobs": [
+        ...     {"token": "Lyon?", "logprob": -0.69315}, {"token": "Paris?", "logprob": -0.69315}]}
+        >>> unsure = AIMessage("Lyon?", response_metadata={"logprobs": {"content": [token]}})
+        >>> small, big = GenericFakeChatModel(messages=iter([unsure])), FakeListChatModel(responses=["Paris."])
+        >>> answer = EntropyGateRunnable(draft=small, deeper=big, gate=gate).invoke("The capital of France?")
+        >>> answer.text, answer.response_metadata["tje"]["detail"]
+        ('Paris.', 'mean_entropy 1 is above the threshold 0.29')
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -49,14 +56,20 @@ class EntropyGateRunnable(RunnableSerializable[Input, Output]):
     draft: Runnable[Any, Any] = Field(description="Writes the first, cheap answer.")
     deeper: Runnable[Any, Any] = Field(description="Answers where the gate is not satisfied.")
     gate: EntropyGate = Field(description="Decides which answer is taken.")
+    mode: Mode = Field(
+        default="hold",
+        description="hold: nobody sees a draft before it is accepted. abort: held, and its request is cancelled once "
+        "it is sure to be rejected. annotate: the draft passes through and is the answer; the decision is in it.",
+    )
     on_branch_error: OnBranchError = Field(
         default="draft", description="When the deeper branch fails: return the draft and say so, or raise."
     )
+    threshold: float | None = Field(
+        default=None,
+        description="A threshold in the signal's unit in the place of the profile's; None: the profile's.",
+    )
 
-    # Of each model that refused to be asked for logprobs, what it said; once is enough.
-    _refusals: Refusals = PrivateAttr(default_factory=dict)
     _prepared: _Prepared | None = PrivateAttr(default=None)
-    _said_branch_failed: bool = PrivateAttr(default=False)
 
     @property
     def InputType(self) -> type[Input]:  # noqa: N802 (LangChain's name)
@@ -76,155 +89,245 @@ class EntropyGateRunnable(RunnableSerializable[Input, Output]):
         """The draft's."""
         return cast("type[BaseModel]", self.draft.get_output_schema(config))
 
+    def get_name(self, suffix: str | None = None, *, name: str | None = None) -> str:
+        """Its own where it has one, else the draft's: traces go on under the name that they had."""
+        return super().get_name(suffix, name=name) if name or self.name else self.draft.get_name(suffix)
+
+    @property
+    def config_specs(self) -> list[ConfigurableFieldSpec]:
+        """What can be configured in the draft and in the deeper branch."""
+        return get_unique_config_specs([*self.draft.config_specs, *self.deeper.config_specs])
+
     def invoke(self, input: Input, config: RunnableConfig | None = None, **kwargs: Any) -> Output:
         """Answer, deciding on the way.
 
         Raises:
             GateError: the draft cannot be judged, and the gate says ``on_missing="raise"``.
         """
-        return self._call_with_config(self._answer, input, config, **kwargs)
+        return self._call_with_config(self._answer, input, self._configured(config), **kwargs)
 
     async def ainvoke(self, input: Input, config: RunnableConfig | None = None, **kwargs: Any) -> Output:
         """The same on the event loop."""
-        return await self._acall_with_config(self._aanswer, input, config, **kwargs)
+        return await self._acall_with_config(self._aanswer, input, self._configured(config), **kwargs)
+
+    def stream(self, input: Input, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Output]:
+        """An accepted draft whole, or the deeper answer as it comes; with ``annotate`` the draft as it comes.
+
+        Raises:
+            Exception: the deeper branch's own, where it fails after parts of its answer were given out.
+        """
+        yield from self._transform_stream_with_config(iter([input]), self._chunks, self._configured(config), **kwargs)
+
+    async def astream(
+        self, input: Input, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> AsyncIterator[Output]:
+        """The same on the event loop."""
+
+        async def one_input() -> AsyncIterator[Input]:
+            yield input
+
+        chunks = self._atransform_stream_with_config(one_input(), self._achunks, self._configured(config), **kwargs)
+        async with aclosing(chunks) as open_chunks:  # type: ignore[type-var]
+            async for chunk in open_chunks:
+                yield chunk
+
+    def batch(
+        self, inputs: list[Input], config: RunnableConfig | list[RunnableConfig] | None = None, **kwargs: Any
+    ) -> list[Output]:
+        """One answer an input, each decided by itself."""
+        return super().batch(inputs, self._limited(config), **kwargs)
+
+    async def abatch(
+        self, inputs: list[Input], config: RunnableConfig | list[RunnableConfig] | None = None, **kwargs: Any
+    ) -> list[Output]:
+        """The same on the event loop."""
+        return await super().abatch(inputs, self._limited(config), **kwargs)
 
     def _answer(
         self, question: Input, run_manager: CallbackManagerForChainRun, config: RunnableConfig, **kwargs: Any
     ) -> Output:
-        prepared, capture = self._prepare(), DraftCapture()
-        draft = prepared.asking.invoke(question, _watched(config, run_manager, capture), **kwargs)
-        draft, decision = self._decide(draft, capture, prepared)
-        dispatch_custom_event(
-            EVENT, decision.as_dict(), config=patch_config(config, callbacks=run_manager.get_child())
-        )
-        if decision.route is not Route.DEEPER:
-            return cast("Output", _delivered(draft, decision))
-        require_sync(self.deeper)
-        child = patch_config(config, callbacks=run_manager.get_child("tje:deeper"))
-        arguments = {**deeper_arguments(self.deeper, draft, decision), **kwargs}
+        prepared = self._prepare()
+        call = prepared.call()
         try:
-            with rejecting(draft):
-                answer = self.deeper.invoke(question, child, **arguments)
+            draft = prepared.asking.invoke(question, draft_config(config, run_manager, call.drafting), **kwargs)
+            decision = call.judge(draft)
+        except DraftAborted as stopped:
+            decision = stopped.decision
+        traced(decision, run_manager, config)
+        if not call.goes_deeper(decision):
+            return cast("Output", call.with_draft(decision))
+        require_sync(self.deeper)
+        arguments = {**deeper_arguments(self.deeper, call.draft, decision), **kwargs}
+        try:
+            with rejecting(call.draft):
+                answer = self.deeper.invoke(
+                    question, deeper_config(config, run_manager, decision, call.deepening), **arguments
+                )
         except Exception as error:
-            return self._after_failure(draft, decision, error)
-        return cast("Output", _delivered(answer, decision))
+            return cast("Output", call.after_failure(decision, error))
+        return cast("Output", call.with_deeper(answer, decision))
 
     async def _aanswer(
         self, question: Input, run_manager: AsyncCallbackManagerForChainRun, config: RunnableConfig, **kwargs: Any
     ) -> Output:
-        prepared, capture = self._prepare(), DraftCapture()
-        draft = await prepared.asking.ainvoke(question, _watched(config, run_manager, capture), **kwargs)
-        draft, decision = self._decide(draft, capture, prepared)
-        await adispatch_custom_event(
-            EVENT, decision.as_dict(), config=patch_config(config, callbacks=run_manager.get_child())
-        )
-        if decision.route is not Route.DEEPER:
-            return cast("Output", _delivered(draft, decision))
-        child = patch_config(config, callbacks=run_manager.get_child("tje:deeper"))
-        arguments = {**deeper_arguments(self.deeper, draft, decision), **kwargs}
+        prepared = self._prepare()
+        call = prepared.call()
         try:
-            with rejecting(draft):
-                answer = await self.deeper.ainvoke(question, child, **arguments)
+            draft = await prepared.asking.ainvoke(
+                question, draft_config(config, run_manager, call.drafting), **kwargs
+            )
+            decision = call.judge(draft)
+        except DraftAborted as stopped:
+            decision = stopped.decision
+        await atraced(decision, run_manager, config)
+        if not call.goes_deeper(decision):
+            return cast("Output", call.with_draft(decision))
+        arguments = {**deeper_arguments(self.deeper, call.draft, decision), **kwargs}
+        try:
+            with rejecting(call.draft):
+                answer = await self.deeper.ainvoke(
+                    question, deeper_config(config, run_manager, decision, call.deepening), **arguments
+                )
         except Exception as error:
-            return self._after_failure(draft, decision, error)
-        return cast("Output", _delivered(answer, decision))
+            return cast("Output", call.after_failure(decision, error))
+        return cast("Output", call.with_deeper(answer, decision))
+
+    def _chunks(
+        self,
+        questions: Iterator[Input],
+        run_manager: CallbackManagerForChainRun,
+        config: RunnableConfig,
+        **kwargs: Any,
+    ) -> Iterator[Output]:
+        question = next(questions)
+        prepared = self._prepare()
+        call = prepared.call()
+        watched = draft_config(config, run_manager, call.drafting)
+        if self.mode == "annotate":
+            for chunk, told in last_marked(prepared.asking.stream(question, watched, **kwargs)):
+                if told is None:
+                    yield call.shown(chunk)
+                else:
+                    decision = call.judge(chunk)
+                    traced(decision, run_manager, config)
+                    yield call.with_draft(decision)
+            return
+        try:
+            decision = call.judge(prepared.asking.invoke(question, watched, **kwargs))
+        except DraftAborted as stopped:
+            decision = stopped.decision
+        traced(decision, run_manager, config)
+        if not call.goes_deeper(decision):
+            yield call.with_draft(decision)
+            return
+        require_sync(self.deeper)
+        child = deeper_config(config, run_manager, decision, call.deepening)
+        arguments = {**deeper_arguments(self.deeper, call.draft, decision), **kwargs}
+        given = False
+        try:
+            with rejecting(call.draft):
+                for chunk, told in last_marked(self.deeper.stream(question, child, **arguments)):
+                    given = True
+                    yield chunk if told is None else call.with_deeper(chunk, decision, told)
+        except Exception as error:
+            if given:  # what was given out cannot be taken back
+                raise
+            yield call.after_failure(decision, error)
+
+    async def _achunks(
+        self,
+        questions: AsyncIterator[Input],
+        run_manager: AsyncCallbackManagerForChainRun,
+        config: RunnableConfig,
+        **kwargs: Any,
+    ) -> AsyncIterator[Output]:
+        question = await anext(questions)
+        prepared = self._prepare()
+        call = prepared.call()
+        watched = draft_config(config, run_manager, call.drafting)
+        if self.mode == "annotate":
+            async for chunk, told in alast_marked(prepared.asking.astream(question, watched, **kwargs)):
+                if told is None:
+                    yield call.shown(chunk)
+                else:
+                    decision = call.judge(chunk)
+                    await atraced(decision, run_manager, config)
+                    yield call.with_draft(decision)
+            return
+        try:
+            decision = call.judge(await prepared.asking.ainvoke(question, watched, **kwargs))
+        except DraftAborted as stopped:
+            decision = stopped.decision
+        await atraced(decision, run_manager, config)
+        if not call.goes_deeper(decision):
+            yield call.with_draft(decision)
+            return
+        child = deeper_config(config, run_manager, decision, call.deepening)
+        arguments = {**deeper_arguments(self.deeper, call.draft, decision), **kwargs}
+        given = False
+        try:
+            with rejecting(call.draft):
+                async for chunk, told in alast_marked(self.deeper.astream(question, child, **arguments)):
+                    given = True
+                    yield chunk if told is None else call.with_deeper(chunk, decision, told)
+        except Exception as error:
+            if given:  # what was given out cannot be taken back
+                raise
+            yield call.after_failure(decision, error)
+
+    def _configured(self, config: RunnableConfig | None) -> RunnableConfig | None:
+        """With what is bound to the draft (name, tags, callbacks): it holds for the whole that takes its place."""
+        return self.draft._merge_configs(config) if isinstance(self.draft, RunnableBindingBase) else config
+
+    def _limited(self, config: RunnableConfig | list[RunnableConfig] | None) -> Any:
+        """With the concurrency that is bound to the draft."""
+        limit = self.draft.config.get("max_concurrency") if isinstance(self.draft, RunnableBindingBase) else None
+        if limit is None or isinstance(config, Sequence):
+            return config
+        return {"max_concurrency": limit, **(config or {})}
 
     def _prepare(self) -> _Prepared:
-        """The draft that asks for logprobs; made anew where a copy of this was given another draft or gate."""
+        """What asks the draft's model; made anew where a copy of this was given something else."""
+        made_of = (self.draft, self.gate, self.mode, self.on_branch_error, self.threshold)
         prepared = self._prepared
-        if prepared is None or prepared.draft is not self.draft or prepared.gate is not self.gate:
-            top_k = self.gate.key.top_k
-            asking, model_seen = ask_visible_models(self.draft, top_k=top_k, refusals=self._refusals)
-            prepared = _Prepared(self.draft, self.gate, asking, model_seen, asks_for_logprobs(self.draft))
-            self._prepared = prepared
+        if prepared is None or any(now is not then for now, then in zip(made_of, prepared.made_of, strict=True)):
+            gate = self.gate if self.threshold is None else self.gate.with_threshold(self.threshold)
+            asking = Asking(top_k=gate.key.top_k, capabilities=gate.capabilities, mode=self.mode, gate=gate)
+            visited = asking.visit(_unconfigured(self.draft))
+            prepared = self._prepared = _Prepared(
+                made_of=made_of,
+                asking=visited.runnable,
+                model_seen=visited.asked,
+                keeps_logprobs=asks_for_logprobs(self.draft),
+                delivery=Delivery(gate, self.mode, self.on_branch_error),
+            )
         return prepared
 
-    def _decide(self, draft: object, capture: DraftCapture, prepared: _Prepared) -> tuple[object, GateDecision]:
-        """The draft without what only the gate wanted, and the decision about it."""
-        call = capture.writer_of(_message(draft), trusted=prepared.model_seen)
-        logprobs: object = call.logprobs
-        if isinstance(logprobs, MissingLogprobs):
-            # Not every integration names its model; what any model of this chain said is then the best there is.
-            refusal = self._refusals.get(call.model or UNNAMED) or next(iter(self._refusals.values()), None)
-            if refusal is not None:
-                logprobs = MissingLogprobs(refusal)
-            elif prepared.model_seen:
-                said, _, _ = str(logprobs).partition("; ask the provider")
-                logprobs = MissingLogprobs(f"{said}; the model was asked for them")
-            else:
-                logprobs = MissingLogprobs(
-                    "the chain calls its model where it cannot be asked for logprobs: "
-                    "use a chat model wrapped in ask_logprobs() there"
-                )
-        decision = self.gate.decide(logprobs, model=call.model, temperature=call.temperature)
-        return (draft if prepared.keeps_logprobs else _without_logprobs(draft)), decision
 
-    def _after_failure(self, draft: object, decision: GateDecision, error: Exception) -> Output:
-        """Return the draft in the place of a deeper branch that failed, and say so; or raise."""
-        if self.on_branch_error == "raise" or is_control_flow(error):
-            raise error
-        # The error's kind alone: its text may quote the prompt or the answer, and decisions are kept.
-        failed = f"the deeper branch failed ({type(error).__name__}), so this is the draft"
-        if not self._said_branch_failed:
-            self._said_branch_failed = True
-            warnings.warn(f"{failed}: {str(error)[:200]} (said once)", TjeWarning, stacklevel=2)
-        decision = replace(decision, reason="branch_failed", detail=f"{decision.detail}; {failed}")
-        return cast("Output", _delivered(draft, decision))
+def _unconfigured(draft: Runnable[Any, Any]) -> Runnable[Any, Any]:
+    """The draft without what the gate's own run takes over from it; listeners would be told twice."""
+    if not isinstance(draft, RunnableBindingBase):
+        return draft
+    return draft.model_copy(update={"config": {}, "config_factories": []})
 
 
 @dataclass(frozen=True)
 class _Prepared:
-    """What is derived from a draft and a gate.
+    """What is derived from the fields once.
 
     Attributes:
-        draft: The draft as it was given.
-        gate: The gate as it was given.
+        made_of: The fields.
         asking: The draft, its model asked for logprobs.
         model_seen: Whether there was a model to be asked.
         keeps_logprobs: Whether the user asks for logprobs anyway, and expects them in the answer.
+        delivery: The rules.
     """
 
-    draft: Runnable[Any, Any]
-    gate: EntropyGate
+    made_of: tuple[object, ...]
     asking: Runnable[Any, Any]
     model_seen: bool
     keeps_logprobs: bool
+    delivery: Delivery
 
-
-def _message(answer: object) -> object:
-    """The message in an answer: itself, or under ``raw`` where structured output includes it."""
-    raw = answer.get("raw") if isinstance(answer, dict) else None
-    return raw if isinstance(raw, AIMessage) else answer
-
-
-def _with_metadata(answer: object, metadata: dict[str, Any]) -> object:
-    """The answer, its message's metadata replaced; messages belong to whoever made them and are copied."""
-    message = cast("AIMessage", _message(answer)).model_copy(update={"response_metadata": metadata})
-    return {**answer, "raw": message} if isinstance(answer, dict) else message
-
-
-def _without_logprobs(draft: object) -> object:
-    """Without the logprobs that only the gate wanted: at 20 alternatives they are 2 KB a token."""
-    message = _message(draft)
-    if not isinstance(message, AIMessage) or "logprobs" not in message.response_metadata:
-        return draft
-    rest = {name: value for name, value in message.response_metadata.items() if name != "logprobs"}
-    return _with_metadata(draft, rest)
-
-
-def _delivered(answer: object, decision: GateDecision) -> object:
-    """Put the decision into the answer, where there is a place for it."""
-    message = _message(answer)
-    if not isinstance(message, AIMessage):
-        return answer
-    return _with_metadata(answer, {**message.response_metadata, "tje": decision.as_dict()})
-
-
-def _watched(
-    config: RunnableConfig,
-    run_manager: CallbackManagerForChainRun | AsyncCallbackManagerForChainRun,
-    capture: DraftCapture,
-) -> RunnableConfig:
-    callbacks = run_manager.get_child("tje:draft")
-    callbacks.add_handler(capture)
-    return patch_config(config, callbacks=callbacks)
+    def call(self) -> GatedCall:
+        return GatedCall(self.delivery, model_seen=self.model_seen, keeps_logprobs=self.keeps_logprobs)

@@ -32,7 +32,7 @@ class Keeper(BaseCallbackHandler):
         self.results: list[LLMResult] = []
         self.chunks: list[Any] = []
 
-    def on_llm_new_token(self, token: str, *, chunk: Any = None, **_: Any) -> None:  # noqa: ARG002
+    def on_llm_new_token(self, token: str, *, chunk: Any = None, **_: Any) -> None:
         self.chunks.append(chunk)
 
     def on_llm_end(self, response: LLMResult, **_: Any) -> None:

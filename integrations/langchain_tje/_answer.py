@@ -1,0 +1,75 @@
+"""What a gate reads from an answer, and writes into it: the message, its usage and the decision."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from langchain_core.messages import AIMessage
+from langchain_core.messages.ai import UsageMetadata, add_usage
+
+from tje_middleware import GateDecision, TokenUsage
+from tje_middleware.decision import METADATA_KEY
+
+
+def message_in(answer: object) -> AIMessage | None:
+    """The message in an answer: itself, or under ``raw`` where structured output includes it."""
+    raw = answer.get("raw") if isinstance(answer, dict) else answer
+    return raw if isinstance(raw, AIMessage) else None
+
+
+def without_logprobs(answer: object) -> Any:
+    """Without the logprobs that only the gate wanted: at 20 alternatives they are 2 KB a token."""
+    message = message_in(answer)
+    if message is None or "logprobs" not in message.response_metadata:
+        return answer
+    rest = {name: value for name, value in message.response_metadata.items() if name != "logprobs"}
+    return _with(answer, response_metadata=rest)
+
+
+def usage_in(answer: object) -> TokenUsage:
+    """What an answer's message, or a chunk of it, says that it cost; nothing where it says nothing."""
+    message = message_in(answer)
+    own = message.usage_metadata if message is not None else None
+    return TokenUsage(own["input_tokens"], own["output_tokens"]) if own else TokenUsage()
+
+
+def annotated(answer: object, decision: GateDecision, told: TokenUsage | None = None) -> Any:
+    """The answer with the decision in it, where there is a place for it.
+
+    Where the deeper branch answered, its usage is that of everything the answer cost: the rejected draft is paid for,
+    too.
+
+    Args:
+        answer: The answer, or the last chunk of it.
+        decision: The decision.
+        told: The usage that chunks before this one told of.
+    """
+    message = message_in(answer)
+    if message is None:
+        return answer
+    update: dict[str, Any] = {
+        "response_metadata": {**message.response_metadata, METADATA_KEY: decision.as_dict()},
+    }
+    if decision.deeper_usage is not None:
+        spent = (decision.draft_usage or TokenUsage()) + decision.deeper_usage
+        update["usage_metadata"] = _with_rest(
+            message.usage_metadata, spent, usage_in(message) + (told or TokenUsage())
+        )
+    return _with(answer, **update)
+
+
+def _with(answer: object, **update: Any) -> object:
+    """Messages belong to whoever made them, and are copied."""
+    message = cast("AIMessage", message_in(answer)).model_copy(update=update)
+    return {**answer, "raw": message} if isinstance(answer, dict) else message
+
+
+def _with_rest(own: UsageMetadata | None, spent: TokenUsage, told: TokenUsage) -> UsageMetadata | None:
+    """A message's own usage, and what was spent beyond what is told of already."""
+    more_in = max(spent.input_tokens - told.input_tokens, 0)
+    more_out = max(spent.output_tokens - told.output_tokens, 0)
+    if not more_in and not more_out:
+        return own
+    return add_usage(
+        own, UsageMetadata(input_tokens=more_in, output_tokens=more_out, total_tokens=more_in + more_out)
+    )

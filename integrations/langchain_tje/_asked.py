@@ -1,0 +1,307 @@
+"""A chat model that is asked for logprobs, and answers without them where its provider refuses."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, closing
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel
+from langchain_core.language_models.chat_models import generate_from_stream
+from langchain_core.messages import BaseMessage
+from langchain_core.outputs import ChatGenerationChunk, ChatResult, LLMResult
+from pydantic import Field
+
+from tje_middleware import EntropyGate, GateDecision, Route, TokenUsage
+from tje_middleware.capability import LogprobsCapabilities
+from tje_middleware.delivery import Mode
+
+from ._wrapped import WrappedChatModel, provider_name, taken_over
+
+if TYPE_CHECKING:
+    from tje_middleware.early_abort import RejectionWatch
+
+#: LangGraph shows no message of a model that has this tag.
+NOSTREAM = "nostream"
+
+
+class DraftStopped(Exception):  # noqa: N818
+    """A draft was stopped because it is sure to be rejected; as LangChain's own code around a model sees it.
+
+    Attributes:
+        decision: The decision that is certain.
+        usage: What the draft had spent when it was stopped, as far as that can be seen from here.
+    """
+
+    def __init__(self, decision: GateDecision, usage: TokenUsage) -> None:
+        super().__init__(f"the draft was stopped after {decision.tokens} tokens: {decision.detail}")
+        self.decision = decision
+        self.usage = usage
+
+
+class DraftAborted(BaseException):
+    """The same outside of the model.
+
+    No Exception: retries and fallbacks around the model would take it for a failure and ask again.
+
+    Attributes:
+        decision: The decision that is certain.
+        usage: What the draft had spent when it was stopped, as far as that can be seen from here.
+    """
+
+    def __init__(self, stopped: DraftStopped) -> None:
+        super().__init__(str(stopped))
+        self.decision = stopped.decision
+        self.usage = stopped.usage
+
+
+class AskedModel(WrappedChatModel):
+    """A chat model whose every request asks for logprobs, whatever is bound to it before or after.
+
+    A refusal is met here, where nothing but the model can have raised it: retries and fallbacks around the model
+    see an answer, as they would without the gate.
+    """
+
+    top_k: int = Field(description="Alternatives a token that are asked for.")
+    # Any: pydantic would copy or validate what is shared here on purpose.
+    capabilities: Any = Field(
+        exclude=True, repr=False, description="The LogprobsCapabilities that remember refusals."
+    )
+    stopping: Any = Field(
+        default=None, exclude=True, repr=False, description="The EntropyGate whose sure rejection stops a draft."
+    )
+
+    @classmethod
+    def of(
+        cls,
+        model: BaseChatModel,
+        *,
+        top_k: int,
+        capabilities: LogprobsCapabilities,
+        mode: Mode = "hold",
+        gate: EntropyGate | None = None,
+        callbacks: list[Any] | None = None,
+    ) -> AskedModel:
+        """The model, asked for logprobs.
+
+        Args:
+            model: The model; it is not changed.
+            top_k: Alternatives a token.
+            capabilities: Where refusals are remembered.
+            mode: ``hold`` and ``abort`` keep the draft out of every stream, since it may still be rejected; they
+                also ask for it unstreamed, because one kind of event streaming keeps only the last chunk's logprobs.
+            gate: With ``abort``, the gate whose rejections are to be foreseen.
+            callbacks: Handlers for this model's calls alone.
+        """
+        fields = taken_over(model)
+        if mode != "annotate":
+            fields |= {"disable_streaming": True, "tags": [*(model.tags or []), NOSTREAM]}
+            if getattr(model, "streaming", False):
+                model = model.model_copy(update={"streaming": False})  # some put it into every request
+        elif not _streams(model):
+            fields["disable_streaming"] = True
+        if callbacks:
+            own = model.callbacks
+            fields["callbacks"] = [*own, *callbacks] if isinstance(own, list) else own or callbacks
+        return cls(
+            inner=model,
+            top_k=top_k,
+            capabilities=capabilities,
+            stopping=gate if mode == "abort" else None,
+            **fields,
+        )
+
+    def _should_stream(self, **kwargs: Any) -> bool:
+        # Also where the wrapped model says by itself that it streams.
+        return super()._should_stream(**kwargs) or (
+            self.disable_streaming is not True and self.inner._should_stream(**kwargs)
+        )
+
+    def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
+        # Answers with logprobs and without are two entries in a cache.
+        return super()._get_llm_string(stop=stop, **(self._asking(kwargs) or kwargs))
+
+    def generate(self, *args: Any, **kwargs: Any) -> LLMResult:
+        """As every model.
+
+        Raises:
+            DraftAborted: the draft was stopped, because it is sure to be rejected.
+        """
+        try:
+            return super().generate(*args, **kwargs)
+        except DraftStopped as stopped:
+            raise DraftAborted(stopped) from None
+
+    async def agenerate(self, *args: Any, **kwargs: Any) -> LLMResult:
+        """The same on the event loop."""
+        try:
+            return await super().agenerate(*args, **kwargs)
+        except DraftStopped as stopped:
+            raise DraftAborted(stopped) from None
+
+    # Callbacks are this model's business: the wrapped one is called below them. Only some event streams have a run
+    # manager told of tokens by whoever streams them, and pass one to the streaming methods.
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        watch = self._watch(kwargs)
+        if watch is not None:
+            try:
+                return self._generate_watched(messages, stop, self._with_logprobs(kwargs), watch)
+            except Exception as error:
+                self._note_refusal(kwargs, error, streamed=True)
+        asking = self._asking(kwargs)
+        if asking is not None:
+            try:
+                return self.inner._generate(messages, stop=stop, **asking)
+            except Exception as error:
+                self._note_refusal(asking, error)
+        return self.inner._generate(messages, stop=stop, **kwargs)
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        watch = self._watch(kwargs)
+        if watch is not None:
+            try:
+                return await self._agenerate_watched(messages, stop, self._with_logprobs(kwargs), watch)
+            except Exception as error:
+                self._note_refusal(kwargs, error, streamed=True)
+        asking = self._asking(kwargs)
+        if asking is not None:
+            try:
+                return await self.inner._agenerate(messages, stop=stop, **asking)
+            except Exception as error:
+                self._note_refusal(asking, error)
+        return await self.inner._agenerate(messages, stop=stop, **kwargs)
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        asking = self._asking(kwargs, streamed=True)
+        if asking is not None:
+            chunks = self.inner._stream(messages, stop=stop, run_manager=run_manager, **asking)
+            try:
+                first = next(chunks, None)
+            except Exception as error:
+                self._note_refusal(asking, error, streamed=True)
+            else:
+                if first is not None:
+                    yield first
+                    yield from chunks
+                return
+        yield from self.inner._stream(messages, stop=stop, run_manager=run_manager, **kwargs)
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        asking = self._asking(kwargs, streamed=True)
+        if asking is not None:
+            # Closed by name: an abandoned asynchronous generator is closed whenever the event loop comes to it.
+            async with aclosing(
+                self.inner._astream(messages, stop=stop, run_manager=run_manager, **asking)
+            ) as chunks:  # type: ignore[type-var]
+                try:
+                    first = await anext(chunks, None)
+                except Exception as error:
+                    self._note_refusal(asking, error, streamed=True)
+                else:
+                    if first is not None:
+                        yield first
+                        async for chunk in chunks:
+                            yield chunk
+                    return
+        async with aclosing(self.inner._astream(messages, stop=stop, run_manager=run_manager, **kwargs)) as chunks:  # type: ignore[type-var]
+            async for chunk in chunks:
+                yield chunk
+
+    def _generate_watched(
+        self, messages: list[BaseMessage], stop: list[str] | None, asking: dict[str, Any], watch: RejectionWatch
+    ) -> ChatResult:
+        """The whole answer from its stream; the stream is closed where the answer is sure to be rejected."""
+        kept: list[ChatGenerationChunk] = []
+        with closing(self.inner._stream(messages, stop=stop, **asking)) as chunks:  # type: ignore[type-var]
+            for chunk in chunks:
+                kept.append(chunk)
+                _raise_if_rejected(watch.add(chunk), kept)
+        return generate_from_stream(iter(kept))
+
+    async def _agenerate_watched(
+        self, messages: list[BaseMessage], stop: list[str] | None, asking: dict[str, Any], watch: RejectionWatch
+    ) -> ChatResult:
+        kept: list[ChatGenerationChunk] = []
+        async with aclosing(self.inner._astream(messages, stop=stop, **asking)) as chunks:  # type: ignore[type-var]
+            async for chunk in chunks:
+                kept.append(chunk)
+                _raise_if_rejected(watch.add(chunk), kept)
+        return generate_from_stream(iter(kept))
+
+    def _with_logprobs(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        return {**kwargs, "logprobs": True, "top_logprobs": self.top_k}
+
+    def _asking(self, kwargs: dict[str, Any], *, streamed: bool = False) -> dict[str, Any] | None:
+        """The request's settings with logprobs; None where such requests are known to be refused."""
+        refused = self.capabilities.refusal(self._capability_name(kwargs, streamed=streamed))
+        return self._with_logprobs(kwargs) if refused is None else None
+
+    def _watch(self, kwargs: dict[str, Any]) -> RejectionWatch | None:
+        """What foresees the rejection of one draft; None where nothing can, and streaming would be for nothing."""
+        if self.stopping is None or not _streams(self.inner):
+            return None
+        if kwargs.get("tools") and self.stopping.on_missing != "deeper":
+            return None  # a draft that ends in a call of tools is unknown, and may yet be accepted
+        if self._asking(kwargs) is None or self._asking(kwargs, streamed=True) is None:
+            return None
+        settings = self.inner._get_ls_params(**kwargs)
+        limits = [settings.get("ls_max_tokens"), kwargs.get("max_completion_tokens")]
+        known = [limit for limit in limits if isinstance(limit, int) and limit > 0]
+        watch: RejectionWatch = self.stopping.watch(
+            max_tokens=min(known, default=None),
+            model=provider_name(self.inner, kwargs),
+            temperature=settings.get("ls_temperature"),
+        )
+        return watch if watch.can_fire else None
+
+    def _note_refusal(self, kwargs: dict[str, Any], error: Exception, *, streamed: bool = False) -> None:
+        """Go on without logprobs where asking for them was what failed; re-raise every other error."""
+        name = self._capability_name(kwargs, streamed=streamed)
+        if isinstance(error, DraftStopped) or not self.capabilities.note(name, error):
+            raise error
+
+    def _capability_name(self, kwargs: dict[str, Any], *, streamed: bool) -> str:
+        """What a refusal is remembered for: llama.cpp, for one, refuses only streams of requests with tools."""
+        name = provider_name(self.inner, kwargs) or type(self.inner).__name__
+        if not streamed:
+            return name
+        return f"{name} streamed with tools" if kwargs.get("tools") else f"{name} streamed"
+
+
+def _raise_if_rejected(decision: GateDecision | None, chunks: list[ChatGenerationChunk]) -> None:
+    # A draft that is to be given up is still delivered, whole: only one that another answer replaces is stopped.
+    if decision is not None and decision.route is Route.DEEPER:
+        raise DraftStopped(
+            decision, TokenUsage(output_tokens=decision.tokens or len(chunks), calls=1, partly_known=1)
+        )
+
+
+def _streams(model: BaseChatModel) -> bool:
+    kind = type(model)
+    implemented = kind._stream is not BaseChatModel._stream or kind._astream is not BaseChatModel._astream
+    return implemented and model.disable_streaming is not True

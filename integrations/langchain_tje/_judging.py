@@ -1,0 +1,91 @@
+"""Drafts as the nodes of a graph pass them on: measured once, the decision in the message, the logprobs gone."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+from langchain_core.messages import AIMessage
+
+from tje_middleware import GateDecision, MissingLogprobs, Route, TokenUsage
+from tje_middleware.decision import METADATA_KEY
+from tje_middleware.delivery import Delivery
+from tje_middleware.evidence import read
+from tje_middleware.usage import usage_of
+
+from ._answer import annotated, without_logprobs
+
+_HINT = (
+    "ask for them in the node that drafts, with ask_logprobs(model), unless the model refuses, and judge the message "
+    "before it is changed"
+)
+_FIELDS = frozenset(field.name for field in fields(GateDecision))
+
+
+class Judged(NamedTuple):
+    """A message that holds its decision.
+
+    Attributes:
+        message: Without logprobs.
+        decision: What was decided about it.
+    """
+
+    message: AIMessage
+    decision: GateDecision
+
+
+def judged(message: AIMessage, delivery: Delivery, *, hands_over: bool) -> Judged:
+    """Decide about a draft, unless that was done before.
+
+    Args:
+        message: The draft.
+        delivery: The rules.
+        hands_over: Whether a draft that is given up goes to somebody; if not, it is the answer.
+
+    Raises:
+        GateError: it cannot be judged, and the gate says ``on_missing="raise"``.
+    """
+    decision = decision_in(message)
+    if decision is not None:
+        return Judged(without_logprobs(message), decision)
+    evidence = read(message)
+    if isinstance(evidence, MissingLogprobs):
+        said, _, _ = str(evidence).partition("; ask the provider")
+        evidence = MissingLogprobs(f"{said}; {_HINT}")
+    name = message.response_metadata.get("model_name")
+    decision = delivery.gate.decide(evidence, model=name if isinstance(name, str) else None)
+    usage = spent_on(message)
+    if decision.accepted or (decision.route is Route.ABSTAIN and not hands_over):
+        decision = delivery.with_draft(decision, usage)
+    else:
+        decision = replace(decision, draft_usage=usage)
+    message = annotated(without_logprobs(message), decision)
+    # What replaces it has to find it.
+    return Judged(message if message.id else message.model_copy(update={"id": str(uuid4())}), decision)
+
+
+def decision_in(message: object) -> GateDecision | None:
+    """The decision that a message holds, out of a checkpoint, too; None where it holds none that can be read."""
+    metadata = message.response_metadata if isinstance(message, AIMessage) else {}
+    held = metadata.get(METADATA_KEY)
+    if not isinstance(held, dict):
+        return None
+    known: dict[str, Any] = {name: value for name, value in held.items() if name in _FIELDS}
+    try:
+        usages = {name: TokenUsage(**known[name]) for name in ("draft_usage", "deeper_usage") if known.get(name)}
+        return GateDecision(**{**known, **usages, "route": Route(known.get("route"))})
+    except (TypeError, ValueError):  # written by another version; the draft is then judged as if for the first time
+        return None
+
+
+def still_to_go(decision: GateDecision) -> Route:
+    """The route that is left of a decision: none but final where the deeper branch or a human has answered."""
+    tried = decision.answered_by in {"deeper", "human"} or decision.reason in {"branch_failed", "capped"}
+    return Route.FINAL if tried else decision.route
+
+
+def spent_on(message: AIMessage) -> TokenUsage:
+    """What the one call that wrote a message spent, as far as its provider said."""
+    said = message.usage_metadata
+    return usage_of(said["input_tokens"], said["output_tokens"]) if said else usage_of(None, None)
