@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from enum import Enum
 from typing import Any, Literal
 
@@ -89,3 +90,19 @@ class GateDecision:
     def as_dict(self) -> dict[str, Any]:
         """The fields as plain values, fit for JSON and for a message's metadata; usages are dicts of their own."""
         return {**asdict(self), "route": self.route.value}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> GateDecision:
+        """The decision that ``as_dict`` gave; fields that are not known here are left out.
+
+        Raises:
+            ValueError: these are not the fields of a decision.
+        """
+        known: dict[str, Any] = {each.name: values[each.name] for each in fields(cls) if each.name in values}
+        try:
+            for name in ("draft_usage", "deeper_usage"):
+                if known.get(name) is not None:
+                    known[name] = TokenUsage(**known[name])
+            return cls(**{**known, "route": Route(known.get("route"))})
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"these are not the fields of a decision: {error}") from error

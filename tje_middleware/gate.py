@@ -297,11 +297,13 @@ class EntropyGate:
             self.say_once("weak", f"the profile of {profile.key} is weak: {profile.verdict_reason}")
 
 
+_OUR_PACKAGES = ("tje_middleware", "langchain_tje", "llama_index_tje")
+
+
 def _frames_of_this_package() -> int:
-    """The stacklevel, for a warning in the calling function, of the first caller outside this package."""
-    package = __name__.partition(".")[0]
+    """The stacklevel, for a warning in the calling function, of the first caller outside these packages."""
     frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == package:
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in _OUR_PACKAGES:
         frame, level = frame.f_back, level + 1
     return level
 

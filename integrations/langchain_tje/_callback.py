@@ -38,7 +38,7 @@ class EntropyCallbackHandler(ScopedHandler):
         >>> handler = EntropyCallbackHandler()
         >>> model.invoke("The capital of France?", {"callbacks": [handler]}).text
         'Paris'
-        >>> [call.mean_entropy for call in handler.calls]
+        >>> [round(call.mean_entropy, 6) for call in handler.calls]
         [1.0]
 
     Args:
@@ -213,7 +213,7 @@ def capture_entropy(
         >>> with capture_entropy() as seen:
         ...     chain.invoke("The capital of France?")
         'Paris'
-        >>> seen.mean_entropy, len(seen.calls)
+        >>> round(seen.mean_entropy, 6), len(seen.calls)
         (1.0, 1)
 
     Args:

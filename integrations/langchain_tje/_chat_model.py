@@ -65,8 +65,8 @@ class EntropyGatedChatModel(FrontChatModel):
         >>> model = EntropyGatedChatModel(draft=GenericFakeChatModel(messages=iter([unsure])),
         ...                               deeper=FakeListChatModel(responses=["Paris."]), gate=gate)
         >>> answer = model.invoke("The capital of France?")
-        >>> answer.text, answer.response_metadata["tje"]["route"], answer.response_metadata["tje"]["signal_value"]
-        ('Paris.', 'deeper', 1.0)
+        >>> answer.text, answer.response_metadata["tje"]["route"], answer.response_metadata["tje"]["reason"]
+        ('Paris.', 'deeper', 'uncertain')
 
     Raises:
         TypeError: a model is a chain, a binding, or becomes a model only by a run's configuration.

@@ -99,10 +99,9 @@ def common_profile(one: BaseChatModel, other: BaseChatModel) -> dict[str, Any] |
 
 
 def handlers_of(*models: BaseChatModel) -> list[BaseCallbackHandler]:
-    """The models' own callback handlers, each once."""
+    """The models' own callback handlers; LangChain calls one that is named twice once."""
     found: list[BaseCallbackHandler] = []
     for model in models:
         own = model.callbacks
-        handlers = own.handlers if isinstance(own, BaseCallbackManager) else own or []
-        found += [handler for handler in handlers if not any(handler is each for each in found)]
+        found += own.handlers if isinstance(own, BaseCallbackManager) else own or []
     return found

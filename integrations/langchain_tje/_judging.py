@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import NamedTuple
 from uuid import uuid4
 
 from langchain_core.messages import AIMessage
@@ -20,7 +20,6 @@ _HINT = (
     "ask for them in the node that drafts, with ask_logprobs(model), unless the model refuses, and judge the message "
     "before it is changed"
 )
-_FIELDS = frozenset(field.name for field in fields(GateDecision))
 
 
 class Judged(NamedTuple):
@@ -71,11 +70,9 @@ def decision_in(message: object) -> GateDecision | None:
     held = metadata.get(METADATA_KEY)
     if not isinstance(held, dict):
         return None
-    known: dict[str, Any] = {name: value for name, value in held.items() if name in _FIELDS}
     try:
-        usages = {name: TokenUsage(**known[name]) for name in ("draft_usage", "deeper_usage") if known.get(name)}
-        return GateDecision(**{**known, **usages, "route": Route(known.get("route"))})
-    except (TypeError, ValueError):  # written by another version; the draft is then judged as if for the first time
+        return GateDecision.from_dict(held)
+    except ValueError:  # written by another version; the draft is then judged as if for the first time
         return None
 
 

@@ -57,18 +57,19 @@ def text_of(value: object) -> str | None:
 
 def describe(value: object) -> str:
     """What a value is, in a few words, for an error message; never its contents."""
-    kind = type(value).__name__
+    name = type(value).__name__
+    kind = f"an {name}" if name[0] in "AEIOaeio" else f"a {name}"
     if isinstance(value, Mapping):
         # The keys of {token: logprob} are the answer.
         if value and all(isinstance(item, (int, float)) or has(item, "logprob") for item in value.values()):
-            return f"a {kind} of {len(value)} numbers"
-        return f"a {kind} with the keys {_listing(map(str, value))}"
+            return f"{kind} of {len(value)} numbers"
+        return f"{kind} with the keys {_listing(map(str, value))}"
     if is_sequence(value):
-        return f"a {kind} of {len(value)}" + (f", the first being {describe(value[0])}" if value else "")
+        return f"{kind} of {len(value)}" + (f", the first being {describe(value[0])}" if value else "")
     if isinstance(value, _ATOMS):
-        return f"a {kind}"
+        return kind
     names = [name for name in getattr(value, "__dict__", {}) if not name.startswith("_")]
-    return f"a {kind} with the fields {_listing(names)}" if names else f"a {kind}"
+    return f"{kind} with the fields {_listing(names)}" if names else kind
 
 
 def _listing(names: Iterable[str], most: int = 8) -> str:

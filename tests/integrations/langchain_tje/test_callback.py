@@ -2,14 +2,12 @@
 
 import asyncio
 import contextvars
-import doctest
 import gc
 import threading
 import warnings
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib import import_module
 from typing import Any, TypedDict
 from uuid import uuid4
 
@@ -578,10 +576,3 @@ def test_a_draft_that_a_gate_within_it_rejected_was_spent_all_the_same(model: Ch
     draft = (model | reject).invoke("tokens=5", {"callbacks": [capture]})
     assert "no model call was seen" in str(capture.writer_of(draft, trusted=True).logprobs)
     assert capture.usage.output_tokens == 5
-
-
-@pytest.mark.parametrize("module", ["_callback", "_usage"])
-def test_the_examples_in_the_docstrings_run(module: str) -> None:
-    results = doctest.testmod(import_module(f"langchain_tje.{module}"))
-    assert results.failed == 0
-    assert results.attempted

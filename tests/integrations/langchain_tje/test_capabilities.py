@@ -12,6 +12,7 @@ from langchain_openai import ChatOpenAI
 from langchain_tje import EntropyGateRunnable, think_just_enough
 
 from tests.integrations.langchain_tje.conftest import make_gate
+from tests.releases import needs
 from tests.standin import StandIn
 from tje_middleware import EntropyGate, TjeWarning
 
@@ -106,6 +107,7 @@ class TestTheResponsesApi:
         with pytest.warns(TjeWarning, match="set use_responses_api=False"):
             await chain.ainvoke("bits=0.5")
 
+    @needs("langchain-openai", "1.1.0", "a list of models that take the Responses API")
     def test_taken_by_itself_for_some_models_is_noticed(self, chat: Chat) -> None:
         chain = gated(chat("gpt-5-pro"), make_gate("gpt-5-pro"))
         with pytest.warns(TjeWarning, match="set use_responses_api=False"):

@@ -1,5 +1,6 @@
 """Functions: as chains, as builders of chains, as deeper branches."""
 
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -9,6 +10,7 @@ from langchain_core.runnables import Runnable
 from langchain_openai import ChatOpenAI
 from langchain_tje import ask_logprobs, think_just_enough
 
+from tests.releases import has
 from tests.standin import StandIn
 from tje_middleware import EntropyGate, GateDecision, TjeWarning
 
@@ -70,6 +72,10 @@ def test_the_decorator_on_a_function_that_calls_its_model(chat: Chat, gate: Entr
     assert answer.invoke("bits=2.5") == "deeper"
 
 
+@pytest.mark.skipif(
+    sys.version_info < (3, 11) and not has("langchain-core", "1.4.8"),
+    reason="needs Python 3.11 or langchain-core 1.4.8: callbacks that reach a coroutine's own model calls",
+)
 async def test_the_decorator_on_an_asynchronous_function(chat: Chat, gate: EntropyGate) -> None:
     model = ask_logprobs(chat())
 

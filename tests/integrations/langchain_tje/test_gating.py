@@ -17,6 +17,7 @@ from langgraph.graph import START, StateGraph
 from pydantic import BaseModel
 
 from tests.integrations.langchain_tje.conftest import make_gate
+from tests.releases import needs
 from tests.standin import StandIn
 from tje_middleware import EntropyGate, GateError, TjeWarning
 
@@ -127,6 +128,7 @@ async def test_in_an_event_stream_the_entropy_is_that_of_all_tokens(gated: Entro
 
 
 @pytest.mark.filterwarnings("ignore:The v3 streaming protocol")
+@needs("langgraph", "1.2.0", "stream_events")
 def test_in_the_event_stream_that_loses_logprobs_too(gated: EntropyGateRunnable) -> None:
     graph = StateGraph(dict)
     graph.add_node("ask", lambda state: {"answer": gated.invoke(state)})

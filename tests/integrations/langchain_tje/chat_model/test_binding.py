@@ -176,5 +176,5 @@ class TestStructuredOutput:
         self, gated: Gated, other: OtherProvider, bits: str, answer: str
     ) -> None:
         inner = gated(deeper=other)
-        outer = gated(draft="broken-free", deeper=inner, gate=make_gate("broken-free"), threshold=0.0)
+        outer = gated(draft="first", deeper=inner, gate=make_gate("first"), threshold=0.0)
         assert outer.with_structured_output(Verdict).invoke(f"bits={bits}") == Verdict(answer=answer)

@@ -38,21 +38,17 @@ def test_an_agent(gated: Gated, bits: str, answerer: str) -> None:
     assert [each.response_metadata["tje"]["answered_by"] for each in (call, answer)] == [answerer] * 2
 
 
-@pytest.mark.parametrize(
-    ("question", "asked"), [("bits=0.5", ["standin"]), ("bits=2.5", ["standin", "deep", "deepest"])]
-)
-def test_the_draft_of_another_gate(
-    chat: Chat, gated: Gated, provider: StandIn, question: str, asked: list[str]
-) -> None:
-    outer = EntropyGatedChatModel(draft=gated(), deeper=chat("deepest"), gate=make_gate(on_missing="deeper"))
-    if "deepest" in asked:
-        with pytest.warns(TjeWarning, match="deep"):  # what answered is not the model that the profile is of
-            decision = outer.invoke(question).response_metadata["tje"]
-        assert decision["reason"] == "other_settings"
-    else:
-        decision = outer.invoke(question).response_metadata["tje"]
-        assert decision["reason"] == "confident"
-    assert models_asked(provider) == asked
+def test_the_draft_of_another_gate(chat: Chat, gated: Gated, provider: StandIn) -> None:
+    outer = EntropyGatedChatModel(draft=gated(), deeper=chat("deepest"), gate=make_gate())
+    assert outer.invoke(CERTAIN).response_metadata["tje"]["reason"] == "confident"
+    assert models_asked(provider) == ["standin"]
+
+
+def test_what_its_deeper_model_answers_is_judged_as_that_models(chat: Chat, gated: Gated, provider: StandIn) -> None:
+    outer = EntropyGatedChatModel(draft=gated(), deeper=chat("deepest"), gate=make_gate())
+    with pytest.warns(TjeWarning, match="deep"):
+        assert outer.invoke(UNSURE).response_metadata["tje"]["reason"] == "other_settings"
+    assert models_asked(provider) == ["standin", "deep", "deepest"]
 
 
 def test_the_deeper_model_of_another_gate(chat: Chat, gated: Gated, provider: StandIn) -> None:
