@@ -211,6 +211,7 @@ class CallLog:
         input_tokens: int | None = None,
         output_tokens: int | None = None,
         message_id: str | None = None,
+        answered_by: str | None = None,
     ) -> None:
         """The call has ended well.
 
@@ -220,6 +221,7 @@ class CallLog:
             input_tokens: Tokens read, where the provider says.
             output_tokens: Tokens written, where the provider says.
             message_id: The id of the message that it wrote, where it has one.
+            answered_by: The model that answered, where it is another than the one that was asked.
         """
         opened = self._open.get(run_id) or _Opened()
         logprobs = opened.evidence.of(payload)
@@ -228,9 +230,8 @@ class CallLog:
             usage = self._spending.lower_bound(run_id, input_tokens, seen)
         else:
             usage = usage_of(input_tokens, output_tokens)
-        self.record(
-            ModelCall(run_id, logprobs, usage, opened.ancestors, opened.model, opened.temperature, message_id)
-        )
+        model, temperature = (answered_by, None) if answered_by else (opened.model, opened.temperature)
+        self.record(ModelCall(run_id, logprobs, usage, opened.ancestors, model, temperature, message_id))
 
     def fail(self, run_id: RunId, *, input_tokens: int | None = None, output_tokens: int | None = None) -> None:
         """The call has failed, or its stream was closed early; what came of it is no evidence, but was spent."""

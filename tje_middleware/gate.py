@@ -148,6 +148,16 @@ class EntropyGate:
         self._said = set()
         self._said_lock = threading.Lock()
 
+    def fingerprint(self) -> tuple[object, ...]:
+        """All that a decision depends on beside the draft, the profile as it is now: for caches of gated answers."""
+        profile = self._source.lookup().profile
+        policies = (self._method, self._given, self.on_missing, self.on_unusable, self.strict, self.min_tokens)
+        if profile is None:
+            return (str(self.key), *policies, self.abstain, None)
+        thresholds = tuple(sorted((name, threshold.value) for name, threshold in profile.thresholds.items()))
+        found = (profile.signal, profile.version, profile.verdict, thresholds)
+        return (str(self.key), *policies, self.abstain, *found)
+
     def __repr__(self) -> str:
         given = "" if self._given is None else f" threshold={self._given:g},"
         return f"EntropyGate({self.key}, method={self._method!r},{given} on_missing={self.on_missing!r})"

@@ -8,11 +8,13 @@ from contextvars import ContextVar
 from typing import Any
 from uuid import UUID
 
+from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGenerationChunk, GenerationChunk, LLMResult
 from langchain_core.tracers.context import register_configure_hook
 
 from tje_middleware import TokenUsage
 from tje_middleware.capture import MAX_CALLS, CallLog, ModelCall, pooled_entropy
+from tje_middleware.decision import METADATA_KEY
 from tje_middleware.logprobs.fields import field
 
 from ._scope import ScopedHandler, scope
@@ -142,7 +144,11 @@ class EntropyCallbackHandler(ScopedHandler):
         """Read the logprobs and let go of the answer."""
         message = message_of(response)
         self._log.end(
-            run_id, response, **tokens_of(response)._asdict(), message_id=message.id if message is not None else None
+            run_id,
+            response,
+            **tokens_of(response)._asdict(),
+            message_id=message.id if message is not None else None,
+            answered_by=_deeper_model(message),
         )
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
@@ -234,6 +240,14 @@ def capture_entropy(
 
     with scope(_capturing, handler) as made:
         yield made
+
+
+def _deeper_model(message: object) -> str | None:
+    """The model behind a gated one that answered in its place; a gated chat model passes for its draft's."""
+    metadata = message.response_metadata if isinstance(message, AIMessage) else {}
+    if field(metadata.get(METADATA_KEY), "answered_by") != "deeper":
+        return None
+    return str(metadata.get("model_name") or "the deeper model of a gate")
 
 
 def _payload(token: object, chunk: GenerationChunk | ChatGenerationChunk | None, logprobs: object) -> object:

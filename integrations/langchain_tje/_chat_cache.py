@@ -7,7 +7,6 @@ from typing import Any
 from langchain_core.caches import RETURN_VAL_TYPE, BaseCache
 from langchain_core.globals import get_llm_cache
 
-from tje_middleware import EntropyGate
 from tje_middleware.decision import METADATA_KEY
 
 from ._answer import message_in
@@ -52,24 +51,6 @@ class SettledAnswers(BaseCache):
     def clear(self, **kwargs: Any) -> None:
         """Clear the cache."""
         self._cache.clear(**kwargs)
-
-
-def cache_key_of(gate: EntropyGate) -> tuple[Any, ...]:
-    """All that an answer's way through the gate depends on, its profile as it is now."""
-    profile = gate._source.lookup().profile
-    policies = (
-        gate.method,
-        gate._given,
-        gate.on_missing,
-        gate.on_unusable,
-        gate.strict,
-        gate.min_tokens,
-        gate.abstain,
-    )
-    if profile is None:
-        return (str(gate.key), *policies, None)
-    thresholds = sorted((name, threshold.value) for name, threshold in profile.thresholds.items())
-    return (str(gate.key), *policies, profile.signal, profile.version, profile.verdict, thresholds)
 
 
 def _is_settled(answers: RETURN_VAL_TYPE) -> bool:

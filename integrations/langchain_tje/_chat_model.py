@@ -20,7 +20,7 @@ from tje_middleware import EntropyGate
 from tje_middleware.delivery import Delivery, Mode, OnBranchError
 
 from ._asking import Asking, asks_for_logprobs
-from ._chat_cache import SettledAnswers, cache_key_of
+from ._chat_cache import SettledAnswers
 from ._chat_settings import (
     EachOwn,
     as_chat_model,
@@ -139,7 +139,7 @@ class EntropyGatedChatModel(FrontChatModel):
             self._llm_type,
             self.draft._get_llm_string(stop=stop, **kwargs),
             self.deeper._get_llm_string(stop=stop, **self.each_own.for_deeper(kwargs)),
-            cache_key_of(self._prepare().delivery.gate),
+            self._prepare().delivery.gate.fingerprint(),
             self.mode,
             self.on_branch_error,
         )

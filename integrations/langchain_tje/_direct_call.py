@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypedDict, cast
 from uuid import UUID, uuid4
 
@@ -39,13 +39,7 @@ class DirectCapture(DraftCapture):
 
     def writer_of(self, draft: object, *, trusted: bool) -> ModelCall:
         """The last call: nothing else can have written the draft."""
-        call = self.calls[-1]
-        metadata = draft.response_metadata if isinstance(draft, AIMessage) else {}
-        within = metadata.get(METADATA_KEY)
-        if isinstance(within, dict) and within.get("answered_by") == "deeper":
-            # Of a gated model another one answered than the one that it passes for.
-            return replace(call, model=metadata.get("model_name"), temperature=None)
-        return call
+        return self.calls[-1]
 
 
 @dataclass(frozen=True)

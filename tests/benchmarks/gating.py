@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from langchain.agents import create_agent
+from langchain_core.runnables import Runnable
 from langchain_openai import ChatOpenAI
-from langchain_tje import think_just_enough
+from langchain_tje import EntropyGatedChatModel, EntropyGateMiddleware, think_just_enough
 
 from tests.benchmarks.entropy import payload
 from tests.benchmarks.timing import Row, compared
@@ -61,14 +63,28 @@ def rows() -> Iterator[Row]:
     with instant_server() as url:
         chat = ChatOpenAI(base_url=url, model="m", api_key="none", temperature=0, max_retries=0)
         ungated = chat.bind(logprobs=True, top_logprobs=20)
-        gated = think_just_enough(chat, deeper=ungated, gate=gate)
-        assert gated.invoke("hello").response_metadata["tje"]["route"] == "final"
-        yield compared(
-            "a gated LangChain call",
-            lambda: gated.invoke("hello"),
-            against="the same call without the gate",
-            reference=lambda: ungated.invoke("hello"),
-            at_most=1.1,
-            rounds=40,
-            repeat=2,
+        for what, gated in (
+            ("a gated LangChain call", think_just_enough(chat, deeper=ungated, gate=gate)),
+            ("a gated chat model", EntropyGatedChatModel(draft=chat, deeper=chat, gate=gate)),
+        ):
+            assert gated.invoke("hello").response_metadata["tje"]["route"] == "final"
+            yield _compared(what, gated, ungated, "hello", against="the same call without the gate")
+        yield _compared(
+            "an agent's gated turn",
+            create_agent(chat, middleware=[EntropyGateMiddleware(gate=gate, deeper=chat)]),
+            create_agent(ungated),
+            {"messages": [("user", "hello")]},
+            against="the same agent without the gate, logprobs on",
         )
+
+
+def _compared(what: str, gated: Runnable, ungated: Runnable, question: object, *, against: str) -> Row:
+    return compared(
+        what,
+        lambda: gated.invoke(question),
+        against=against,
+        reference=lambda: ungated.invoke(question),
+        at_most=1.1,
+        rounds=40,
+        repeat=2,
+    )

@@ -14,7 +14,13 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import Runnable, RunnableLambda, RunnableParallel
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
-from langchain_tje import ask_logprobs, sequential_refinement, think_just_enough
+from langchain_tje import (
+    EntropyGatedChatModel,
+    EntropyGateRunnable,
+    ask_logprobs,
+    sequential_refinement,
+    think_just_enough,
+)
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 from langgraph.types import Command, interrupt
@@ -217,3 +223,17 @@ def test_a_client_that_knows_no_logprobs_is_asked_without(gate: EntropyGate) -> 
     gated = think_just_enough(PROMPT | model, deeper=lambda _: "deeper", gate=gate)
     with unjudged("unexpected keyword argument 'logprobs'"):
         assert [gated.invoke(CERTAIN) for _ in range(2)] == ["deeper", "deeper"]
+
+
+def test_what_the_deeper_model_of_a_gated_one_wrote_is_not_judged_as_its_drafts(
+    chat: Chat, gate: EntropyGate
+) -> None:
+    # The inner gate rejects at 2.5 bits; its deeper model answers at 2.5 bits of its own, which an outer gate with a
+    # higher threshold would accept if it took them for the draft model's.
+    inner = EntropyGatedChatModel(draft=chat(), deeper=chat("deep", logprobs=True, top_logprobs=20), gate=gate)
+    outer = EntropyGateRunnable(
+        draft=PROMPT | inner, deeper=RunnableLambda(lambda _: AIMessage("outer")), gate=gate, threshold=3.0
+    )
+    with unjudged("written by 'deep'"):
+        decision = outer.invoke({"question": "bits=2.5"}).response_metadata["tje"]
+    assert (decision["route"], decision["reason"]) == ("deeper", "other_settings")

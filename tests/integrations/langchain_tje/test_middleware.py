@@ -15,7 +15,7 @@ from langchain_core.messages import HumanMessage, SystemMessage, ToolMessage
 from langchain_core.runnables import ConfigurableField
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
-from langchain_tje._middleware import EntropyGateMiddleware
+from langchain_tje import EntropyGateMiddleware
 from langgraph.checkpoint.memory import InMemorySaver
 from pydantic import BaseModel, Field
 

@@ -12,7 +12,7 @@ from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
 from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
-from langchain_tje._middleware import EntropyGateMiddleware
+from langchain_tje import EntropyGateMiddleware
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command, interrupt
 from openai import InternalServerError

@@ -13,6 +13,7 @@ from langchain.agents.middleware import (
     LLMToolSelectorMiddleware,
     ModelCallLimitMiddleware,
     ModelFallbackMiddleware,
+    ModelResponse,
     ModelRetryMiddleware,
     PIIMiddleware,
     SummarizationMiddleware,
@@ -23,7 +24,7 @@ from langchain_core.messages import HumanMessage
 from langchain_core.runnables.config import var_child_runnable_config
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
-from langchain_tje._middleware import EntropyGateMiddleware
+from langchain_tje import EntropyGateMiddleware
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
@@ -301,6 +302,27 @@ class TestWithoutAConfig:
         assert state["tje"][0]["draft_usage"]["output_tokens"] == 4
 
 
+class SaysNothing(AgentMiddleware):
+    """Answers in the model's place, with nothing."""
+
+    def wrap_model_call(self, request: Any, handler: Any) -> Any:
+        return ModelResponse(result=[])
+
+    async def awrap_model_call(self, request: Any, handler: Any) -> Any:
+        return ModelResponse(result=[])
+
+
+class TestNoAnswer:
+    async def test_leaves_nothing_to_judge(
+        self, chat: Chat, gate: EntropyGate, answer: Answer, provider: StandIn
+    ) -> None:
+        gating = EntropyGateMiddleware(gate=gate, deeper=chat("deep"))
+        state = await answer(create_agent(chat(), middleware=[gating, SaysNothing()]), SURE)
+        assert [message.type for message in state["messages"]] == ["human"]
+        assert state["tje"] == []
+        assert provider.requests == []
+
+
 class TestLLMToolSelector:
     async def test_selects_for_both_models_and_behind_the_gate_for_each(
         self, together: Together, answer: Answer, chat: Chat, provider: StandIn, order: str
@@ -351,6 +373,14 @@ class TestASecondGate:
         agent = create_agent(chat(), middleware=self.gates(chat, make_gate(model="deep"), gate))
         shown = [chunk.text for chunk, _ in agent.stream(asking(UNSURE), stream_mode="messages") if chunk.text]
         assert shown == [f"deepest-{number} " for number in range(4)]
+
+    async def test_streams_no_event_of_what_the_first_one_went_deeper_for(
+        self, chat: Chat, gate: EntropyGate
+    ) -> None:
+        agent = create_agent(chat(), middleware=self.gates(chat, make_gate(model="deep"), gate))
+        events = [event async for event in agent.astream_events(asking(UNSURE), version="v2")]
+        streamed = [event for event in events if event["event"] == "on_chat_model_stream"]
+        assert {event["metadata"]["ls_model_name"] for event in streamed} == {"deepest"}
 
     async def test_that_goes_deeper_through_the_first_one_leaves_its_count_of_the_run(
         self, chat: Chat, gate: EntropyGate, answer: Answer, provider: StandIn

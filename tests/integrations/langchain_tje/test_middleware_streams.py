@@ -8,7 +8,7 @@ from langchain.agents import create_agent
 from langchain_core.messages import HumanMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
-from langchain_tje._middleware import EntropyGateMiddleware
+from langchain_tje import EntropyGateMiddleware
 
 from tests.integrations.langchain_tje.conftest import make_gate
 from tests.standin import StandIn
