@@ -10,13 +10,13 @@
 ``sequential_refinement``    the paper's deeper branch
 """
 
+from ._agent.middleware import EntropyGateMiddleware
 from ._asking import ask_logprobs
 from ._callback import EntropyCallbackHandler, capture_entropy
-from ._chat_model import EntropyGatedChatModel
+from ._chat.model import EntropyGatedChatModel
 from ._decorator import think_just_enough
-from ._middleware import EntropyGateMiddleware
+from ._graph.router import EntropyRouter
 from ._refinement import sequential_refinement
-from ._router import EntropyRouter
 from ._runnable import EntropyGateRunnable
 
 __all__ = [

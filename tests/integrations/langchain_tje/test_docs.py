@@ -8,7 +8,7 @@ import pkgutil
 import langchain_tje
 import pytest
 
-MODULES = sorted(module.name for module in pkgutil.iter_modules(langchain_tje.__path__))
+MODULES = sorted(module.name for module in pkgutil.walk_packages(langchain_tje.__path__))
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -13,11 +13,11 @@ from langgraph.types import Command
 from tje_middleware import EntropyGate
 from tje_middleware.delivery import Delivery, Mode, OnBranchError
 
-from ._agent_deeper import AgentDeeper, branch_of
-from ._agent_scope import aannounce, announce, deepening, drafting
-from ._agent_state import Caps, DeeperCount, state_schema_of
-from ._agent_turn import GatedTurn, ToolCalls, TurnRules
-from ._asked import DraftAborted
+from .._asked import DraftAborted
+from .deeper import AgentDeeper, branch_of
+from .scope import aannounce, announce, deepening, drafting
+from .state import Caps, DeeperCount, state_schema_of
+from .turn import GatedTurn, ToolCalls, TurnRules
 
 
 class EntropyGateMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, ResponseT]):

@@ -13,8 +13,8 @@ from langgraph.types import interrupt
 from tje_middleware.decision import METADATA_KEY
 from tje_middleware.delivery import Delivery
 
-from ._answer import annotated
-from ._judging import Judged
+from .._answer import annotated
+from .judging import Judged
 
 
 def reply_to(asked: dict[str, Any], config: RunnableConfig | None) -> Any:

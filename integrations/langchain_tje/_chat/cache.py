@@ -9,7 +9,7 @@ from langchain_core.globals import get_llm_cache
 
 from tje_middleware.decision import METADATA_KEY
 
-from ._answer import message_in
+from .._answer import message_in
 
 
 class SettledAnswers(BaseCache):

@@ -15,11 +15,11 @@ from langgraph.types import Command
 from tje_middleware import GateDecision, TokenUsage
 from tje_middleware.delivery import Delivery
 
-from ._answer import annotated, usage_in
-from ._deeper import as_runnable, is_control_flow, rejecting, require_sync
-from ._graph_state import last_message, messages_of, update_of, with_messages
-from ._judging import Judged, decision_in, spent_on
-from ._usage import spending
+from .._answer import annotated, usage_in
+from .._deeper import as_runnable, is_control_flow, rejecting, require_sync
+from .._usage import spending
+from .judging import Judged, decision_in, spent_on
+from .state import last_message, messages_of, update_of, with_messages
 
 #: A node as LangGraph takes it: a function of the state, sync or async, or a Runnable.
 Node = Callable[..., Any] | Callable[..., Awaitable[Any]] | Runnable[Any, Any]

@@ -19,9 +19,14 @@ from typing_extensions import Self
 from tje_middleware import EntropyGate
 from tje_middleware.delivery import Delivery, Mode, OnBranchError
 
-from ._asking import Asking, asks_for_logprobs
-from ._chat_cache import SettledAnswers
-from ._chat_settings import (
+from .._asking import Asking, asks_for_logprobs
+from .._gated_call import GatedCall
+from .._runnable import EntropyGateRunnable
+from .._usage import SpendingHandler
+from .._wrapped import FrontChatModel
+from .cache import SettledAnswers
+from .direct_call import DirectCall, DirectCapture, chunk_of, result_of
+from .settings import (
     EachOwn,
     as_chat_model,
     common_profile,
@@ -29,13 +34,8 @@ from ._chat_settings import (
     unbound,
     without_asking,
 )
-from ._chat_structured import AnswerersReader, StructuredModel
-from ._chat_turn import GatedTurn
-from ._direct_call import DirectCall, DirectCapture, chunk_of, result_of
-from ._gated_call import GatedCall
-from ._runnable import EntropyGateRunnable
-from ._usage import SpendingHandler
-from ._wrapped import FrontChatModel
+from .structured import AnswerersReader, StructuredModel
+from .turn import GatedTurn
 
 
 class EntropyGatedChatModel(FrontChatModel):

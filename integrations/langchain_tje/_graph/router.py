@@ -15,11 +15,11 @@ from tje_middleware import EntropyGate, GateDecision, Route
 from tje_middleware.decision import METADATA_KEY
 from tje_middleware.delivery import Delivery, OnBranchError
 
-from ._draft_place import DraftPlace, Node, replacing
-from ._graph_state import draft_in, messages_of, update_of, values_in, with_messages, with_values
-from ._human_answer import answer_of, question_of, reply_to
-from ._judging import Judged, judged, still_to_go
-from ._trace import EVENT
+from .._trace import EVENT
+from .draft_place import DraftPlace, Node, replacing
+from .human_answer import answer_of, question_of, reply_to
+from .judging import Judged, judged, still_to_go
+from .state import draft_in, messages_of, update_of, values_in, with_messages, with_values
 
 
 def _unheard(_: Any) -> None:

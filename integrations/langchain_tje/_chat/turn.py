@@ -7,10 +7,10 @@ from contextlib import aclosing, closing
 from dataclasses import dataclass
 from typing import cast
 
-from ._asked import DraftStopped
-from ._chunks import alast_marked, last_marked
-from ._direct_call import Answer, DirectCall
-from ._gated_call import GatedCall
+from .._asked import DraftStopped
+from .._chunks import alast_marked, last_marked
+from .._gated_call import GatedCall
+from .direct_call import Answer, DirectCall
 
 
 @dataclass(frozen=True)

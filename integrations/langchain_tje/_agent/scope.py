@@ -16,12 +16,12 @@ from langchain_core.runnables.config import RunnableConfig, ensure_config, merge
 from tje_middleware import GateDecision
 from tje_middleware.delivery import Mode
 
-from ._agent_deeper import Rejected
-from ._asked import NOSTREAM
-from ._capture import DraftCapture
-from ._deeper import rejecting
-from ._trace import EVENT, trace_metadata
-from ._usage import SpendingHandler
+from .._asked import NOSTREAM
+from .._capture import DraftCapture
+from .._deeper import rejecting
+from .._trace import EVENT, trace_metadata
+from .._usage import SpendingHandler
+from .deeper import Rejected
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from langchain_core.outputs.chat_generation import merge_chat_generation_chunks
 from tje_middleware.capture import ModelCall
 from tje_middleware.decision import METADATA_KEY
 
-from ._capture import DraftCapture
+from .._capture import DraftCapture
 
 
 class Answer(TypedDict):

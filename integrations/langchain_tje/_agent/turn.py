@@ -16,14 +16,14 @@ from tje_middleware import EntropyGate, GateDecision, Route
 from tje_middleware.decision import METADATA_KEY
 from tje_middleware.delivery import Delivery, Mode
 
-from ._agent_deeper import Rejected, Request, Response, with_instruction
-from ._agent_state import DeeperCount
-from ._answer import without_logprobs
-from ._asked import DraftAborted
-from ._asking import Asking
-from ._gated_call import GatedCall
-from ._late import resolved
-from ._usage import SpendingHandler
+from .._answer import without_logprobs
+from .._asked import DraftAborted
+from .._asking import Asking
+from .._gated_call import GatedCall
+from .._late import resolved
+from .._usage import SpendingHandler
+from .deeper import Rejected, Request, Response, with_instruction
+from .state import DeeperCount
 
 #: What is done about a draft that calls tools; the middleware's docstring explains each.
 ToolCalls = Literal["gate", "pass", "deeper_on_unknown"]

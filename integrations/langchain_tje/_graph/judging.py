@@ -14,7 +14,7 @@ from tje_middleware.delivery import Delivery
 from tje_middleware.evidence import read
 from tje_middleware.usage import usage_of
 
-from ._answer import annotated, without_logprobs
+from .._answer import annotated, without_logprobs
 
 _HINT = (
     "ask for them in the node that drafts, with ask_logprobs(model), unless the model refuses, and judge the message "

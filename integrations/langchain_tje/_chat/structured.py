@@ -13,8 +13,8 @@ from langchain_core.runnables import Runnable, RunnableConfig, RunnableParallel,
 
 from tje_middleware.decision import METADATA_KEY
 
-from ._answer import message_in
-from ._chat_settings import unbound
+from .._answer import message_in
+from .settings import unbound
 
 AnyRunnable = Runnable[Any, Any]
 #: Where structured output includes it, the message is under this name.

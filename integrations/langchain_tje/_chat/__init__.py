@@ -1,0 +1,1 @@
+"""A gated chat model: two models and a gate as one."""

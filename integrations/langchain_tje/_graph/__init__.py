@@ -1,0 +1,1 @@
+"""The gate as a node and an edge of graphs."""
