@@ -33,7 +33,8 @@ class Delivery:
 
     def goes_deeper(self, decision: GateDecision) -> bool:
         """Whether the deeper branch is to run."""
-        return decision.route is Route.DEEPER and self.mode != "annotate"
+        # A cap says so in the reason; the route stays what the gate would have liked.
+        return decision.route is Route.DEEPER and decision.reason != "capped" and self.mode != "annotate"
 
     def with_draft(self, decision: GateDecision, usage: TokenUsage | None) -> GateDecision:
         """The decision of an answer that is the draft."""

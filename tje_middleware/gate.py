@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import threading
-import warnings
 from dataclasses import replace
 from math import isfinite
 from numbers import Real
@@ -16,12 +13,14 @@ from .capability import LogprobsCapabilities
 from .criteria import GIVEN, Criteria, Making
 from .decision import GateDecision, Reason, Route
 from .early_abort import RejectionWatch
-from .errors import GateError, MissingLogprobs, SignalError, TjeWarning, UnreadableLogprobs
-from .logprobs import SequenceLogprobs, parse_logprobs
+from .errors import GateError, MissingLogprobs, SignalError, UnreadableLogprobs
+from .evidence import read
+from .logprobs import SequenceLogprobs
 from .profile import CalibrationProfile, ProfileKey, ProfileLookup
 from .settings import METHOD_NAMES
 from .signals import AUTO, resolve_signal
 from .sources import FixedProfile, ProfileSource, ProfileStore, StoredProfile
+from .warned import SaidOnce
 
 OnMissing = Literal["deeper", "final", "raise"]
 OnUnusable = Literal["missing", "use"]
@@ -100,8 +99,8 @@ class EntropyGate:
         self.capabilities = LogprobsCapabilities()
         self._source = profile
         self._given: float | None = None
-        self._said: set[str] = set()
-        self._said_lock = threading.Lock()
+        #: Warns of a topic once: ``gate.say_once(topic, message)``.
+        self.say_once = SaidOnce()
 
     @classmethod
     def from_registry(
@@ -138,15 +137,6 @@ class EntropyGate:
             resolve_signal(signal)
         _require("method", policies.get("method", METHOD_NAMES[0]), METHOD_NAMES)
         return cls(StoredProfile(registry, key), **policies)
-
-    def __getstate__(self) -> dict[str, object]:
-        # A lock cannot go to another process, and what was said here was not said there.
-        return {name: value for name, value in vars(self).items() if not name.startswith("_said")}
-
-    def __setstate__(self, state: dict[str, object]) -> None:
-        vars(self).update(state)
-        self._said = set()
-        self._said_lock = threading.Lock()
 
     def fingerprint(self) -> tuple[object, ...]:
         """All that a decision depends on beside the draft, the profile as it is now: for caches of gated answers."""
@@ -185,19 +175,15 @@ class EntropyGate:
         found = self._source.lookup()
         criteria = self._criteria(found)
         if criteria is None:
-            unknown = GateDecision(Route.DEEPER, "no_profile", "", signal=self.key.signal, method=self._method)
-            return self._unjudged(unknown, "no_profile", found.problem or f"no profile for {self.key}")
+            return self._unjudged(self._no_grounds(), "no_profile", found.problem or f"no profile for {self.key}")
         grounds = criteria.grounds()
         if draft is None:
             return self._unjudged(grounds, "no_logprobs", "the draft came without logprobs")
-        try:
-            if isinstance(draft, UnreadableLogprobs):
-                raise draft
-            sequence = parse_logprobs(draft)
-        except MissingLogprobs as error:
-            return self._unjudged(grounds, "no_logprobs", str(error))
-        except UnreadableLogprobs as error:
-            return self._unjudged(grounds, "unreadable_logprobs", str(error))
+        sequence = draft if isinstance(draft, UnreadableLogprobs) else read(draft)
+        if isinstance(sequence, MissingLogprobs):
+            return self._unjudged(grounds, "no_logprobs", str(sequence))
+        if isinstance(sequence, UnreadableLogprobs):
+            return self._unjudged(grounds, "unreadable_logprobs", str(sequence))
         grounds = replace(grounds, tokens=len(sequence))
         making = Making(model=model, temperature=temperature, prompt_fingerprint=prompt_fingerprint)
         misfit = criteria.misfit(len(sequence), sequence.top_k, making)
@@ -248,17 +234,36 @@ class EntropyGate:
         """
         if isinstance(value, bool) or not isinstance(value, Real) or not isfinite(value):
             raise ValueError(f"a threshold must be a finite number, not {value!r}")
+        return self._changed(_given=float(value))
+
+    def with_on_missing(self, on_missing: OnMissing) -> EntropyGate:
+        """The same gate with another policy for drafts that cannot be judged; it shares the rest, as above.
+
+        Raises:
+            ValueError: a policy that does not exist.
+        """
+        _require("on_missing", on_missing, get_args(OnMissing))
+        return self if on_missing == self.on_missing else self._changed(on_missing=on_missing)
+
+    def passed(self, reason: Reason, detail: str) -> GateDecision:
+        """The decision about a draft that is accepted without being looked at, by a rule of whoever asks.
+
+        Args:
+            reason: Why, as one of a few words.
+            detail: Why, as a sentence.
+        """
+        criteria = self._criteria(self._source.lookup())
+        known = criteria.grounds() if criteria is not None else self._no_grounds()
+        return replace(known, route=Route.FINAL, reason=reason, detail=detail)
+
+    def _changed(self, **policies: object) -> EntropyGate:
         gate = object.__new__(type(self))
-        vars(gate).update(vars(self), _given=float(value))
+        vars(gate).update(vars(self), **policies)
         return gate
 
-    def say_once(self, topic: str, message: str) -> None:
-        """Warn with TjeWarning, unless this gate has warned of the topic before."""
-        with self._said_lock:
-            if topic in self._said:
-                return
-            self._said.add(topic)
-        warnings.warn(f"{message} (said once)", TjeWarning, stacklevel=_frames_of_this_package())
+    def _no_grounds(self) -> GateDecision:
+        """A decision without a profile; its route is still to be set."""
+        return GateDecision(Route.DEEPER, "no_profile", "", signal=self.key.signal, method=self._method)
 
     @property
     def _method(self) -> str:
@@ -305,17 +310,6 @@ class EntropyGate:
         profile = criteria.profile
         if profile.verdict == "weak":
             self.say_once("weak", f"the profile of {profile.key} is weak: {profile.verdict_reason}")
-
-
-_OUR_PACKAGES = ("tje_middleware", "langchain_tje", "llama_index_tje")
-
-
-def _frames_of_this_package() -> int:
-    """The stacklevel, for a warning in the calling function, of the first caller outside these packages."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in _OUR_PACKAGES:
-        frame, level = frame.f_back, level + 1
-    return level
 
 
 def _require(name: str, value: str, allowed: tuple[str, ...]) -> None:

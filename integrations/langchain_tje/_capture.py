@@ -66,7 +66,7 @@ class DraftCapture(EntropyCallbackHandler):
 
     def on_custom_event(self, name: str, data: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """A gate within the draft that rejects what it measured rejects it for this one, too."""
-        if name == EVENT and data.get("route") != "final":
+        if name == EVENT and data.get("answered_by") != "draft":
             self.clear()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from tje_middleware import GateDecision, MissingLogprobs, TokenUsage
+from tje_middleware import GateDecision, MissingLogprobs, Route, TokenUsage
 from tje_middleware.delivery import Delivery
 
 from ._answer import annotated, message_in, without_logprobs
@@ -69,6 +69,12 @@ class GatedCall:
         """Whether the deeper branch is to run."""
         return self.delivery.goes_deeper(decision)
 
+    def announced(self, decision: GateDecision) -> GateDecision:
+        """The decision as it is told before the deeper branch runs: where none does, the draft is the answer."""
+        # One that is given up stays open: whoever stands around this gate must not take it for accepted.
+        settled = decision.accepted or (decision.route is Route.DEEPER and not self.goes_deeper(decision))
+        return self.delivery.with_draft(decision, self.draft_usage) if settled else decision
+
     def with_draft(self, decision: GateDecision) -> Any:
         """The draft as the answer."""
         return annotated(self.draft, self.delivery.with_draft(decision, self.draft_usage))
@@ -104,4 +110,6 @@ class GatedCall:
         if not self.model_seen:
             return MissingLogprobs(_HIDDEN)
         said, _, _ = str(missing).partition("; ask the provider")
+        if said.endswith("came without logprobs"):  # of a shape that says nothing to whoever gates a chain
+            said = "the draft came without logprobs"
         return MissingLogprobs(f"{said}; the model was asked for them")

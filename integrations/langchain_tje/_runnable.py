@@ -153,7 +153,7 @@ class EntropyGateRunnable(RunnableSerializable[Input, Output]):
             decision = call.judge(draft)
         except DraftAborted as stopped:
             decision = stopped.decision
-        traced(decision, run_manager, config)
+        traced(call.announced(decision), run_manager, config)
         if not call.goes_deeper(decision):
             return cast("Output", call.with_draft(decision))
         require_sync(self.deeper)
@@ -179,7 +179,7 @@ class EntropyGateRunnable(RunnableSerializable[Input, Output]):
             decision = call.judge(draft)
         except DraftAborted as stopped:
             decision = stopped.decision
-        await atraced(decision, run_manager, config)
+        await atraced(call.announced(decision), run_manager, config)
         if not call.goes_deeper(decision):
             return cast("Output", call.with_draft(decision))
         arguments = {**deeper_arguments(self.deeper, call.draft, decision), **kwargs}
@@ -209,14 +209,14 @@ class EntropyGateRunnable(RunnableSerializable[Input, Output]):
                     yield call.shown(chunk)
                 else:
                     decision = call.judge(chunk)
-                    traced(decision, run_manager, config)
+                    traced(call.announced(decision), run_manager, config)
                     yield call.with_draft(decision)
             return
         try:
             decision = call.judge(prepared.asking.invoke(question, watched, **kwargs))
         except DraftAborted as stopped:
             decision = stopped.decision
-        traced(decision, run_manager, config)
+        traced(call.announced(decision), run_manager, config)
         if not call.goes_deeper(decision):
             yield call.with_draft(decision)
             return
@@ -251,14 +251,14 @@ class EntropyGateRunnable(RunnableSerializable[Input, Output]):
                     yield call.shown(chunk)
                 else:
                     decision = call.judge(chunk)
-                    await atraced(decision, run_manager, config)
+                    await atraced(call.announced(decision), run_manager, config)
                     yield call.with_draft(decision)
             return
         try:
             decision = call.judge(await prepared.asking.ainvoke(question, watched, **kwargs))
         except DraftAborted as stopped:
             decision = stopped.decision
-        await atraced(decision, run_manager, config)
+        await atraced(call.announced(decision), run_manager, config)
         if not call.goes_deeper(decision):
             yield call.with_draft(decision)
             return

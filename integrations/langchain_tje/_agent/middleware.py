@@ -167,8 +167,8 @@ class EntropyGateMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Res
             turn.judge_unfinished(ended)
         else:
             turn.judge(draft)
-        if turn.decision is not None:
-            announce(turn.decision)
+        if turn.announced is not None:
+            announce(turn.announced)
         if not turn.goes_deeper:
             return turn.with_draft()
         self._branch.require(on_loop=False)
@@ -197,8 +197,8 @@ class EntropyGateMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Res
             turn.judge_unfinished(ended)
         else:
             turn.judge(draft)
-        if turn.decision is not None:
-            await aannounce(turn.decision)
+        if turn.announced is not None:
+            await aannounce(turn.announced)
         if not turn.goes_deeper:
             return turn.with_draft()
         self._branch.require(on_loop=True)

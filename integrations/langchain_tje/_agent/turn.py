@@ -12,7 +12,7 @@ from langchain_core.runnables import Runnable, RunnableWithFallbacks
 from langchain_core.runnables.base import RunnableBindingBase
 from langgraph.types import Command
 
-from tje_middleware import EntropyGate, GateDecision, Route
+from tje_middleware import GateDecision
 from tje_middleware.decision import METADATA_KEY
 from tje_middleware.delivery import Delivery, Mode
 
@@ -27,6 +27,7 @@ from .state import DeeperCount
 
 #: What is done about a draft that calls tools; the middleware's docstring explains each.
 ToolCalls = Literal["gate", "pass", "deeper_on_unknown"]
+_UNJUDGED_CALL = "a call of tools, which tool_calls='pass' accepts unjudged"
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class TurnRules:
         """The call by whose rules this draft is judged."""
         if self.tool_calls != "deeper_on_unknown" or not _calls_tools(message):
             return call
-        return replace(call, delivery=replace(self.delivery, gate=_deeper_on_missing(self.delivery.gate)))
+        return replace(call, delivery=replace(self.delivery, gate=self.delivery.gate.with_on_missing("deeper")))
 
     def mode_for(self, request: Request, *, capped: bool) -> Mode:
         """How this turn's draft is treated while it is written."""
@@ -117,8 +118,12 @@ class GatedTurn:
     @property
     def goes_deeper(self) -> bool:
         """Whether the deeper branch is to run."""
-        # A cap says so in the reason; the route stays what the gate would have liked.
-        return self.decision is not None and self.decision.reason != "capped" and self.call.goes_deeper(self.decision)
+        return self.decision is not None and self.call.goes_deeper(self.decision)
+
+    @property
+    def announced(self) -> GateDecision | None:
+        """The decision as callback handlers are told; None where no model answered."""
+        return None if self.decision is None else self.call.announced(self.decision)
 
     @property
     def rejected(self) -> Rejected:
@@ -160,7 +165,7 @@ class GatedTurn:
     def _decide(self, message: AIMessage) -> None:
         if self.rules.tool_calls == "pass" and _calls_tools(message):
             self.call.draft = self.call.shown(message)
-            self.decision = _passed(self.rules.delivery.gate)
+            self.decision = self.rules.delivery.gate.passed("tool_call", _UNJUDGED_CALL)
             return
         self.call = self.rules.call(message, self.call)
         decision = self.call.judge(message)
@@ -190,25 +195,6 @@ def _answer_in(messages: list[BaseMessage]) -> AIMessage | None:
 
 def _calls_tools(message: AIMessage) -> bool:
     return bool(message.tool_calls or message.invalid_tool_calls)
-
-
-def _passed(gate: EntropyGate) -> GateDecision:
-    return GateDecision(
-        route=Route.FINAL,
-        reason="tool_call",
-        detail="a call of tools, which tool_calls='pass' accepts unjudged",
-        signal=gate.key.signal,
-        method=gate.method,
-    )
-
-
-def _deeper_on_missing(gate: EntropyGate) -> EntropyGate:
-    """The same gate, whatever it does otherwise about drafts that cannot be judged."""
-    if gate.on_missing == "deeper":
-        return gate
-    cautious = object.__new__(type(gate))
-    vars(cautious).update(vars(gate), on_missing="deeper")  # with what was said once, which a copy would say again
-    return cautious
 
 
 def _known(model: Runnable[Any, Any]) -> Runnable[Any, Any]:
