@@ -15,7 +15,7 @@ PACKAGES := tje_middleware integrations/langchain_tje integrations/llama_index_t
 help:            ## Show the targets
 	@sed -n 's/^\([a-z-]*\): .*##/\1\t/p' Makefile
 
-demo: $(STAMP)   ## Gate a real model on this machine; ARGS="--short", ARGS="--model PATH" ...
+demo: $(STAMP)   ## Gate a real model on this machine; ARGS="--short", ARGS="--agent", ARGS="--model PATH" ...
 	@$(BIN)/tje demo $(ARGS)
 
 test: $(STAMP)   ## Run the test suite; ARGS="-k name"

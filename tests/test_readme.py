@@ -31,11 +31,21 @@ def test_the_python_of_the_readme_runs_in_order(
             "examples": examples,
             "grade": lambda example, _: example.input["bits"] < 2,
         }
-        for block in BLOCKS[:2]:
-            exec(block, names)
+        calibrating, gating, reading, decorating, agent, graph = (
+            block.replace("...", "bits=0.5") for block in BLOCKS
+        )
+        exec(calibrating, names)
+        exec(gating, names)
         answer = names["chain"].invoke({"bits": 0.5})
         names |= {"prompt": PromptTemplate.from_template("{question}"), "model": chat, "vision_model": chat}
-        exec(BLOCKS[3].replace("...", "bits=0.5"), names)
+        names |= {"big_model": chat.model_copy(update={"model_name": "big"}), "tools": []}
+        exec(decorating, names)
+        exec(agent, names)
+        exec(graph, names)
+        graphs = [names["graph"].invoke({"messages": f"bits={bits}"})["messages"][-1] for bits in (0.5, 3.0)]
+    assert reading.startswith("chain.invoke")
+    assert [decision["route"] for decision in names["state"]["tje"]] == ["final"]
+    assert [message.response_metadata["tje"]["answered_by"] for message in graphs] == ["draft", "deeper"]
     assert capsys.readouterr().out.startswith("usable mean_entropy separates right from wrong drafts")
     assert answer.response_metadata["tje"]["route"] == "final"
     assert (tmp_path / "tje.db").exists()

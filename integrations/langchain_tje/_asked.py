@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -17,6 +16,7 @@ from tje_middleware import EntropyGate, GateDecision, Route, TokenUsage
 from tje_middleware.capability import LogprobsCapabilities
 from tje_middleware.delivery import Mode
 
+from ._chunks import aclosed, closed
 from ._wrapped import WrappedChatModel, provider_name, taken_over
 
 if TYPE_CHECKING:
@@ -214,10 +214,8 @@ class AskedModel(WrappedChatModel):
     ) -> AsyncIterator[ChatGenerationChunk]:
         asking = self._asking(kwargs, streamed=True)
         if asking is not None:
-            # Closed by name: an abandoned asynchronous generator is closed whenever the event loop comes to it.
-            async with aclosing(
-                self.inner._astream(messages, stop=stop, run_manager=run_manager, **asking)
-            ) as chunks:  # type: ignore[type-var]
+            stream = self.inner._astream(messages, stop=stop, run_manager=run_manager, **asking)
+            async with aclosed(stream) as chunks:
                 try:
                     first = await anext(chunks, None)
                 except Exception as error:
@@ -228,7 +226,7 @@ class AskedModel(WrappedChatModel):
                         async for chunk in chunks:
                             yield chunk
                     return
-        async with aclosing(self.inner._astream(messages, stop=stop, run_manager=run_manager, **kwargs)) as chunks:  # type: ignore[type-var]
+        async with aclosed(self.inner._astream(messages, stop=stop, run_manager=run_manager, **kwargs)) as chunks:
             async for chunk in chunks:
                 yield chunk
 
@@ -237,7 +235,7 @@ class AskedModel(WrappedChatModel):
     ) -> ChatResult:
         """The whole answer from its stream; the stream is closed where the answer is sure to be rejected."""
         kept: list[ChatGenerationChunk] = []
-        with closing(self.inner._stream(messages, stop=stop, **asking)) as chunks:  # type: ignore[type-var]
+        with closed(self.inner._stream(messages, stop=stop, **asking)) as chunks:
             for chunk in chunks:
                 kept.append(chunk)
                 _raise_if_rejected(watch.add(chunk), kept)
@@ -247,7 +245,7 @@ class AskedModel(WrappedChatModel):
         self, messages: list[BaseMessage], stop: list[str] | None, asking: dict[str, Any], watch: RejectionWatch
     ) -> ChatResult:
         kept: list[ChatGenerationChunk] = []
-        async with aclosing(self.inner._astream(messages, stop=stop, **asking)) as chunks:  # type: ignore[type-var]
+        async with aclosed(self.inner._astream(messages, stop=stop, **asking)) as chunks:
             async for chunk in chunks:
                 kept.append(chunk)
                 _raise_if_rejected(watch.add(chunk), kept)

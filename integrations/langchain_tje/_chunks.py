@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from tje_middleware import TokenUsage
@@ -29,6 +30,28 @@ async def alast_marked(chunks: AsyncIterator[Any]) -> AsyncIterator[Marked]:
             yield released
     for released in held.end():
         yield released
+
+
+@contextmanager
+def closed(chunks: Iterator[Any]) -> Iterator[Iterator[Any]]:
+    """A stream that is closed at once, however it was left: a request that nobody reads goes on being paid for."""
+    try:
+        yield chunks
+    finally:
+        close = getattr(chunks, "close", None)  # an iterator that is no generator has nothing to close
+        if close is not None:
+            close()
+
+
+@asynccontextmanager
+async def aclosed(chunks: AsyncIterator[Any]) -> AsyncIterator[AsyncIterator[Any]]:
+    """The same on the event loop, which else closes an abandoned stream whenever it comes to it."""
+    try:
+        yield chunks
+    finally:
+        close = getattr(chunks, "aclose", None)
+        if close is not None:
+            await close()
 
 
 class _Held:

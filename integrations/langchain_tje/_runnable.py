@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
@@ -16,12 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 from tje_middleware import EntropyGate
 from tje_middleware.delivery import Delivery, Mode, OnBranchError
 
-from ._asked import DraftAborted
 from ._asking import Asking, asks_for_logprobs
-from ._chunks import alast_marked, last_marked
-from ._deeper import deeper_arguments, rejecting, require_sync
-from ._gated_call import GatedCall
-from ._trace import atraced, deeper_config, draft_config, traced
+from ._chunks import aclosed
+from ._gated_run import AsyncRun, Prepared, SyncRun
 
 
 class EntropyGateRunnable(RunnableSerializable[Input, Output]):
@@ -69,7 +64,8 @@ class EntropyGateRunnable(RunnableSerializable[Input, Output]):
         description="A threshold in the signal's unit in the place of the profile's; None: the profile's.",
     )
 
-    _prepared: _Prepared | None = PrivateAttr(default=None)
+    _prepared: Prepared | None = PrivateAttr(default=None)
+    _made_of: tuple[object, ...] = PrivateAttr(default=())
 
     @property
     def InputType(self) -> type[Input]:  # noqa: N802 (LangChain's name)
@@ -127,7 +123,7 @@ class EntropyGateRunnable(RunnableSerializable[Input, Output]):
             yield input
 
         chunks = self._atransform_stream_with_config(one_input(), self._achunks, self._configured(config), **kwargs)
-        async with aclosing(chunks) as open_chunks:  # type: ignore[type-var]
+        async with aclosed(chunks) as open_chunks:
             async for chunk in open_chunks:
                 yield chunk
 
@@ -146,51 +142,12 @@ class EntropyGateRunnable(RunnableSerializable[Input, Output]):
     def _answer(
         self, question: Input, run_manager: CallbackManagerForChainRun, config: RunnableConfig, **kwargs: Any
     ) -> Output:
-        prepared = self._prepare()
-        call = prepared.call()
-        try:
-            draft = prepared.asking.invoke(question, draft_config(config, run_manager, call.drafting), **kwargs)
-            decision = call.judge(draft)
-        except DraftAborted as stopped:
-            decision = stopped.decision
-        traced(call.announced(decision), run_manager, config)
-        if not call.goes_deeper(decision):
-            return cast("Output", call.with_draft(decision))
-        require_sync(self.deeper)
-        arguments = {**deeper_arguments(self.deeper, call.draft, decision), **kwargs}
-        try:
-            with rejecting(call.draft):
-                answer = self.deeper.invoke(
-                    question, deeper_config(config, run_manager, decision, call.deepening), **arguments
-                )
-        except Exception as error:
-            return cast("Output", call.after_failure(decision, error))
-        return cast("Output", call.with_deeper(answer, decision))
+        return cast("Output", SyncRun(self._prepare(), config, run_manager, kwargs).answer(question))
 
     async def _aanswer(
         self, question: Input, run_manager: AsyncCallbackManagerForChainRun, config: RunnableConfig, **kwargs: Any
     ) -> Output:
-        prepared = self._prepare()
-        call = prepared.call()
-        try:
-            draft = await prepared.asking.ainvoke(
-                question, draft_config(config, run_manager, call.drafting), **kwargs
-            )
-            decision = call.judge(draft)
-        except DraftAborted as stopped:
-            decision = stopped.decision
-        await atraced(call.announced(decision), run_manager, config)
-        if not call.goes_deeper(decision):
-            return cast("Output", call.with_draft(decision))
-        arguments = {**deeper_arguments(self.deeper, call.draft, decision), **kwargs}
-        try:
-            with rejecting(call.draft):
-                answer = await self.deeper.ainvoke(
-                    question, deeper_config(config, run_manager, decision, call.deepening), **arguments
-                )
-        except Exception as error:
-            return cast("Output", call.after_failure(decision, error))
-        return cast("Output", call.with_deeper(answer, decision))
+        return cast("Output", await AsyncRun(self._prepare(), config, run_manager, kwargs).answer(question))
 
     def _chunks(
         self,
@@ -199,40 +156,7 @@ class EntropyGateRunnable(RunnableSerializable[Input, Output]):
         config: RunnableConfig,
         **kwargs: Any,
     ) -> Iterator[Output]:
-        question = next(questions)
-        prepared = self._prepare()
-        call = prepared.call()
-        watched = draft_config(config, run_manager, call.drafting)
-        if self.mode == "annotate":
-            for chunk, told in last_marked(prepared.asking.stream(question, watched, **kwargs)):
-                if told is None:
-                    yield call.shown(chunk)
-                else:
-                    decision = call.judge(chunk)
-                    traced(call.announced(decision), run_manager, config)
-                    yield call.with_draft(decision)
-            return
-        try:
-            decision = call.judge(prepared.asking.invoke(question, watched, **kwargs))
-        except DraftAborted as stopped:
-            decision = stopped.decision
-        traced(call.announced(decision), run_manager, config)
-        if not call.goes_deeper(decision):
-            yield call.with_draft(decision)
-            return
-        require_sync(self.deeper)
-        child = deeper_config(config, run_manager, decision, call.deepening)
-        arguments = {**deeper_arguments(self.deeper, call.draft, decision), **kwargs}
-        given = False
-        try:
-            with rejecting(call.draft):
-                for chunk, told in last_marked(self.deeper.stream(question, child, **arguments)):
-                    given = True
-                    yield chunk if told is None else call.with_deeper(chunk, decision, told)
-        except Exception as error:
-            if given:  # what was given out cannot be taken back
-                raise
-            yield call.after_failure(decision, error)
+        yield from SyncRun(self._prepare(), config, run_manager, kwargs).chunks(next(questions))
 
     async def _achunks(
         self,
@@ -242,38 +166,9 @@ class EntropyGateRunnable(RunnableSerializable[Input, Output]):
         **kwargs: Any,
     ) -> AsyncIterator[Output]:
         question = await anext(questions)
-        prepared = self._prepare()
-        call = prepared.call()
-        watched = draft_config(config, run_manager, call.drafting)
-        if self.mode == "annotate":
-            async for chunk, told in alast_marked(prepared.asking.astream(question, watched, **kwargs)):
-                if told is None:
-                    yield call.shown(chunk)
-                else:
-                    decision = call.judge(chunk)
-                    await atraced(call.announced(decision), run_manager, config)
-                    yield call.with_draft(decision)
-            return
-        try:
-            decision = call.judge(await prepared.asking.ainvoke(question, watched, **kwargs))
-        except DraftAborted as stopped:
-            decision = stopped.decision
-        await atraced(call.announced(decision), run_manager, config)
-        if not call.goes_deeper(decision):
-            yield call.with_draft(decision)
-            return
-        child = deeper_config(config, run_manager, decision, call.deepening)
-        arguments = {**deeper_arguments(self.deeper, call.draft, decision), **kwargs}
-        given = False
-        try:
-            with rejecting(call.draft):
-                async for chunk, told in alast_marked(self.deeper.astream(question, child, **arguments)):
-                    given = True
-                    yield chunk if told is None else call.with_deeper(chunk, decision, told)
-        except Exception as error:
-            if given:  # what was given out cannot be taken back
-                raise
-            yield call.after_failure(decision, error)
+        async with aclosed(AsyncRun(self._prepare(), config, run_manager, kwargs).chunks(question)) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
     def _configured(self, config: RunnableConfig | None) -> RunnableConfig | None:
         """With what is bound to the draft (name, tags, callbacks): it holds for the whole that takes its place."""
@@ -286,22 +181,24 @@ class EntropyGateRunnable(RunnableSerializable[Input, Output]):
             return config
         return {"max_concurrency": limit, **(config or {})}
 
-    def _prepare(self) -> _Prepared:
-        """What asks the draft's model; made anew where a copy of this was given something else."""
-        made_of = (self.draft, self.gate, self.mode, self.on_branch_error, self.threshold)
-        prepared = self._prepared
-        if prepared is None or any(now is not then for now, then in zip(made_of, prepared.made_of, strict=True)):
+    def _prepare(self) -> Prepared:
+        """What runs; made anew where a copy of this was given something else."""
+        made_of = (self.draft, self.deeper, self.gate, self.mode, self.on_branch_error, self.threshold)
+        if self._prepared is None or any(now is not then for now, then in zip(made_of, self._made_of, strict=True)):
             gate = self.gate if self.threshold is None else self.gate.with_threshold(self.threshold)
             asking = Asking(top_k=gate.key.top_k, capabilities=gate.capabilities, mode=self.mode, gate=gate)
             visited = asking.visit(_unconfigured(self.draft))
-            prepared = self._prepared = _Prepared(
-                made_of=made_of,
-                asking=visited.runnable,
-                model_seen=visited.asked,
-                keeps_logprobs=asks_for_logprobs(self.draft),
-                delivery=Delivery(gate, self.mode, self.on_branch_error),
+            self._prepared, self._made_of = (
+                Prepared(
+                    asking=visited.runnable,
+                    deeper=self.deeper,
+                    delivery=Delivery(gate, self.mode, self.on_branch_error),
+                    model_seen=visited.asked,
+                    keeps_logprobs=asks_for_logprobs(self.draft),
+                ),
+                made_of,
             )
-        return prepared
+        return self._prepared
 
 
 def _unconfigured(draft: Runnable[Any, Any]) -> Runnable[Any, Any]:
@@ -309,25 +206,3 @@ def _unconfigured(draft: Runnable[Any, Any]) -> Runnable[Any, Any]:
     if not isinstance(draft, RunnableBindingBase):
         return draft
     return draft.model_copy(update={"config": {}, "config_factories": []})
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """What is derived from the fields once.
-
-    Attributes:
-        made_of: The fields.
-        asking: The draft, its model asked for logprobs.
-        model_seen: Whether there was a model to be asked.
-        keeps_logprobs: Whether the user asks for logprobs anyway, and expects them in the answer.
-        delivery: The rules.
-    """
-
-    made_of: tuple[object, ...]
-    asking: Runnable[Any, Any]
-    model_seen: bool
-    keeps_logprobs: bool
-    delivery: Delivery
-
-    def call(self) -> GatedCall:
-        return GatedCall(self.delivery, model_seen=self.model_seen, keeps_logprobs=self.keeps_logprobs)

@@ -15,8 +15,14 @@ from .console import progress as bars
 if TYPE_CHECKING:
     from ..demo import DemoResult
 
+# Questions to calibrate from and others to run the policies on, by whether it is an agent and short.
+_SIZES = {(False, False): (140, 96), (False, True): (40, 32), (True, False): (80, 40), (True, True): (20, 10)}
+
 
 def demo(
+    agent: Annotated[
+        bool, typer.Option("--agent", help="An agent with a tool instead of a chain, gated turn by turn.")
+    ] = False,
     short: Annotated[bool, typer.Option("--short", help="Fewer questions: a minute instead of a few.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     model: Annotated[
@@ -32,21 +38,26 @@ def demo(
         typer.Option(metavar="N M", help="Calibrate from N questions and run the policies on M others.", min=1),
     ] = None,
     registry: Annotated[str, typer.Option(help="Where the profile is stored.")] = "sqlite:///tje-demo.db",
-    page: Annotated[Path, typer.Option("--report", help="Where the report goes.")] = Path("tje-demo.html"),
+    page: Annotated[Path, typer.Option("--report", help="Where the report goes; there is none of an agent.")] = Path(
+        "tje-demo.html"
+    ),
 ) -> None:
     """Gate a real model on this machine: calibrate, then run every policy and compare."""
     with explained("langchain,openai,local"):
-        from langchain_tje._demo import run_demo, served  # noqa: PLC0415 (an extra, and seconds to import)
+        from langchain_tje.demo.chain import run_demo, served  # noqa: PLC0415
+        from langchain_tje.demo.run_agent import run_agent_demo  # noqa: PLC0415 (an extra, and seconds to import)
 
+        from ..demo import AgentDemoResult  # noqa: PLC0415
         from ..registry import CalibrationRegistry  # noqa: PLC0415
 
         began = time.monotonic()
-        calibration, test = questions or ((40, 32) if short else (140, 96))
+        calibration, test = questions or _SIZES[agent, short]
         api_key = os.environ.get("OPENAI_API_KEY", "none") if base_url else "none"
+        run = run_agent_demo if agent else run_demo
         with CalibrationRegistry(registry) as store:
             store.list()  # what is wrong with it is better known before the questions are asked
             with served(model, base_url, api_key) as (url, name), bars() as progress:
-                result = run_demo(
+                result = run(
                     url,
                     name,
                     registry=store,
@@ -58,7 +69,8 @@ def demo(
         print_result(result, result.as_dict(), as_json=as_json)
         seconds = time.monotonic() - began
         say(f"The profile is version {result.profile.version} in {registry}; {seconds:.0f} seconds.")
-        _write_report(result, page)
+        if not isinstance(result, AgentDemoResult):
+            _write_report(result, page)
 
 
 def _write_report(result: DemoResult, page: Path) -> None:

@@ -1,6 +1,21 @@
 """What ``tje demo`` asks and what it shows; an integration runs it."""
 
+from .agent_result import AgentDemoResult, AgentFigures, GradedRuns
+from .calculator import calculated
 from .questions import Question, is_right, load_questions
 from .result import ALWAYS, NEVER, UNTIL_REPEATED, DemoResult, label
 
-__all__ = ["ALWAYS", "NEVER", "UNTIL_REPEATED", "DemoResult", "Question", "is_right", "label", "load_questions"]
+__all__ = [
+    "ALWAYS",
+    "NEVER",
+    "UNTIL_REPEATED",
+    "AgentDemoResult",
+    "AgentFigures",
+    "DemoResult",
+    "GradedRuns",
+    "Question",
+    "calculated",
+    "is_right",
+    "label",
+    "load_questions",
+]

@@ -1,0 +1,6 @@
+"""The demo: real models gated on this machine, and the parts of it that the recipes in the cookbook use."""
+
+from .agent import EXAMPLES, SYSTEM, turns_right, with_more_examples
+from .text_tool_calls import TextToolCalls
+
+__all__ = ["EXAMPLES", "SYSTEM", "TextToolCalls", "turns_right", "with_more_examples"]
