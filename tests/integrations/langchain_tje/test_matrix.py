@@ -33,6 +33,7 @@ from pydantic import BaseModel
 from tests.integrations.langchain_tje.conftest import make_gate
 from tests.standin import StandIn
 from tje_middleware import EntropyGate
+from tje_middleware.delivery import Mode
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The v3 streaming protocol"),
@@ -136,22 +137,22 @@ class Form:
         return question
 
     @staticmethod
-    def gated(draft: Any, deep: Any, gate: EntropyGate) -> Runnable:
+    def gated(draft: Any, deep: Any, gate: EntropyGate, mode: Mode = "hold") -> Runnable:
         raise NotImplementedError
 
 
 class Chain(Form):
     @staticmethod
-    def gated(draft: Any, deep: Any, gate: EntropyGate) -> Runnable:
-        return think_just_enough(draft, deeper=deep, gate=gate)
+    def gated(draft: Any, deep: Any, gate: EntropyGate, mode: Mode = "hold") -> Runnable:
+        return think_just_enough(draft, deeper=deep, gate=gate, mode=mode)
 
 
 class ChatModel(Form):
     ways: ClassVar[list[Way]] = [*WAYS, *WAYS_V3]
 
     @staticmethod
-    def gated(draft: Any, deep: Any, gate: EntropyGate) -> Runnable:
-        return EntropyGatedChatModel(draft=draft, deeper=deep, gate=gate)
+    def gated(draft: Any, deep: Any, gate: EntropyGate, mode: Mode = "hold") -> Runnable:
+        return EntropyGatedChatModel(draft=draft, deeper=deep, gate=gate, mode=mode)
 
 
 class Agent(Form):
@@ -162,8 +163,8 @@ class Agent(Form):
         return {"messages": [("user", question)]}
 
     @staticmethod
-    def gated(draft: Any, deep: Any, gate: EntropyGate, **settings: Any) -> Runnable:
-        middleware = [EntropyGateMiddleware(gate=gate, deeper=deep)]
+    def gated(draft: Any, deep: Any, gate: EntropyGate, mode: Mode = "hold", **settings: Any) -> Runnable:
+        middleware = [EntropyGateMiddleware(gate=gate, deeper=deep, mode=mode)]
         return create_agent(draft, middleware=middleware, **settings)
 
 
@@ -214,6 +215,36 @@ async def test_text_is_measured_and_routed_alike(
     assert decision["signal_value"] == pytest.approx(bits, abs=1e-6)
     assert decision["tokens"] == 5
     assert last_text(answer).startswith("standin-0" if route == "final" else "deep-0")
+
+
+MODE_CELLS = [cell for cell in CELLS if cell.values[0] is not Graph]
+
+
+@pytest.mark.parametrize(("form", "way"), MODE_CELLS)
+async def test_a_draft_that_passes_through_is_measured_alike(
+    chat: Chat, gate: EntropyGate, provider: StandIn, form: type[Form], way: Way
+) -> None:
+    question, route, bits = UNSURE
+    answer = await way(form.gated(chat(), chat("deep"), gate, mode="annotate"), form.ask(f"{question} says_model"))
+    (decision,) = decisions_in(answer)
+    assert (decision["route"], decision["answered_by"]) == (route, "draft")
+    assert decision["signal_value"] == pytest.approx(bits, abs=1e-6)
+    assert last_text(answer).startswith("standin-0")
+    assert {request["model"] for request in provider.requests} == {"standin"}
+
+
+@pytest.mark.parametrize(("form", "way"), MODE_CELLS)
+async def test_a_draft_is_stopped_at_the_same_token(
+    chat: Chat, provider: StandIn, form: type[Form], way: Way
+) -> None:
+    gate = make_gate(signal="total_entropy")  # at 0.3 bits a token, the fourth is one too many
+    gated = form.gated(chat(), chat("deep"), gate, mode="abort")
+    answer = await way(gated, form.ask("bits=0.3 tokens=80 pace=0.01 says_model"))
+    (decision,) = decisions_in(answer)
+    assert (decision["aborted"], decision["answered_by"], decision["tokens"]) == (True, "deeper", 4)
+    assert decision["signal_value"] == pytest.approx(1.2, abs=1e-6)
+    assert last_text(answer).startswith("deep-0")
+    assert provider.wait_for_disconnect()
 
 
 @pytest.mark.parametrize(("form", "way"), CELLS)
