@@ -8,16 +8,36 @@
 ``capture_entropy``          the entropies of every model call in a block; ``EntropyCallbackHandler`` for callbacks
 ``ask_logprobs``             a chain whose model is asked for logprobs
 ``sequential_refinement``    the paper's deeper branch
+
+Each name is imported when it is first used: who gates a chain loads neither agents nor graphs.
 """
 
-from ._agent.middleware import EntropyGateMiddleware
-from ._asking import ask_logprobs
-from ._callback import EntropyCallbackHandler, capture_entropy
-from ._chat.model import EntropyGatedChatModel
-from ._decorator import think_just_enough
-from ._graph.router import EntropyRouter
-from ._refinement import sequential_refinement
-from ._runnable import EntropyGateRunnable
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ._agent.middleware import EntropyGateMiddleware
+    from ._asking import ask_logprobs
+    from ._callback import EntropyCallbackHandler, capture_entropy
+    from ._chat.model import EntropyGatedChatModel
+    from ._decorator import think_just_enough
+    from ._graph.router import EntropyRouter
+    from ._refinement import sequential_refinement
+    from ._runnable import EntropyGateRunnable
+
+_HOMES = {
+    "EntropyCallbackHandler": "_callback",
+    "EntropyGateMiddleware": "_agent.middleware",
+    "EntropyGateRunnable": "_runnable",
+    "EntropyGatedChatModel": "_chat.model",
+    "EntropyRouter": "_graph.router",
+    "ask_logprobs": "_asking",
+    "capture_entropy": "_callback",
+    "sequential_refinement": "_refinement",
+    "think_just_enough": "_decorator",
+}
 
 __all__ = [
     "EntropyCallbackHandler",
@@ -30,3 +50,17 @@ __all__ = [
     "sequential_refinement",
     "think_just_enough",
 ]
+
+
+if not TYPE_CHECKING:  # a type checker would take any name for a public one
+
+    def __getattr__(name: str) -> object:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value: object = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
