@@ -275,3 +275,15 @@ class TestUrls:
         registry = CalibrationRegistry(f"sqlite:///{tmp_path}/missing/tje.db")
         with pytest.raises(RegistryUnavailable, match=r"missing/tje\.db.*check that its folder exists"):
             use(registry)
+
+
+def test_a_key_without_a_profile_is_told_of_those_that_may_have_been_meant(tmp_path):
+    registry = CalibrationRegistry(f"sqlite:///{tmp_path}/r.db")
+    registry.put(profile(key=ProfileKey(model="gpt-4o", task="support", signal="length", temperature=0)))
+    registry.put(profile(key=ProfileKey(model="other", task="another")))
+    with pytest.raises(
+        ProfileNotFound, match=r"it has gpt-4o / support / length \(top 20, temperature 0\): name the"
+    ):
+        registry.get(ProfileKey(model="gpt-4o", task="support"))
+    with pytest.raises(ProfileNotFound, match=r"calibrate and put\(\) one first"):
+        registry.get(ProfileKey(model="m", task="t"))

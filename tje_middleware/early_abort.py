@@ -8,7 +8,7 @@ from .criteria import Criteria, Making
 from .decision import GateDecision, Route
 from .errors import SignalError, UnreadableLogprobs
 from .logprobs import LogprobsAccumulator, SequenceLogprobs
-from .signals import LowerBound, lower_bound
+from .signals import LowerBound, bound_kind, lower_bound
 
 # A stream that looks unreadable so far is looked at again when there are this many times as many tokens.
 _PATIENCE = 1.25
@@ -161,3 +161,18 @@ def _bound(criteria: Criteria, making: Making, unjudged: str, max_tokens: int | 
         return None
     same_route = unjudged == criteria.surest_rejection == Route.DEEPER
     return None if bound.may_fail and not same_route else bound
+
+
+def obstacle_to_stopping(signal: str, *, max_tokens: int | None) -> str | None:
+    """Why no draft can be stopped by a signal, and what to do about it; None where drafts can be.
+
+    Args:
+        signal: Its name.
+        max_tokens: The limit of tokens under which drafts are written, where there is one.
+    """
+    kind = bound_kind(signal)
+    if kind == "limited" and max_tokens is None:
+        return f"{signal} is an average, which is bounded only with a limit of tokens: set max_tokens on the model"
+    if kind is None:
+        return f"what {signal} will be cannot be told from a draft's beginning"
+    return None

@@ -138,6 +138,10 @@ class EntropyGate:
         _require("method", policies.get("method", METHOD_NAMES[0]), METHOD_NAMES)
         return cls(StoredProfile(registry, key), **policies)
 
+    def profile(self) -> CalibrationProfile | None:
+        """The profile as it is now; None where the registry has none."""
+        return self._source.lookup().profile
+
     def fingerprint(self) -> tuple[object, ...]:
         """All that a decision depends on beside the draft, the profile as it is now: for caches of gated answers."""
         profile = self._source.lookup().profile

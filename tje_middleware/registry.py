@@ -50,6 +50,8 @@ _NO_TABLE = f"no such table: {_PROFILES.name}"
 # A decision does not wait longer for a locked database than this, and asks again for a profile that is missing.
 _LOOKUP_PATIENCE_SECONDS = 0.5
 _RETRY_SECONDS = 5.0
+# Where a key has no profile, so many of the others are looked through for the one that may have been meant.
+_MOST_KEYS = 200
 
 
 @dataclass(frozen=True)
@@ -201,10 +203,21 @@ class CalibrationRegistry:
     def _newest(self, key: ProfileKey, *, patience: float | None = None) -> CalibrationProfile:
         rows = self._rows(_versions(key).order_by(_PROFILES.c.version.desc()).limit(1), patience=patience)
         if not rows:
-            raise ProfileNotFound(f"{self.url} has no profile for {key}; calibrate and put() one first")
+            raise ProfileNotFound(f"{self.url} has no profile for {key}; {self._hint(key, patience)}")
         profile = self._read(rows[0])
         self._keep(key, ProfileLookup(profile))
         return profile
+
+    def _hint(self, key: ProfileKey, patience: float | None) -> str:
+        """What to do where a key has no profile: it may be another that was meant."""
+        stored = self._rows(select(_PROFILES.c.key).distinct().limit(_MOST_KEYS), patience=patience)
+        others = [other for row in stored if (other := _key(row.key)) is not None]
+        near = sorted(
+            (other for other in others if _alike(key, other)), key=lambda other: (-_alike(key, other), str(other))
+        )
+        if not near:
+            return "calibrate and put() one first"
+        return f"it has {'; '.join(map(str, near[:3]))}: name the signal and the settings of the one that is meant"
 
     def _rows(
         self, query: Select[tuple[str, int, str]], *, patience: float | None = None
@@ -283,3 +296,15 @@ def _versions(key: ProfileKey) -> Select[tuple[str, int, str]]:
 
 def _canonical(key: ProfileKey) -> str:
     return key.model_dump_json()
+
+
+def _key(canonical: str) -> ProfileKey | None:
+    try:
+        return ProfileKey.model_validate_json(canonical)
+    except ValidationError:  # of another release; only a hint would come of it
+        return None
+
+
+def _alike(key: ProfileKey, other: ProfileKey) -> int:
+    """How likely one key was meant by the other: 0 for not at all."""
+    return (key.model == other.model) + (key.task == other.task)

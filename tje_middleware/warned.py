@@ -8,7 +8,23 @@ import warnings
 
 from .errors import TjeWarning
 
-_OUR_PACKAGES = ("tje_middleware", "langchain_tje", "llama_index_tje")
+#: Ours, and those that carry a user's call to us: a warning is about the user's line.
+_PASSED_OVER = frozenset(
+    [
+        "tje_middleware",
+        "langchain_tje",
+        "llama_index_tje",
+        "langchain",
+        "langchain_core",
+        "langgraph",
+        "langsmith",
+        "llama_index",
+        "contextvars",
+        "concurrent",
+        "threading",
+        "asyncio",
+    ]
+)
 
 
 class SaidOnce:
@@ -31,8 +47,8 @@ class SaidOnce:
 
 
 def _frames_of_ours() -> int:
-    """The stacklevel, for a warning in the calling function, of the first caller outside our packages."""
+    """The stacklevel, for a warning in the calling function, of the first caller of all these."""
     frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in _OUR_PACKAGES:
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in _PASSED_OVER:
         frame, level = frame.f_back, level + 1
     return level

@@ -15,6 +15,7 @@ from pydantic import Field
 from tje_middleware import EntropyGate, GateDecision, Route, TokenUsage
 from tje_middleware.capability import LogprobsCapabilities
 from tje_middleware.delivery import Mode
+from tje_middleware.early_abort import obstacle_to_stopping
 
 from ._chunks import aclosed, closed
 from ._wrapped import WrappedChatModel, provider_name, taken_over
@@ -256,8 +257,11 @@ class AskedModel(WrappedChatModel):
 
     def _asking(self, kwargs: dict[str, Any], *, streamed: bool = False) -> dict[str, Any] | None:
         """The request's settings with logprobs; None where such requests are known to be refused."""
-        refused = self.capabilities.refusal(self._capability_name(kwargs, streamed=streamed))
-        return self._with_logprobs(kwargs) if refused is None else None
+        names = [self._capability_name(kwargs, streamed=False)]
+        if streamed:
+            names.append(self._capability_name(kwargs, streamed=True))
+        refused = any(self.capabilities.refusal(name) is not None for name in names)
+        return None if refused else self._with_logprobs(kwargs)
 
     def _watch(self, kwargs: dict[str, Any]) -> RejectionWatch | None:
         """What foresees the rejection of one draft; None where nothing can, and streaming would be for nothing."""
@@ -269,17 +273,24 @@ class AskedModel(WrappedChatModel):
             return None
         settings = self.inner._get_ls_params(**kwargs)
         limits = [settings.get("ls_max_tokens"), kwargs.get("max_completion_tokens")]
-        known = [limit for limit in limits if isinstance(limit, int) and limit > 0]
+        limit = min((each for each in limits if isinstance(each, int) and each > 0), default=None)
         watch: RejectionWatch = self.stopping.watch(
-            max_tokens=min(known, default=None),
+            max_tokens=limit,
             model=provider_name(self.inner, kwargs),
             temperature=settings.get("ls_temperature"),
         )
-        return watch if watch.can_fire else None
+        if watch.can_fire:
+            return watch
+        profile = self.stopping.profile()
+        obstacle = obstacle_to_stopping(profile.signal, max_tokens=limit) if profile is not None else None
+        if obstacle is not None:
+            self.stopping.say_once("abort", f"mode='abort' cannot stop drafts, and holds them: {obstacle}")
+        return None
 
     def _note_refusal(self, kwargs: dict[str, Any], error: Exception, *, streamed: bool = False) -> None:
         """Go on without logprobs where asking for them was what failed; re-raise every other error."""
-        name = self._capability_name(kwargs, streamed=streamed)
+        # Only a refusal that speaks of streams leaves it open whether others are answered.
+        name = self._capability_name(kwargs, streamed=streamed and "stream" in str(error).lower())
         if isinstance(error, DraftStopped) or not self.capabilities.note(name, error):
             raise error
 

@@ -53,8 +53,19 @@ def ask_logprobs(runnable: Runnable[Input, Output], *, top_k: int = 20) -> Runna
 
     Returns:
         A new Runnable; the one that was given is unchanged.
+
+    Raises:
+        TypeError: this is no chain in which a chat model is to be seen; an agent or a graph is not.
     """
-    return Asking(top_k=top_k).visit(runnable).runnable
+    if not isinstance(runnable, Runnable):
+        raise TypeError(f"ask_logprobs takes a chat model or a chain, not a {type(runnable).__name__}")
+    asking = Asking(top_k=top_k).visit(runnable).runnable
+    if asking is runnable and not getattr(type(runnable), "asks_by_itself", False):
+        raise TypeError(
+            f"no chat model is to be seen in this {type(runnable).__name__}: wrap the model before an agent, a graph "
+            "or a function is made of it"
+        )
+    return asking
 
 
 def asks_for_logprobs(runnable: AnyRunnable) -> bool:
@@ -149,9 +160,10 @@ class Asking:
         return Visited(binding.model_copy(update={"bound": inner}), asked)
 
     def _fallbacks(self, chain: RunnableWithFallbacks[Any, Any]) -> Visited:
-        """Ask the first choice alone: the others may be providers that refuse, and are there to answer."""
+        """Ask every choice: one that refuses is asked again without, and answers all the same."""
         first, asked = self.visit(chain.runnable)
-        return Visited(chain.model_copy(update={"runnable": first}), asked)
+        others = [self.visit(other).runnable for other in chain.fallbacks]
+        return Visited(chain.model_copy(update={"runnable": first, "fallbacks": others}), asked)
 
     def _branch(self, branch: RunnableBranch[Any, Any]) -> Visited:
         choices = [(condition, self.visit(choice)) for condition, choice in branch.branches]

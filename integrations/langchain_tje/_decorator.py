@@ -25,7 +25,7 @@ def think_just_enough(
     chain: Runnable[Input, Output],
     *,
     gate: EntropyGate,
-    deeper: Deeper,
+    deeper: Deeper | str,
     mode: Mode = "hold",
     on_branch_error: OnBranchError = "draft",
 ) -> EntropyGateRunnable[Input, Output]: ...
@@ -34,19 +34,19 @@ def think_just_enough(
     chain: Callable[..., Any],
     *,
     gate: EntropyGate,
-    deeper: Deeper,
+    deeper: Deeper | str,
     mode: Mode = "hold",
     on_branch_error: OnBranchError = "draft",
 ) -> EntropyGateRunnable[Any, Any]: ...
 @overload
 def think_just_enough(
-    *, gate: EntropyGate, deeper: Deeper, mode: Mode = "hold", on_branch_error: OnBranchError = "draft"
+    *, gate: EntropyGate, deeper: Deeper | str, mode: Mode = "hold", on_branch_error: OnBranchError = "draft"
 ) -> Callable[[Gateable[Any, Any]], EntropyGateRunnable[Any, Any]]: ...
 def think_just_enough(
     chain: Gateable[Any, Any] | None = None,
     *,
     gate: EntropyGate,
-    deeper: Deeper,
+    deeper: Deeper | str,
     mode: Mode = "hold",
     on_branch_error: OnBranchError = "draft",
 ) -> EntropyGateRunnable[Any, Any] | Callable[[Gateable[Any, Any]], EntropyGateRunnable[Any, Any]]:
@@ -91,6 +91,8 @@ def think_just_enough(
     Raises:
         TypeError: what was given is neither a Runnable nor a function, or builds no Runnable.
     """
+    if not isinstance(gate, EntropyGate):
+        raise TypeError(f"gate must be an EntropyGate, not {gate!r}")
 
     def gated(chain: Gateable[Any, Any]) -> EntropyGateRunnable[Any, Any]:
         return EntropyGateRunnable(

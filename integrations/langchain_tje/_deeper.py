@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -14,15 +14,32 @@ from langchain_core.runnables.base import RunnableBindingBase, coerce_to_runnabl
 
 from tje_middleware import GateDecision
 
+from ._named import named_model
+
 #: A Runnable or a function of the same input as the draft. A function may also name the parameters ``draft``
 #: (the rejected answer) and ``decision`` (why it was rejected), and is then given them.
 Deeper = Runnable[Any, Any] | Callable[..., Any] | Callable[..., Awaitable[Any]]
 
+_POSITIONAL = (
+    inspect.Parameter.POSITIONAL_ONLY,
+    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    inspect.Parameter.VAR_POSITIONAL,
+)
 _rejected: ContextVar[object] = ContextVar("tje_rejected_draft", default=None)
 
 
-def as_runnable(deeper: Deeper) -> Runnable[Any, Any]:
-    """The deeper branch as a Runnable."""
+def as_runnable(deeper: Deeper | str) -> Runnable[Any, Any]:
+    """The deeper branch as a Runnable.
+
+    Raises:
+        TypeError: it is nothing that could answer, or a function that takes no input.
+    """
+    if isinstance(deeper, str):
+        return named_model(deeper, "deeper")
+    if isinstance(deeper, type) or not (isinstance(deeper, (Runnable, Mapping)) or callable(deeper)):
+        raise TypeError(f"deeper must be a Runnable, a function or the name of a model, not {deeper!r}")
+    if not isinstance(deeper, (Runnable, Mapping)):
+        _require_input(deeper)
     return coerce_to_runnable(deeper)
 
 
@@ -70,6 +87,16 @@ def is_control_flow(error: Exception) -> bool:
     """Whether the error is LangGraph's way to interrupt or redirect a graph, and not a failure."""
     errors = sys.modules.get("langgraph.errors")  # where it was never imported, nothing can have raised it
     return errors is not None and isinstance(error, errors.GraphBubbleUp)
+
+
+def _require_input(function: Callable[..., Any]) -> None:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:  # written in C, and says nothing of its parameters
+        return
+    if not any(each.kind in _POSITIONAL for each in parameters):
+        name = getattr(function, "__name__", repr(function))
+        raise TypeError(f"the deeper branch {name} takes no argument: it is given what the draft was given")
 
 
 def _first(deeper: Runnable[Any, Any]) -> Runnable[Any, Any]:

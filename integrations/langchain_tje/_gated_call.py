@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from langchain_core.messages import AIMessage
+
 from tje_middleware import GateDecision, MissingLogprobs, Route, TokenUsage
 from tje_middleware.delivery import Delivery
 
@@ -13,6 +15,10 @@ from ._capture import DraftCapture
 from ._deeper import is_control_flow
 from ._usage import SpendingHandler
 
+_CALL = (
+    "the draft is a call of tools, for which its provider gave no logprobs; where calls need no second look, "
+    "EntropyGateMiddleware(tool_calls='pass') accepts them unjudged"
+)
 _HIDDEN = (
     "the chain calls its model where it cannot be asked for logprobs: use a chat model wrapped in ask_logprobs() "
     "there"
@@ -57,7 +63,7 @@ class GatedCall:
         call = self.drafting.writer_of(message_in(draft) or draft, trusted=self.model_seen)
         logprobs: object = call.logprobs
         if isinstance(logprobs, MissingLogprobs):
-            logprobs = self._explained(logprobs, call.model)
+            logprobs = self._explained(logprobs, call.model, message_in(draft))
         self.draft = self.shown(draft)
         return self.delivery.gate.decide(logprobs, model=call.model, temperature=call.temperature)
 
@@ -100,7 +106,7 @@ class GatedCall:
         """What the draft spent: all its model calls."""
         return self.drafting.usage
 
-    def _explained(self, missing: MissingLogprobs, model: str | None) -> MissingLogprobs:
+    def _explained(self, missing: MissingLogprobs, model: str | None, message: AIMessage | None) -> MissingLogprobs:
         """Why there are no logprobs, as far as it is known here."""
         # Not every integration names its model; what any model of this chain said is then the best there is.
         capabilities = self.delivery.gate.capabilities
@@ -109,6 +115,8 @@ class GatedCall:
             return MissingLogprobs(refusal)
         if not self.model_seen:
             return MissingLogprobs(_HIDDEN)
+        if message is not None and message.tool_calls:
+            return MissingLogprobs(_CALL)
         said, _, _ = str(missing).partition("; ask the provider")
         if said.endswith("came without logprobs"):  # of a shape that says nothing to whoever gates a chain
             said = "the draft came without logprobs"

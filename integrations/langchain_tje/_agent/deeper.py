@@ -5,11 +5,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Protocol, cast
 
 from langchain.agents.middleware import ModelRequest, ModelResponse
-from langchain.chat_models import init_chat_model
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AnyMessage, SystemMessage
 from langchain_core.runnables import Runnable
@@ -22,6 +20,7 @@ from tje_middleware import GateDecision
 from .._asked import NOSTREAM, AskedModel
 from .._deeper import as_runnable, deeper_arguments, require_sync
 from .._late import is_chat_model
+from .._named import named_model
 
 #: A model's name for ``init_chat_model``, a chat model, a Runnable of messages, or a function of messages.
 AgentDeeper = str | BaseChatModel | Runnable[Any, Any] | Callable[..., Any]
@@ -102,7 +101,7 @@ class ModelBranch:
             bound, model = {**model.kwargs, **bound}, model.bound
         if "tools" in bound:
             raise ValueError("deeper has tools bound to it; the agent binds its own: give the model without tools")
-        self._given = model
+        self._model: Any = named_model(model, "deeper") if isinstance(model, str) else model
         self._settings = {**bound, **settings}
 
     def require(self, *, on_loop: bool) -> None:
@@ -125,11 +124,6 @@ class ModelBranch:
         if self._model is None:
             return request.override(model_settings=model_settings)
         return request.override(model=_as_asked(self._model, request.model), model_settings=model_settings)
-
-    @cached_property
-    def _model(self) -> Any:
-        # Not before it is needed: a name may stand for a package or a key that most runs do without.
-        return init_chat_model(self._given) if isinstance(self._given, str) else self._given
 
 
 class CustomBranch:

@@ -70,7 +70,8 @@ class EntropyGateMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Res
 
     **Streams.** With ``hold`` and ``abort`` no token of a draft is in any ``stream_mode``: an accepted draft comes
     whole, the deeper answer as it is written. Traces, ``astream_events`` among them, show the runs of both, with
-    ``tje.role`` in their metadata, and the decision as the custom event ``tje_decision``.
+    ``tje.role`` in their metadata, and the decision as the custom event ``tje_decision``; ``stream_mode="custom"``
+    has it as ``{"tje": decision}``.
 
     **Among other middleware: best last.** Then the gate is closest to the model and judges exactly what that wrote.
 
@@ -140,6 +141,9 @@ class EntropyGateMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Res
         self._branch = branch_of(deeper, deeper_settings)
         self.state_schema = cast("type[AgentState[ResponseT]]", state_schema_of(self._name))
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(gate={self.gate!r}, mode={self._rules.delivery.mode!r}, name={self._name!r})"
+
     @property
     def name(self) -> str:
         """The one that it was given, or the class's."""
@@ -168,7 +172,7 @@ class EntropyGateMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Res
         else:
             turn.judge(draft)
         if turn.announced is not None:
-            announce(turn.announced)
+            announce(turn.announced, request.runtime)
         if not turn.goes_deeper:
             return turn.with_draft()
         self._branch.require(on_loop=False)
@@ -198,7 +202,7 @@ class EntropyGateMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Res
         else:
             turn.judge(draft)
         if turn.announced is not None:
-            await aannounce(turn.announced)
+            await aannounce(turn.announced, request.runtime)
         if not turn.goes_deeper:
             return turn.with_draft()
         self._branch.require(on_loop=True)

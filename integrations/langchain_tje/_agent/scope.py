@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from langchain_core.callbacks import adispatch_custom_event, dispatch_custom_event
 from langchain_core.runnables.config import RunnableConfig, ensure_config, merge_configs, var_child_runnable_config
+from langgraph.runtime import Runtime
 
 from tje_middleware import GateDecision
+from tje_middleware.decision import METADATA_KEY
 from tje_middleware.delivery import Mode
 
 from .._asked import NOSTREAM
@@ -41,16 +44,23 @@ def deepening(spent: SpendingHandler, rejected: Rejected) -> Iterator[None]:
         yield
 
 
-def announce(decision: GateDecision) -> None:
-    """Dispatch the decision to callback handlers, where a run is known that it belongs to."""
+def announce(decision: GateDecision, runtime: Runtime[Any] | None) -> None:
+    """Tell callback handlers, and the stream of ``stream_mode="custom"``, where a run is known to tell it in."""
     if _has_run():
         dispatch_custom_event(EVENT, decision.as_dict())
+        _write(decision, runtime)
 
 
-async def aannounce(decision: GateDecision) -> None:
+async def aannounce(decision: GateDecision, runtime: Runtime[Any] | None) -> None:
     """The same on the event loop."""
     if _has_run():
         await adispatch_custom_event(EVENT, decision.as_dict())
+        _write(decision, runtime)
+
+
+def _write(decision: GateDecision, runtime: Runtime[Any] | None) -> None:
+    if runtime is not None:
+        runtime.stream_writer({METADATA_KEY: decision.as_dict()})
 
 
 def _has_run() -> bool:

@@ -11,6 +11,8 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import Runnable
 from langchain_core.runnables.base import RunnableBindingBase
 
+from .._named import named_model
+
 _LOGPROBS = ("logprobs", "top_logprobs")
 #: LangChain takes these out of a request before a model's own code sees it.
 _OF_TRACES = ("ls_structured_output_format", "structured_output_format")
@@ -55,11 +57,7 @@ def as_chat_model(model: object, role: str) -> BaseChatModel:
         ImportError: a string, and langchain is not installed.
     """
     if isinstance(model, str):
-        try:
-            from langchain.chat_models import init_chat_model  # noqa: PLC0415 (langchain-core is enough otherwise)
-        except ImportError as error:
-            raise ImportError(f"{role}={model!r} needs langchain: pip install langchain") from error
-        model = init_chat_model(model)
+        return named_model(model, role)
     if not isinstance(model, BaseChatModel):
         raise TypeError(
             f"{role} must be a chat model or a name such as 'openai:gpt-4o', not {type(model).__name__}: give "

@@ -98,6 +98,8 @@ class EntropyRouter:
         carry_state: bool = False,
         on_branch_error: OnBranchError = "draft",
     ) -> None:
+        if not isinstance(gate, EntropyGate):
+            raise TypeError(f"gate must be an EntropyGate, not {gate!r}")
         if on_branch_error not in get_args(OnBranchError):
             raise ValueError(f"on_branch_error must be one of 'draft', 'raise', not {on_branch_error!r}")
         self.gate = gate

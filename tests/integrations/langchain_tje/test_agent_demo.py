@@ -1,6 +1,7 @@
 """The agent demo: it ends and reports, whatever the model does."""
 
 import json
+from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,7 @@ def separable(n: int) -> list[str]:
     return [f"says=6 bits=0.{i + 1}" if i % 2 else f"says=7 bits=3.{i}" for i in range(n)]
 
 
+@pytest.mark.skipif(find_spec("xllamacpp") is None, reason="the embedded model is not installed")
 def test_the_embedded_model_really_goes_round_the_loop(tmp_path: Path) -> None:
     with LocalServer() as server, CalibrationRegistry(f"sqlite:///{tmp_path}/d.db") as registry:
         result = run_agent_demo(

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pytest
+from langchain.agents import create_agent
 from langchain.chat_models import init_chat_model
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
@@ -121,12 +122,21 @@ def test_a_model_that_always_streams_is_asked_without(chat: Chat, provider: Stan
     assert not provider.requests[0].get("stream")
 
 
-def test_a_fallback_is_not_asked(chat: Chat, provider: StandIn) -> None:
-    ask_logprobs(PROMPT | chat("broken").with_fallbacks([chat("other")])).invoke({"question": "bits=0.5"})
+def test_a_fallback_is_asked_too_and_answers_without_where_it_refuses(chat: Chat, provider: StandIn) -> None:
+    chain = PROMPT | chat("broken").with_fallbacks([chat("refuses-logprobs")])
+    assert ask_logprobs(chain).invoke({"question": "bits=0.5"}).text
     assert [(request["model"], request.get("logprobs")) for request in provider.requests] == [
         ("broken", True),
-        ("other", None),
+        ("refuses-logprobs", True),
+        ("refuses-logprobs", None),
     ]
+
+
+def test_what_has_no_model_to_be_asked_is_refused(chat: Chat) -> None:
+    with pytest.raises(TypeError, match="wrap the model before an agent, a graph or a function is made of it"):
+        ask_logprobs(create_agent(chat()))
+    with pytest.raises(TypeError, match="takes a chat model or a chain, not a str"):
+        ask_logprobs("gpt-4o")
 
 
 def test_a_refusal_is_not_taken_for_a_failure_by_fallbacks(chat: Chat, provider: StandIn) -> None:

@@ -33,7 +33,8 @@ def gated(draft: Runnable, gate: EntropyGate, mode: str = "hold") -> EntropyGate
 class TestAModelThatRefuses:
     @pytest.mark.parametrize("mode", MODES)
     def test_is_asked_for_logprobs_once(self, chat: Chat, provider: StandIn, mode: str) -> None:
-        chain = gated(chat("refuses-logprobs"), make_gate("refuses-logprobs", on_missing="final"), mode)
+        gate = make_gate("refuses-logprobs", signal="total_entropy", on_missing="final")
+        chain = gated(chat("refuses-logprobs"), gate, mode)
         with pytest.warns(TjeWarning, match="refused to give logprobs.*reasoning models") as said:
             answers = [chain.invoke("bits=0.5") for _ in range(3)]
         assert provider.asked_for_logprobs() == [20, None, None, None]
@@ -44,7 +45,8 @@ class TestAModelThatRefuses:
     async def test_is_asked_for_logprobs_once_on_the_event_loop(
         self, chat: Chat, provider: StandIn, mode: str
     ) -> None:
-        chain = gated(chat("refuses-logprobs"), make_gate("refuses-logprobs", on_missing="final"), mode)
+        gate = make_gate("refuses-logprobs", signal="total_entropy", on_missing="final")
+        chain = gated(chat("refuses-logprobs"), gate, mode)
         with pytest.warns(TjeWarning, match="refused to give logprobs"):
             for _ in range(3):
                 await chain.ainvoke("bits=0.5")
@@ -97,7 +99,7 @@ def test_an_error_that_is_no_refusal_is_raised(chat: Chat, provider: StandIn) ->
 class TestTheResponsesApi:
     @pytest.mark.parametrize("mode", MODES)
     def test_is_refused_with_the_remedy(self, chat: Chat, provider: StandIn, mode: str) -> None:
-        chain = gated(chat(use_responses_api=True), make_gate(on_missing="final"), mode)
+        chain = gated(chat(use_responses_api=True), make_gate(signal="total_entropy", on_missing="final"), mode)
         with pytest.warns(TjeWarning, match="set use_responses_api=False"):
             decision = chain.invoke("bits=0.5").response_metadata["tje"]
         assert (decision["route"], decision["reason"], decision["signal_value"]) == ("final", "no_logprobs", None)

@@ -42,6 +42,35 @@ async def test_an_asynchronous_function_as_deeper_branch(chain: Runnable, gate: 
     assert answer.text == "revised w0 w1 w2 w3"
 
 
+@pytest.mark.parametrize(
+    ("deeper", "said"),
+    [
+        (lambda: "deeper", "takes no argument"),
+        (None, "must be a Runnable, a function or the name of a model, not None"),
+        (str, "must be a Runnable"),
+    ],
+)
+def test_what_cannot_be_a_deeper_branch_is_refused_at_once(
+    chat: Chat, gate: EntropyGate, deeper: object, said: str
+) -> None:
+    with pytest.raises(TypeError, match=said):
+        think_just_enough(chat(), deeper=deeper, gate=gate)
+
+
+def test_the_name_of_a_model_will_do_as_a_deeper_branch(
+    chat: Chat, gate: EntropyGate, provider: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    monkeypatch.setenv("OPENAI_BASE_URL", provider.base_url)
+    answer = think_just_enough(chat(), deeper="openai:deep", gate=gate).invoke("bits=2.5")
+    assert answer.response_metadata["model_name"] == "deep"
+
+
+def test_what_is_no_gate_is_refused_by_name(chat: Chat) -> None:
+    with pytest.raises(TypeError, match="gate must be an EntropyGate, not None"):
+        think_just_enough(chat(), deeper=chat(), gate=None)
+
+
 def test_the_decorator_on_a_function_that_builds_a_chain(chat: Chat, gate: EntropyGate, provider: StandIn) -> None:
     @think_just_enough(deeper=lambda _: AIMessage("deeper"), gate=gate)
     def answer() -> Runnable:

@@ -20,6 +20,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from pydantic import BaseModel, Field
 
 from tests.integrations.langchain_tje.conftest import make_gate
+from tests.releases import needs_config_in_nodes
 from tests.standin import StandIn
 from tje_middleware import CalibrationRecord, EntropyGate, GateError, ProfileKey, calibrate
 from tje_middleware.errors import TjeWarning
@@ -186,9 +187,9 @@ class TestTheDeeperModel:
         provider: StandIn,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        gated = agent(deeper="openai:deep")  # no key yet: it is not made before it is needed
         monkeypatch.setenv("OPENAI_API_KEY", "none")
         monkeypatch.setenv("OPENAI_BASE_URL", provider.base_url)
+        gated = agent(deeper="openai:deep")
         assert (await answer(gated, UNSURE))["messages"][-1].text.startswith("deep-0")
 
     async def test_is_instructed_at_the_end_of_the_system_message(
@@ -222,6 +223,7 @@ class TestTheAgentsModel:
         assert state["tje"][0]["reason"] == "uncertain"
         assert provider.asked_for_logprobs() == [20, None]
 
+    @needs_config_in_nodes
     async def test_may_be_chosen_by_the_config(
         self, agent: Callable[..., Any], answer: Answer, provider: StandIn
     ) -> None:
@@ -239,6 +241,7 @@ class TestTheAgentsModel:
         assert models_asked(provider) == ["standin", "deep"]
         assert provider.asked_for_logprobs() == [20, None]
 
+    @needs_config_in_nodes
     async def test_may_have_fields_that_the_config_sets(
         self, agent: Callable[..., Any], answer: Answer, chat: Chat, provider: StandIn
     ) -> None:
@@ -247,15 +250,14 @@ class TestTheAgentsModel:
         assert state["tje"][0]["reason"] == "uncertain"
         assert models_asked(provider) == ["standin", "deep"]
 
-    async def test_may_have_fallbacks_which_are_not_asked(
+    async def test_may_have_fallbacks_which_are_asked_too(
         self, agent: Callable[..., Any], answer: Answer, chat: Chat, provider: StandIn
     ) -> None:
         gated = agent(model=chat("broken").with_fallbacks([chat()]), tools=[look])
-        with pytest.warns(TjeWarning):
-            state = await answer(gated, SURE)
-        assert state["tje"][0]["reason"] == "no_logprobs"
+        state = await answer(gated, SURE)
+        assert state["tje"][0]["reason"] == "confident"
         assert state["tje"][0]["draft_usage"]["output_tokens"] == 4
-        assert provider.asked_for_logprobs() == [20, None, None]
+        assert provider.asked_for_logprobs() == [20, 20]
 
     async def test_may_have_settings_bound_to_it(
         self, agent: Callable[..., Any], answer: Answer, chat: Chat, provider: StandIn
@@ -517,6 +519,7 @@ class TestCaps:
 
 
 class TestTraces:
+    @needs_config_in_nodes
     async def test_tell_the_draft_and_the_deeper_answer_apart(
         self, agent: Callable[..., Any], answer: Answer
     ) -> None:
@@ -527,6 +530,7 @@ class TestTraces:
         assert "tje.route" not in draft
         assert (deeper["tje.role"], deeper["tje.route"], deeper["tje.reason"]) == ("deeper", "deeper", "uncertain")
 
+    @needs_config_in_nodes
     async def test_get_every_decision_as_an_event(self, agent: Callable[..., Any], answer: Answer) -> None:
         seen = Watching()
         await answer(agent(), SURE, {"callbacks": [seen]})

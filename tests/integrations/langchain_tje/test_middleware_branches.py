@@ -19,6 +19,7 @@ from openai import InternalServerError
 from pydantic import BaseModel
 
 from tests.integrations.langchain_tje.conftest import make_gate
+from tests.releases import needs_config_in_nodes
 from tests.standin import StandIn
 from tje_middleware import EntropyGate, GateDecision
 from tje_middleware.errors import TjeWarning
@@ -220,6 +221,7 @@ class TestAFailure:
 
 
 class TestAnInterrupt:
+    @needs_config_in_nodes
     async def test_hands_the_turn_to_a_person_and_takes_the_answer(self, agent: Make) -> None:
         def ask_someone(messages: object, draft: AIMessage) -> str:
             return f"They say {interrupt({'draft': draft.text})}."

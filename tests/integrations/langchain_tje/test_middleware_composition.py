@@ -29,6 +29,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
 from tests.integrations.langchain_tje.conftest import make_gate
+from tests.releases import needs_config_in_nodes
 from tests.standin import StandIn
 from tje_middleware import EntropyGate
 from tje_middleware.errors import TjeWarning
@@ -202,6 +203,7 @@ class TestSummarization:
 
 
 class TestHumanInTheLoop:
+    @needs_config_in_nodes
     async def test_asks_a_person_about_the_call_that_was_delivered(self, together: Together, answer: Answer) -> None:
         other = HumanInTheLoopMiddleware(interrupt_on={"look": True})
         agent = together(other, tools=[look], agents={"checkpointer": InMemorySaver()})
@@ -374,6 +376,7 @@ class TestASecondGate:
         shown = [chunk.text for chunk, _ in agent.stream(asking(UNSURE), stream_mode="messages") if chunk.text]
         assert shown == [f"deepest-{number} " for number in range(4)]
 
+    @needs_config_in_nodes
     async def test_streams_no_event_of_what_the_first_one_went_deeper_for(
         self, chat: Chat, gate: EntropyGate
     ) -> None:

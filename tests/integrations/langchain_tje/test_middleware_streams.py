@@ -11,6 +11,7 @@ from langchain_openai import ChatOpenAI
 from langchain_tje import EntropyGateMiddleware
 
 from tests.integrations.langchain_tje.conftest import make_gate
+from tests.releases import needs_config_in_nodes
 from tests.standin import StandIn
 from tje_middleware import EntropyGate
 
@@ -67,6 +68,7 @@ class TestMessages:
         assert message.text.startswith("standin-0")
         assert message.response_metadata["tje"]["answered_by"] == "draft"
 
+    @needs_config_in_nodes
     async def test_show_the_deeper_answer_as_it_comes_and_nothing_of_the_draft(
         self, agent: Make, streamed: Any
     ) -> None:
@@ -75,6 +77,7 @@ class TestMessages:
         assert {about["tje.role"] for _, about in shown} == {"deeper"}
         assert len({chunk.id for chunk, _ in shown}) == 1
 
+    @needs_config_in_nodes
     async def test_show_a_draft_as_it_comes_where_it_is_only_annotated(
         self, agent: Make, streamed: Any, gate: EntropyGate
     ) -> None:
@@ -107,6 +110,7 @@ class TestUpdatesAndValues:
 
 
 class TestEvents:
+    @needs_config_in_nodes
     async def test_stream_the_deeper_answer_and_show_the_decision(self, agent: Make) -> None:
         events = [event async for event in agent().astream_events(asking(UNSURE), version="v2")]
         streamed = [event for event in events if event["event"] == "on_chat_model_stream"]
@@ -156,6 +160,7 @@ class TestAbort:
         assert provider.wait_for_disconnect()
         assert provider.streams[0].produced < 100
 
+    @needs_config_in_nodes
     async def test_shows_nothing_of_what_was_stopped(self, agent: Make, streamed: Any, counting: EntropyGate) -> None:
         gated = agent(gate=counting, mode="abort")
         shown = await chunks_of(streamed(gated, "says_model bits=0.5 tokens=20", stream_mode="messages"))

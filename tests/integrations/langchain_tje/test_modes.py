@@ -213,7 +213,8 @@ class TestAbort:
         self, chain: Runnable, gate: EntropyGate, provider: StandIn
     ) -> None:
         gated = think_just_enough(chain, deeper=lambda _: AIMessage("deeper"), gate=gate, mode="abort")
-        assert not gated.invoke(UNSURE).response_metadata["tje"]["aborted"]
+        with pytest.warns(UserWarning, match="bounded only with a limit of tokens: set max_tokens on the model"):
+            assert not gated.invoke(UNSURE).response_metadata["tje"]["aborted"]
         assert not any(request.get("stream") for request in provider.requests)
 
     def test_half_a_draft_does_not_stand_in_for_a_branch_that_fails(
