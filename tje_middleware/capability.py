@@ -17,10 +17,10 @@ class LogprobsCapabilities:
 
     Example:
         >>> capabilities = LogprobsCapabilities()
-        >>> capabilities.note("o3", ValueError("logprobs are not supported with reasoning models."))
+        >>> capabilities.note("claude", TypeError("create() got an unexpected keyword argument 'logprobs'"))
         True
-        >>> capabilities.refusal("o3")
-        'the provider refused to give logprobs (ValueError): logprobs are not supported with reasoning models.'
+        >>> capabilities.refusal("claude")
+        "the provider refused to give logprobs (TypeError): create() got an unexpected keyword argument 'logprobs'"
     """
 
     def __init__(self) -> None:
@@ -49,9 +49,13 @@ class LogprobsCapabilities:
         Returns:
             Whether it did; the caller then asks again without, and otherwise raises the error.
         """
-        if isinstance(error, TjeError) or "logprob" not in str(error).lower():
+        if not is_refused_request(error) or "logprob" not in str(error).lower():
             return False
-        # Providers' messages quote neither prompt nor answer where a parameter is what they refuse.
+        self.remember(model, error)
+        return True
+
+    def remember(self, model: str, error: Exception) -> None:
+        """Remember that such requests are refused, with the error that said so."""
         said = f"the provider refused to give logprobs ({type(error).__name__}): {str(error)[:200]}"
         if _RESPONSES_API in said:
             said = (
@@ -60,4 +64,17 @@ class LogprobsCapabilities:
             )
         with self._lock:
             self._refusals[model] = said
-        return True
+
+
+def is_refused_request(error: Exception) -> bool:
+    """Whether an error says that a request's form is what was wrong, by the client's signature or by its status.
+
+    Other errors may quote a prompt that happens to speak of what was asked for.
+    """
+    if isinstance(error, TjeError):
+        return False
+    response = getattr(error, "response", None)
+    status = (
+        getattr(error, "status_code", None) or getattr(error, "code", None) or getattr(response, "status_code", None)
+    )
+    return isinstance(error, TypeError) or status in {400, 422}

@@ -169,9 +169,12 @@ class CallLog:
             self._runs.enter(run_id, parent_run_id)
 
     def leave(self, run_id: RunId) -> None:
-        """It has ended, well or not."""
+        """It has ended, well or not; what it left open was cancelled, of which nobody else is told."""
         with self._lock:
             self._runs.leave(run_id)
+            left_open = [each for each, opened in self._open.items() if run_id in opened.ancestors]
+        for each in left_open:
+            self.fail(each)
 
     def start(
         self,

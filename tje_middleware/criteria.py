@@ -72,6 +72,7 @@ class Criteria:
             verdict=self.profile.verdict,
             profile_version=self.profile.version,
             stale=self.stale,
+            key=str(self.profile.key),
         )
 
     def refusal(self) -> str | None:

@@ -58,6 +58,7 @@ class GateDecision:
         verdict: The profile's verdict; None without a profile.
         profile_version: The registry's version of the profile; None where it was not stored.
         stale: True where the registry could not be asked and the last profile seen was used.
+        key: The profile's key in words: whose decision it is; None where nobody said.
         aborted: True where the draft was stopped before its end, because it was sure to be rejected; the signal's
             value is then a lower bound, and tokens counts what came.
         answered_by: Which answer was taken in the end; None before that is known. A draft that was to go deeper
@@ -77,6 +78,7 @@ class GateDecision:
     verdict: str | None = None
     profile_version: int | None = None
     stale: bool = False
+    key: str | None = None
     aborted: bool = False
     answered_by: Answerer | None = None
     draft_usage: TokenUsage | None = None

@@ -142,6 +142,11 @@ class EntropyGate:
         """The profile as it is now; None where the registry has none."""
         return self._source.lookup().profile
 
+    def made(self, decision: GateDecision) -> bool:
+        """Whether a decision is one of this gate's, by its key, method and threshold set by hand."""
+        same = decision.key == str(self.key) and decision.method == self._method
+        return same and (self._given is None or decision.threshold == self._given)
+
     def fingerprint(self) -> tuple[object, ...]:
         """All that a decision depends on beside the draft, the profile as it is now: for caches of gated answers."""
         profile = self._source.lookup().profile
@@ -267,7 +272,9 @@ class EntropyGate:
 
     def _no_grounds(self) -> GateDecision:
         """A decision without a profile; its route is still to be set."""
-        return GateDecision(Route.DEEPER, "no_profile", "", signal=self.key.signal, method=self._method)
+        return GateDecision(
+            Route.DEEPER, "no_profile", "", signal=self.key.signal, method=self._method, key=str(self.key)
+        )
 
     @property
     def _method(self) -> str:

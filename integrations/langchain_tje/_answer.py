@@ -29,7 +29,7 @@ def without_logprobs(answer: object) -> Any:
 def usage_in(answer: object) -> TokenUsage:
     """What an answer's message, or a chunk of it, says that it cost; nothing where it says nothing."""
     message = message_in(answer)
-    own = message.usage_metadata if message is not None else None
+    own = _paid_for(message.usage_metadata) if message is not None else None
     return TokenUsage(own["input_tokens"], own["output_tokens"]) if own else TokenUsage()
 
 
@@ -64,6 +64,11 @@ def _with(answer: object, **update: Any) -> object:
     return {**answer, "raw": message} if isinstance(answer, dict) else message
 
 
+def _paid_for(own: UsageMetadata | None) -> UsageMetadata | None:
+    """A message's usage; none where it came out of LangChain's cache, which says so by its cost."""
+    return None if own is None or cast("dict[str, Any]", own).get("total_cost") == 0 else own
+
+
 def _with_rest(own: UsageMetadata | None, spent: TokenUsage, told: TokenUsage) -> UsageMetadata | None:
     """A message's own usage, and what was spent beyond what is told of already."""
     more_in = max(spent.input_tokens - told.input_tokens, 0)
@@ -71,5 +76,5 @@ def _with_rest(own: UsageMetadata | None, spent: TokenUsage, told: TokenUsage) -
     if not more_in and not more_out:
         return own
     return add_usage(
-        own, UsageMetadata(input_tokens=more_in, output_tokens=more_out, total_tokens=more_in + more_out)
+        _paid_for(own), UsageMetadata(input_tokens=more_in, output_tokens=more_out, total_tokens=more_in + more_out)
     )

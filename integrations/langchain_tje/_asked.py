@@ -13,18 +13,18 @@ from langchain_core.outputs import ChatGenerationChunk, ChatResult, LLMResult
 from pydantic import Field
 
 from tje_middleware import EntropyGate, GateDecision, Route, TokenUsage
-from tje_middleware.capability import LogprobsCapabilities
+from tje_middleware.capability import LogprobsCapabilities, is_refused_request
 from tje_middleware.delivery import Mode
 from tje_middleware.early_abort import obstacle_to_stopping
 
 from ._chunks import aclosed, closed
+from ._trace import NOSTREAM
 from ._wrapped import WrappedChatModel, provider_name, taken_over
 
 if TYPE_CHECKING:
     from tje_middleware.early_abort import RejectionWatch
 
-#: LangGraph shows no message of a model that has this tag.
-NOSTREAM = "nostream"
+_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "num_predict", "n_predict")
 
 
 class DraftStopped(Exception):  # noqa: N818
@@ -150,12 +150,13 @@ class AskedModel(WrappedChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
+        kwargs.pop("stream", None)  # this is the whole answer; a model would give a stream in its place
         watch = self._watch(kwargs)
         if watch is not None:
             try:
                 return self._generate_watched(messages, stop, self._with_logprobs(kwargs), watch)
             except Exception as error:
-                self._note_refusal(kwargs, error, streamed=True)
+                self._note_refused_stream(kwargs, error)
         asking = self._asking(kwargs)
         if asking is not None:
             try:
@@ -171,12 +172,13 @@ class AskedModel(WrappedChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        watch = self._watch(kwargs)
+        kwargs.pop("stream", None)
+        watch = self._watch(kwargs, async_api=True)
         if watch is not None:
             try:
                 return await self._agenerate_watched(messages, stop, self._with_logprobs(kwargs), watch)
             except Exception as error:
-                self._note_refusal(kwargs, error, streamed=True)
+                self._note_refused_stream(kwargs, error)
         asking = self._asking(kwargs)
         if asking is not None:
             try:
@@ -236,7 +238,7 @@ class AskedModel(WrappedChatModel):
     ) -> ChatResult:
         """The whole answer from its stream; the stream is closed where the answer is sure to be rejected."""
         kept: list[ChatGenerationChunk] = []
-        with closed(self.inner._stream(messages, stop=stop, **asking)) as chunks:
+        with closed(self.inner._stream(messages, stop=stop, **self._telling(asking))) as chunks:
             for chunk in chunks:
                 kept.append(chunk)
                 _raise_if_rejected(watch.add(chunk), kept)
@@ -246,11 +248,15 @@ class AskedModel(WrappedChatModel):
         self, messages: list[BaseMessage], stop: list[str] | None, asking: dict[str, Any], watch: RejectionWatch
     ) -> ChatResult:
         kept: list[ChatGenerationChunk] = []
-        async with aclosed(self.inner._astream(messages, stop=stop, **asking)) as chunks:
+        async with aclosed(self.inner._astream(messages, stop=stop, **self._telling(asking))) as chunks:
             async for chunk in chunks:
                 kept.append(chunk)
                 _raise_if_rejected(watch.add(chunk), kept)
         return generate_from_stream(iter(kept))
+
+    def _telling(self, asking: dict[str, Any]) -> dict[str, Any]:
+        """With the question for usage, which an unstreamed answer would have told unasked."""
+        return {"stream_usage": True, **asking} if "stream_usage" in type(self.inner).model_fields else asking
 
     def _with_logprobs(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         return {**kwargs, "logprobs": True, "top_logprobs": self.top_k}
@@ -263,17 +269,14 @@ class AskedModel(WrappedChatModel):
         refused = any(self.capabilities.refusal(name) is not None for name in names)
         return None if refused else self._with_logprobs(kwargs)
 
-    def _watch(self, kwargs: dict[str, Any]) -> RejectionWatch | None:
+    def _watch(self, kwargs: dict[str, Any], *, async_api: bool = False) -> RejectionWatch | None:
         """What foresees the rejection of one draft; None where nothing can, and streaming would be for nothing."""
-        if self.stopping is None or not _streams(self.inner):
-            return None
-        if kwargs.get("tools") and self.stopping.on_missing != "deeper":
-            return None  # a draft that ends in a call of tools is unknown, and may yet be accepted
-        if self._asking(kwargs) is None or self._asking(kwargs, streamed=True) is None:
+        if self.stopping is None or not self._can_be_watched(kwargs, async_api=async_api):
             return None
         settings = self.inner._get_ls_params(**kwargs)
-        limits = [settings.get("ls_max_tokens"), kwargs.get("max_completion_tokens")]
-        limit = min((each for each in limits if isinstance(each, int) and each > 0), default=None)
+        # A proof needs the largest that may hold: which of several limits wins is the provider's business.
+        limits = [settings.get("ls_max_tokens"), *_settings_of(self.inner, kwargs, _LIMITS)]
+        limit = max((each for each in limits if isinstance(each, int) and each > 0), default=None)
         watch: RejectionWatch = self.stopping.watch(
             max_tokens=limit,
             model=provider_name(self.inner, kwargs),
@@ -287,12 +290,36 @@ class AskedModel(WrappedChatModel):
             self.stopping.say_once("abort", f"mode='abort' cannot stop drafts, and holds them: {obstacle}")
         return None
 
+    def _can_be_watched(self, kwargs: dict[str, Any], *, async_api: bool) -> bool:
+        """Whether the draft can be asked for as one model's one stream."""
+        # A gated model streams what one of two models writes; of several answers (n) a stream mixes the chunks.
+        if getattr(type(self.inner), "answers_by_several", False) or any(
+            isinstance(n, int) and n > 1 for n in _settings_of(self.inner, kwargs, ("n",))
+        ):
+            return False
+        if kwargs.get("tools") and self.stopping.on_missing != "deeper":
+            return False  # a draft that ends in a call of tools is unknown, and may yet be accepted
+        if self._asking(kwargs) is None or self._asking(kwargs, streamed=True) is None:
+            return False
+        return _streams(self.inner) and bool(
+            self.inner._should_stream(async_api=async_api, **{**kwargs, "stream": True})
+        )
+
     def _note_refusal(self, kwargs: dict[str, Any], error: Exception, *, streamed: bool = False) -> None:
         """Go on without logprobs where asking for them was what failed; re-raise every other error."""
         # Only a refusal that speaks of streams leaves it open whether others are answered.
         name = self._capability_name(kwargs, streamed=streamed and "stream" in str(error).lower())
         if isinstance(error, DraftStopped) or not self.capabilities.note(name, error):
             raise error
+
+    def _note_refused_stream(self, kwargs: dict[str, Any], error: Exception) -> None:
+        """Go on unstreamed where the provider does not take such a stream; re-raise every other error."""
+        if isinstance(error, DraftStopped):
+            raise error
+        if not is_refused_request(error):
+            raise error
+        if not self.capabilities.note(self._capability_name(kwargs, streamed="stream" in str(error).lower()), error):
+            self.capabilities.remember(self._capability_name(kwargs, streamed=True), error)
 
     def _capability_name(self, kwargs: dict[str, Any], *, streamed: bool) -> str:
         """What a refusal is remembered for: llama.cpp, for one, refuses only streams of requests with tools."""
@@ -308,6 +335,14 @@ def _raise_if_rejected(decision: GateDecision | None, chunks: list[ChatGeneratio
         raise DraftStopped(
             decision, TokenUsage(output_tokens=decision.tokens or len(chunks), calls=1, partly_known=1)
         )
+
+
+def _settings_of(model: BaseChatModel, kwargs: dict[str, Any], names: tuple[str, ...]) -> list[Any]:
+    """What a request is sent with under these names, wherever it was set."""
+    own: list[Any] = [{name: getattr(model, name, None) for name in names}]
+    for held in (kwargs, getattr(model, "model_kwargs", None), getattr(model, "extra_body", None)):
+        own += [held, held.get("extra_body")] if isinstance(held, dict) else []
+    return [settings[name] for settings in own if isinstance(settings, dict) for name in names if settings.get(name)]
 
 
 def _streams(model: BaseChatModel) -> bool:

@@ -32,10 +32,17 @@ AnyRunnable = Runnable[Any, Any]
 
 
 class Visited(NamedTuple):
-    """A runnable, rebuilt where that was needed, and whether a model in it is now asked for sure."""
+    """A runnable, rebuilt where that was needed.
+
+    Attributes:
+        runnable: The runnable.
+        asked: Whether a model in it is now asked for sure.
+        several: Whether more than one may write what comes out, side by side.
+    """
 
     runnable: AnyRunnable
     asked: bool
+    several: bool = False
 
 
 def ask_logprobs(runnable: Runnable[Input, Output], *, top_k: int = 20) -> Runnable[Input, Output]:
@@ -125,7 +132,7 @@ class Asking:
         if isinstance(runnable, BaseChatModel):
             return Visited(self.asked_model(runnable), asked=True)
         if isinstance(runnable, DynamicRunnable):
-            return Visited(self._late(runnable), self.visit(runnable.default).asked)
+            return self.visit(runnable.default)._replace(runnable=self._late(runnable))
         return (
             Visited(self._late(runnable), asked=True) if is_chat_model(runnable) else Visited(runnable, asked=False)
         )
@@ -148,22 +155,23 @@ class Asking:
 
     def _sequence(self, sequence: RunnableSequence[Any, Any]) -> Visited:
         """Ask the last step that has a model: its output is the draft."""
-        steps, asked = list(sequence.steps), False
+        steps, visited = list(sequence.steps), Visited(sequence, asked=False)
         for index in reversed(range(len(steps))):
-            steps[index], asked = self.visit(steps[index])
-            if asked:
+            visited = self.visit(steps[index])
+            steps[index] = visited.runnable
+            if visited.asked:
                 break
-        return Visited(RunnableSequence(*steps, name=sequence.name), asked)
+        return Visited(RunnableSequence(*steps, name=sequence.name), visited.asked, visited.several)
 
     def _binding(self, binding: RunnableBindingBase[Any, Any]) -> Visited:
-        inner, asked = self.visit(binding.bound)
-        return Visited(binding.model_copy(update={"bound": inner}), asked)
+        inner = self.visit(binding.bound)
+        return inner._replace(runnable=binding.model_copy(update={"bound": inner.runnable}))
 
     def _fallbacks(self, chain: RunnableWithFallbacks[Any, Any]) -> Visited:
         """Ask every choice: one that refuses is asked again without, and answers all the same."""
-        first, asked = self.visit(chain.runnable)
+        first = self.visit(chain.runnable)
         others = [self.visit(other).runnable for other in chain.fallbacks]
-        return Visited(chain.model_copy(update={"runnable": first, "fallbacks": others}), asked)
+        return first._replace(runnable=chain.model_copy(update={"runnable": first.runnable, "fallbacks": others}))
 
     def _branch(self, branch: RunnableBranch[Any, Any]) -> Visited:
         choices = [(condition, self.visit(choice)) for condition, choice in branch.branches]
@@ -174,16 +182,21 @@ class Asking:
                 "default": default.runnable,
             }
         )
-        return Visited(rebuilt, default.asked or any(choice.asked for _, choice in choices))
+        found = [default, *(choice for _, choice in choices)]
+        return Visited(rebuilt, any(each.asked for each in found), any(each.several for each in found))
 
     def _assign(self, assign: RunnableAssign) -> Visited:
-        mapper, asked = self.visit(assign.mapper)
-        return Visited(assign.model_copy(update={"mapper": mapper}), asked)
+        mapper = self.visit(assign.mapper)
+        return mapper._replace(runnable=assign.model_copy(update={"mapper": mapper.runnable}))
 
     def _parallel(self, parallel: RunnableParallel[Any]) -> Visited:
         steps = {name: self.visit(step) for name, step in parallel.steps__.items()}
+        several = sum(step.asked for step in steps.values()) > 1 or any(step.several for step in steps.values())
+        if several and self._mode == "abort":
+            # What one of them writes must not stop the others.
+            return Asking(top_k=self._top_k, capabilities=self._capabilities)._parallel(parallel)
         rebuilt = parallel.model_copy(update={"steps__": {name: step.runnable for name, step in steps.items()}})
-        return Visited(rebuilt, any(step.asked for step in steps.values()))
+        return Visited(rebuilt, any(step.asked for step in steps.values()), several)
 
     def _function(self, function: RunnableLambda[Any, Any]) -> Visited:
         """A function may return the Runnable that answers: ask that one, when it comes."""

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from langchain_core.runnables import Runnable, RunnableLambda, RunnableSequence
+from langchain_core.runnables import Runnable, RunnableGenerator, RunnableLambda, RunnableSequence
 from langchain_core.runnables.base import RunnableBindingBase, coerce_to_runnable
 
 from tje_middleware import GateDecision
@@ -60,27 +60,51 @@ def rejected_draft() -> object:
     return _rejected.get()
 
 
-def deeper_arguments(deeper: Runnable[Any, Any], draft: object, decision: GateDecision) -> dict[str, object]:
-    """Of the draft and the decision, what the function behind the branch has parameters for."""
+def deeper_arguments(
+    deeper: Runnable[Any, Any],
+    draft: object,
+    decision: GateDecision,
+    settings: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Of the draft, the decision and the call's settings, what the function behind the branch has parameters for.
+
+    A branch that is no function is given the settings: they are its models'.
+    """
+    settings = settings or {}
     function = _function_of(deeper)
     if function is None:
-        return {}
+        return dict(settings)
+    offered = {**settings, "draft": draft, "decision": decision}
     try:
-        wanted = inspect.signature(function).parameters
+        parameters = inspect.signature(function).parameters
     except ValueError:  # written in C, and says nothing of its parameters
         return {}
-    return {name: value for name, value in (("draft", draft), ("decision", decision)) if name in wanted}
+    any_setting = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+    wanted = {*parameters, *settings} if any_setting else {*parameters}
+    return {name: value for name, value in offered.items() if name in wanted}
 
 
 def require_sync(deeper: Runnable[Any, Any]) -> None:
     """Refuse a branch that cannot be called without an event loop; its failure would pass for a failed branch.
 
     Raises:
-        TypeError: it is an asynchronous function alone.
+        TypeError: an asynchronous function alone is in it.
     """
-    branch = _first(deeper)
-    if isinstance(branch, RunnableLambda) and not hasattr(branch, "func"):
-        raise TypeError("the deeper branch is an asynchronous function: use ainvoke, abatch or astream")
+    for step in _steps(deeper):
+        lacks_sync = isinstance(step, RunnableLambda) and not hasattr(step, "func")
+        if lacks_sync or (isinstance(step, RunnableGenerator) and not hasattr(step, "_transform")):
+            raise TypeError("the deeper branch is an asynchronous function: use ainvoke, abatch or astream")
+
+
+def require_async(deeper: Runnable[Any, Any]) -> None:
+    """Refuse a branch that cannot be called on the event loop, likewise.
+
+    Raises:
+        TypeError: a generator is in it that is not asynchronous; functions are run in a thread.
+    """
+    for step in _steps(deeper):
+        if isinstance(step, RunnableGenerator) and not hasattr(step, "_atransform"):
+            raise TypeError("the deeper branch is a synchronous generator: use invoke, batch or stream")
 
 
 def is_control_flow(error: Exception) -> bool:
@@ -97,6 +121,17 @@ def _require_input(function: Callable[..., Any]) -> None:
     if not any(each.kind in _POSITIONAL for each in parameters):
         name = getattr(function, "__name__", repr(function))
         raise TypeError(f"the deeper branch {name} takes no argument: it is given what the draft was given")
+
+
+def _steps(deeper: Runnable[Any, Any]) -> Iterator[Runnable[Any, Any]]:
+    """What is called one after the other."""
+    if isinstance(deeper, RunnableBindingBase):
+        yield from _steps(deeper.bound)
+    elif isinstance(deeper, RunnableSequence):
+        for step in deeper.steps:
+            yield from _steps(step)
+    else:
+        yield deeper
 
 
 def _first(deeper: Runnable[Any, Any]) -> Runnable[Any, Any]:

@@ -41,6 +41,7 @@ class GatedCall:
     Attributes:
         delivery: The rules.
         model_seen: Whether there was a model to be asked; a draft without one is explained otherwise.
+        one_writer: Whether no more than one of them writes the draft.
         keeps_logprobs: Whether the user asks for logprobs anyway, and expects them in the answer.
         drafting: Watches the draft's model calls.
         deepening: Counts what those of the deeper branch spend.
@@ -49,6 +50,7 @@ class GatedCall:
 
     delivery: Delivery
     model_seen: bool = True
+    one_writer: bool = True
     keeps_logprobs: bool = False
     drafting: DraftCapture = field(default_factory=DraftCapture)
     deepening: Spender = field(default_factory=SpendingHandler)
@@ -60,7 +62,7 @@ class GatedCall:
         Raises:
             GateError: it cannot be judged, and the gate says ``on_missing="raise"``.
         """
-        call = self.drafting.writer_of(message_in(draft) or draft, trusted=self.model_seen)
+        call = self.drafting.writer_of(message_in(draft) or draft, trusted=self.one_writer)
         logprobs: object = call.logprobs
         if isinstance(logprobs, MissingLogprobs):
             logprobs = self._explained(logprobs, call.model, message_in(draft))

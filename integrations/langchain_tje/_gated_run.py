@@ -14,7 +14,7 @@ from tje_middleware.delivery import Delivery
 
 from ._asked import DraftAborted
 from ._chunks import aclosed, alast_marked, closed, last_marked
-from ._deeper import deeper_arguments, rejecting, require_sync
+from ._deeper import deeper_arguments, rejecting, require_async, require_sync
 from ._gated_call import GatedCall
 from ._trace import atraced, deeper_config, draft_config, traced
 
@@ -30,6 +30,7 @@ class Prepared:
         deeper: The deeper branch.
         delivery: The rules.
         model_seen: Whether there was a model to be asked.
+        one_writer: Whether no more than one of them writes the draft.
         keeps_logprobs: Whether the user asks for logprobs anyway, and expects them in the answer.
     """
 
@@ -37,6 +38,7 @@ class Prepared:
     deeper: Runnable[Any, Any]
     delivery: Delivery
     model_seen: bool
+    one_writer: bool
     keeps_logprobs: bool
 
 
@@ -60,17 +62,23 @@ class _Run(Generic[Manager]):
 
     def __post_init__(self) -> None:
         known = self.prepared
-        self.call = GatedCall(known.delivery, model_seen=known.model_seen, keeps_logprobs=known.keeps_logprobs)
+        self.call = GatedCall(
+            known.delivery,
+            model_seen=known.model_seen,
+            one_writer=known.one_writer,
+            keeps_logprobs=known.keeps_logprobs or bool(self.settings.get("logprobs")),
+        )
 
     @property
     def _watched(self) -> RunnableConfig:
-        return draft_config(self.config, self.run_manager, self.call.drafting)
+        hidden = self.prepared.delivery.mode != "annotate"
+        return draft_config(self.config, self.run_manager, self.call.drafting, hidden=hidden)
 
     def _deepening(self, decision: GateDecision) -> RunnableConfig:
         return deeper_config(self.config, self.run_manager, decision, self.call.deepening)
 
     def _arguments(self, decision: GateDecision) -> dict[str, Any]:
-        return {**deeper_arguments(self.prepared.deeper, self.call.draft, decision), **self.settings}
+        return deeper_arguments(self.prepared.deeper, self.call.draft, decision, self.settings)
 
 
 class SyncRun(_Run[CallbackManagerForChainRun]):
@@ -139,6 +147,7 @@ class AsyncRun(_Run[AsyncCallbackManagerForChainRun]):
         decision = await self._decided(question)
         if not self.call.goes_deeper(decision):
             return self.call.with_draft(decision)
+        require_async(self.prepared.deeper)
         try:
             with rejecting(self.call.draft):
                 answer = await self.prepared.deeper.ainvoke(
@@ -159,6 +168,7 @@ class AsyncRun(_Run[AsyncCallbackManagerForChainRun]):
         if not self.call.goes_deeper(decision):
             yield self.call.with_draft(decision)
             return
+        require_async(self.prepared.deeper)
         given = False
         try:
             stream = self.prepared.deeper.astream(question, self._deepening(decision), **self._arguments(decision))

@@ -194,6 +194,7 @@ class EntropyGateRunnable(RunnableSerializable[Input, Output]):
                     deeper=self.deeper,
                     delivery=Delivery(gate, self.mode, self.on_branch_error),
                     model_seen=visited.asked,
+                    one_writer=visited.asked and not visited.several,
                     keeps_logprobs=asks_for_logprobs(self.draft),
                 ),
                 made_of,

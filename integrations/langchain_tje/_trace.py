@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from langchain_core.callbacks import (
     AsyncCallbackManagerForChainRun,
+    BaseCallbackManager,
     CallbackManagerForChainRun,
     adispatch_custom_event,
     dispatch_custom_event,
@@ -17,6 +18,8 @@ from tje_middleware import GateDecision
 
 #: Callback handlers receive every decision as a custom event of this name.
 EVENT = "tje_decision"
+#: LangGraph shows no message of a model that has this tag.
+NOSTREAM = "nostream"
 _RUN_NAME = "EntropyGate"
 _IN_METADATA = ("route", "reason", "signal", "signal_value", "threshold", "method", "verdict", "profile_version")
 
@@ -52,10 +55,24 @@ async def atraced(
 
 
 def draft_config(
-    config: RunnableConfig, run_manager: CallbackManagerForChainRun | AsyncCallbackManagerForChainRun, capture: Any
+    config: RunnableConfig,
+    run_manager: CallbackManagerForChainRun | AsyncCallbackManagerForChainRun,
+    capture: Any,
+    *,
+    hidden: bool,
 ) -> RunnableConfig:
-    """The draft's: its runs are children of the gate's, and say that they are a draft."""
-    return _child(config, run_manager, "draft", {}, capture)
+    """The draft's: its runs are children of the gate's, and say that they are a draft.
+
+    Args:
+        config: The gate's run's.
+        run_manager: The gate's run's.
+        capture: Watches the runs.
+        hidden: Whether LangGraph is to show no message of any model in it, also of those that a function calls.
+    """
+    child = _child(config, run_manager, "draft", {}, capture)
+    if hidden:
+        cast("BaseCallbackManager", child["callbacks"]).add_tags([NOSTREAM])
+    return child
 
 
 def deeper_config(

@@ -17,10 +17,11 @@ from langgraph.pregel import Pregel
 
 from tje_middleware import GateDecision
 
-from .._asked import NOSTREAM, AskedModel
+from .._asked import AskedModel
 from .._deeper import as_runnable, deeper_arguments, require_sync
 from .._late import is_chat_model
 from .._named import named_model
+from .._trace import NOSTREAM
 
 #: A model's name for ``init_chat_model``, a chat model, a Runnable of messages, or a function of messages.
 AgentDeeper = str | BaseChatModel | Runnable[Any, Any] | Callable[..., Any]

@@ -19,10 +19,9 @@ from tje_middleware import GateDecision
 from tje_middleware.decision import METADATA_KEY
 from tje_middleware.delivery import Mode
 
-from .._asked import NOSTREAM
 from .._capture import DraftCapture
 from .._deeper import rejecting
-from .._trace import EVENT, trace_metadata
+from .._trace import EVENT, NOSTREAM, trace_metadata
 from .._usage import SpendingHandler
 from .deeper import Rejected
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from operator import add
 from typing import Annotated, Any, cast
@@ -18,7 +20,9 @@ from tje_middleware.decision import METADATA_KEY
 # The reducer last: LangGraph looks for it there. A caller does not hand decisions in; they come out.
 _Decisions = Annotated[list[dict[str, Any]], OmitFromSchema(input=True, output=False), add]
 _Count = Annotated[int, UntrackedValue, PrivateStateAttr]
-_AT_IT = f"_{METADATA_KEY}_going_deeper"
+# Whether a gate in front is going deeper; of the calls that a middleware makes at the same time each has its own.
+_going_deeper: ContextVar[bool] = ContextVar("tje_going_deeper", default=False)
+_counting = threading.Lock()
 
 
 class EntropyGateState(AgentState[Any]):
@@ -89,17 +93,19 @@ class DeeperCount:
     @contextmanager
     def going_deeper(self) -> Iterator[None]:
         """Count, and tell the gates behind this one what they are asked for."""
-        self._state[self._in_turn] = self._turn + 1
-        self._state[_AT_IT] = True
+        with _counting:
+            self._state[self._in_turn] = self._turn + 1
+        before = _going_deeper.get()
+        _going_deeper.set(True)
         try:
             yield
         finally:
-            del self._state[_AT_IT]
+            _going_deeper.set(before)
 
     @property
     def is_for_another(self) -> bool:
         """Whether a gate in front is going deeper, whose answer is not to be judged again."""
-        return _AT_IT in self._state
+        return _going_deeper.get()
 
     @property
     def update(self) -> dict[str, int]:

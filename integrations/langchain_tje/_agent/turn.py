@@ -90,7 +90,9 @@ class GatedTurn:
         asking = Asking(top_k=gate.key.top_k, capabilities=gate.capabilities, mode=self.mode, gate=gate)
         visited = asking.visit(_known(self.request.model))
         self.draft_request = self.request.override(model=cast("Any", visited.runnable))
-        self.call = GatedCall(self.rules.delivery, model_seen=visited.asked, deepening=self.spent)
+        self.call = GatedCall(
+            self.rules.delivery, model_seen=visited.asked, one_writer=visited.asked, deepening=self.spent
+        )
 
     def judge(self, response: Response) -> None:
         """Decide about a draft.

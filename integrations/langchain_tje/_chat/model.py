@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, closing
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
@@ -74,6 +74,9 @@ class EntropyGatedChatModel(FrontChatModel):
 
     # LangChain's models ignore what they do not know; a threshold with a typo in it must not be ignored.
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+
+    #: For a gate around this one: what streams may be either model's.
+    answers_by_several: ClassVar[bool] = True
 
     draft: BaseChatModel = Field(
         description="Writes the first, cheap answer; a name such as 'openai:gpt-4o' will do."

@@ -46,7 +46,7 @@ def judged(message: AIMessage, delivery: Delivery, *, hands_over: bool) -> Judge
         GateError: it cannot be judged, and the gate says ``on_missing="raise"``.
     """
     decision = decision_in(message)
-    if decision is not None:
+    if decision is not None and delivery.gate.made(decision):
         return Judged(without_logprobs(message), decision)
     evidence = read(message)
     if isinstance(evidence, MissingLogprobs):

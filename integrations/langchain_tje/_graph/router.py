@@ -217,9 +217,9 @@ class EntropyRouter:
         """A node that asks a human: interrupts the graph, and puts the reply in the place of the draft.
 
         The interrupt's value is ``{"question": ..., "draft": ..., "decision": ...}``, two texts and a dict. Resume
-        with ``Command(resume=reply)``: a text, a message, or a dict with a message's ``content``; ``""`` keeps the
-        draft (None does, too, where the release of LangGraph takes it). Any other reply interrupts again, and the value says under ``"problem"`` what was wrong.
-        Needs a checkpointer, as every interrupt does.
+        with ``Command(resume=reply)``: a text, a message, or a dict with a message's ``content``; an empty text keeps
+        the draft (None does, too, where the release of LangGraph takes it). Any other reply interrupts again, and the
+        value says under ``"problem"`` what was wrong. Needs a checkpointer, as every interrupt does.
 
         Raises:
             ValueError: there is no draft at the end of the state's messages.

@@ -61,7 +61,7 @@ class TestAModelThatRefuses:
 
     def test_is_known_to_a_gate_in_another_process(self) -> None:
         gate = make_gate()
-        gate.capabilities.note("o3", ValueError("no logprobs"))
+        gate.capabilities.note("o3", TypeError("no logprobs"))
         assert "no logprobs" in (pickle.loads(pickle.dumps(gate)).capabilities.refusal("o3") or "")
 
     def test_says_nothing_of_other_models(self, chat: Chat, provider: StandIn) -> None:

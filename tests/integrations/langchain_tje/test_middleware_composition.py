@@ -1,5 +1,6 @@
 """The gate next to LangChain's own middleware, in front of it and behind it, in agents that really run."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -20,7 +21,7 @@ from langchain.agents.middleware import (
     TodoListMiddleware,
     ToolRetryMiddleware,
 )
-from langchain_core.messages import HumanMessage
+from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.runnables.config import var_child_runnable_config
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
@@ -407,3 +408,24 @@ class TestASecondGate:
 
 def _text(content: Any) -> str:
     return content if isinstance(content, str) else "\n\n".join(block["text"] for block in content)
+
+
+class TestAMiddlewareThatAsksSeveralTimesAtOnce:
+    async def test_gets_answers_that_are_each_decided_by_themselves(self, chat: Chat, gate: EntropyGate) -> None:
+        class Hedging(AgentMiddleware):
+            async def awrap_model_call(self, request: Any, handler: Any) -> Any:
+                async def ask(number: int) -> Any:
+                    await asyncio.sleep(0.1 * number)
+                    return await handler(request)
+
+                return (await asyncio.gather(*(ask(number) for number in range(3))))[1]
+
+        async def slow(messages: object) -> AIMessage:
+            await asyncio.sleep(0.3)
+            return AIMessage("slow and deep")
+
+        gated = EntropyGateMiddleware(gate=gate, deeper=slow, max_deeper_per_turn=None)
+        agent = create_agent(chat(), middleware=[Hedging(), gated])
+        message = (await agent.ainvoke(asking(UNSURE)))["messages"][-1]
+        assert message.text == "slow and deep"
+        assert message.response_metadata["tje"]["answered_by"] == "deeper"

@@ -208,8 +208,15 @@ class TestEdge:
         assert router.route(form([model.invoke(UNSURE)])) == "think"
 
     def test_a_draft_is_judged_once(self, model: Any) -> None:
-        strict, lax = (EntropyRouter(gate=make_gate().with_threshold(bits), deeper="think") for bits in (0.1, 4.0))
-        assert lax.route([strict.judge(model.invoke(SURE))]) == "think"
+        router = EntropyRouter(gate=make_gate(), deeper="think")
+        judged = router.judge(model.invoke(SURE))
+        assert "logprobs" not in judged.response_metadata
+        assert router.route([judged]) == END
+
+    def test_the_decision_of_another_gate_is_not_taken_over(self, model: Any) -> None:
+        lax, strict = (EntropyRouter(gate=make_gate().with_threshold(bits), deeper="think") for bits in (4.0, 0.1))
+        with pytest.warns(TjeWarning, match="without logprobs"):
+            assert strict.route([lax.judge(model.invoke(SURE))]) == "think"
 
     @pytest.mark.parametrize("settled", [{"answered_by": "deeper"}, {"answered_by": "human"}, {"reason": "capped"}])
     def test_a_draft_that_was_dealt_with_does_not_go_round_again(
