@@ -76,7 +76,7 @@ class EntropyGateMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Res
     **Among other middleware: best last.** Then the gate is closest to the model and judges exactly what that wrote.
 
     - ``ModelFallbackMiddleware``: in front of the gate, the model that steps in is gated as well, if the profile is
-      its own; behind it, its answers came unasked and cannot be judged.
+      its own; behind it, its answers came unasked and cannot be judged, and callback handlers see their tokens.
     - ``ModelRetryMiddleware``: in front, it asks for a new draft, too, when the deeper branch fails and
       ``on_branch_error="raise"``, and goes deeper again as far as ``max_deeper_per_turn`` allows; behind, it repeats
       the failing call alone, and a message that it makes of a failure cannot be judged.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing, closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypedDict, cast
 from uuid import UUID, uuid4
@@ -19,6 +19,7 @@ from tje_middleware.capture import ModelCall
 from tje_middleware.decision import METADATA_KEY
 
 from .._capture import DraftCapture
+from .._chunks import aclosed, closed
 
 
 class Answer(TypedDict):
@@ -90,7 +91,7 @@ class DirectCall:
         self._wait()
         kept: list[ChatGenerationChunk] = []
         stream = self.model._stream(self.messages, stop=self.stop, **self.settings)
-        with self._heard() as run_id, closing(stream) as chunks:  # type: ignore[type-var]
+        with self._heard() as run_id, closed(stream) as chunks:
             for chunk in chunks:
                 yield self._came(run_id, chunk, kept)
             self._ended(run_id, _merged(kept))
@@ -104,7 +105,7 @@ class DirectCall:
         kept: list[ChatGenerationChunk] = []
         stream = self.model._astream(self.messages, stop=self.stop, **self.settings)
         with self._heard() as run_id:
-            async with aclosing(stream) as chunks:  # type: ignore[type-var]
+            async with aclosed(stream) as chunks:
                 async for chunk in chunks:
                     yield self._came(run_id, chunk, kept)
             self._ended(run_id, _merged(kept))

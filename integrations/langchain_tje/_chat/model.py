@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import aclosing, closing
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
@@ -20,6 +19,7 @@ from tje_middleware import EntropyGate
 from tje_middleware.delivery import Delivery, Mode, OnBranchError
 
 from .._asking import Asking, asks_for_logprobs
+from .._chunks import aclosed, closed
 from .._gated_call import GatedCall
 from .._runnable import EntropyGateRunnable
 from .._usage import SpendingHandler
@@ -234,7 +234,7 @@ class EntropyGatedChatModel(FrontChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        with closing(self._turn(messages, stop, kwargs).answers()) as answers:  # type: ignore[type-var]
+        with closed(self._turn(messages, stop, kwargs).answers()) as answers:
             for answer in answers:
                 chunk = chunk_of(answer)
                 if run_manager:
@@ -248,7 +248,7 @@ class EntropyGatedChatModel(FrontChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        async with aclosing(self._turn(messages, stop, kwargs).aanswers()) as answers:  # type: ignore[type-var]
+        async with aclosed(self._turn(messages, stop, kwargs).aanswers()) as answers:
             async for answer in answers:
                 chunk = chunk_of(answer)
                 if run_manager:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -14,6 +13,7 @@ from langchain_core.runnables import Runnable, RunnableConfig, RunnableParallel,
 from tje_middleware.decision import METADATA_KEY
 
 from .._answer import message_in
+from .._chunks import aclosed
 from .settings import unbound
 
 AnyRunnable = Runnable[Any, Any]
@@ -97,7 +97,7 @@ class AnswerersReader(Runnable[Any, Any]):
         """The same on the event loop."""
         async for first in input:
             read = self._reader(first).atransform(_achain(first, input), config, **kwargs)
-            async with aclosing(read) as parts:  # type: ignore[type-var]
+            async with aclosed(read) as parts:
                 async for part in parts:
                     yield part
 

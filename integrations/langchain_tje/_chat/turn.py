@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing, closing
 from dataclasses import dataclass
 from typing import cast
 
 from .._asked import DraftStopped
-from .._chunks import alast_marked, last_marked
+from .._chunks import aclosed, alast_marked, closed, last_marked
 from .._gated_call import GatedCall
 from .direct_call import Answer, DirectCall
 
@@ -61,7 +60,7 @@ class GatedTurn:
         The decision is in the last chunk.
         """
         if self.gated.delivery.mode == "annotate":
-            with closing(self.draft.chunks()) as chunks:  # type: ignore[type-var]
+            with closed(self.draft.chunks()) as chunks:
                 for chunk, told in last_marked(chunks):
                     yield self._annotated(chunk, is_last=told is not None)
             return
@@ -74,7 +73,7 @@ class GatedTurn:
             return
         given = False
         try:
-            with closing(self.deeper.chunks()) as chunks:  # type: ignore[type-var]
+            with closed(self.deeper.chunks()) as chunks:
                 for chunk, told in last_marked(chunks):
                     given = True
                     yield chunk if told is None else self.gated.with_deeper(chunk, decision, told)
@@ -86,7 +85,7 @@ class GatedTurn:
     async def aanswers(self) -> AsyncIterator[Answer]:
         """The same on the event loop."""
         if self.gated.delivery.mode == "annotate":
-            async with aclosing(self.draft.achunks()) as chunks:  # type: ignore[type-var]
+            async with aclosed(self.draft.achunks()) as chunks:
                 async for chunk, told in alast_marked(chunks):
                     yield self._annotated(chunk, is_last=told is not None)
             return
@@ -99,7 +98,7 @@ class GatedTurn:
             return
         given = False
         try:
-            async with aclosing(self.deeper.achunks()) as chunks:  # type: ignore[type-var]
+            async with aclosed(self.deeper.achunks()) as chunks:
                 async for chunk, told in alast_marked(chunks):
                     given = True
                     yield chunk if told is None else self.gated.with_deeper(chunk, decision, told)

@@ -40,6 +40,9 @@ class EntropyRouter:
     and edge also stream the decision as ``{"tje": decision}`` with ``stream_mode="custom"``, and dispatch it as the
     event ``tje_decision``.
 
+    A decision that another gate made is not taken over, and a message that holds it has no logprobs left: of gates
+    one after the other, let each judge what its own node drafts.
+
     LangGraph's ``stream_mode="messages"`` shows what any node writes, a draft that is replaced later, too. Where
     nobody may see it, draft and deeper branch belong into one node: an ``EntropyGateRunnable``.
 
