@@ -12,12 +12,13 @@ from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult, LLMResult
 from pydantic import Field
 
-from tje_middleware import EntropyGate, GateDecision, Route, TokenUsage
+from tje_middleware import EntropyGate
 from tje_middleware.capability import LogprobsCapabilities, is_refused_request
 from tje_middleware.delivery import Mode
 from tje_middleware.early_abort import obstacle_to_stopping
 
 from ._chunks import aclosed, closed
+from ._stopping import DraftAborted, DraftStopped, raise_if_rejected
 from ._trace import NOSTREAM
 from ._wrapped import WrappedChatModel, provider_name, taken_over
 
@@ -25,36 +26,6 @@ if TYPE_CHECKING:
     from tje_middleware.early_abort import RejectionWatch
 
 _LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "num_predict", "n_predict")
-
-
-class DraftStopped(Exception):  # noqa: N818
-    """A draft was stopped because it is sure to be rejected; as LangChain's own code around a model sees it.
-
-    Attributes:
-        decision: The decision that is certain.
-        usage: What the draft had spent when it was stopped, as far as that can be seen from here.
-    """
-
-    def __init__(self, decision: GateDecision, usage: TokenUsage) -> None:
-        super().__init__(f"the draft was stopped after {decision.tokens} tokens: {decision.detail}")
-        self.decision = decision
-        self.usage = usage
-
-
-class DraftAborted(BaseException):
-    """The same outside of the model.
-
-    No Exception: retries and fallbacks around the model would take it for a failure and ask again.
-
-    Attributes:
-        decision: The decision that is certain.
-        usage: What the draft had spent when it was stopped, as far as that can be seen from here.
-    """
-
-    def __init__(self, stopped: DraftStopped) -> None:
-        super().__init__(str(stopped))
-        self.decision = stopped.decision
-        self.usage = stopped.usage
 
 
 class AskedModel(WrappedChatModel):
@@ -241,7 +212,7 @@ class AskedModel(WrappedChatModel):
         with closed(self.inner._stream(messages, stop=stop, **self._telling(asking))) as chunks:
             for chunk in chunks:
                 kept.append(chunk)
-                _raise_if_rejected(watch.add(chunk), kept)
+                raise_if_rejected(watch.add(chunk), kept)
         return generate_from_stream(iter(kept))
 
     async def _agenerate_watched(
@@ -251,7 +222,7 @@ class AskedModel(WrappedChatModel):
         async with aclosed(self.inner._astream(messages, stop=stop, **self._telling(asking))) as chunks:
             async for chunk in chunks:
                 kept.append(chunk)
-                _raise_if_rejected(watch.add(chunk), kept)
+                raise_if_rejected(watch.add(chunk), kept)
         return generate_from_stream(iter(kept))
 
     def _telling(self, asking: dict[str, Any]) -> dict[str, Any]:
@@ -316,10 +287,12 @@ class AskedModel(WrappedChatModel):
         """Go on unstreamed where the provider does not take such a stream; re-raise every other error."""
         if isinstance(error, DraftStopped):
             raise error
-        if not is_refused_request(error):
+        of_streams = "stream" in str(error).lower()
+        if self.capabilities.note(self._capability_name(kwargs, streamed=of_streams), error):
+            return
+        if not (of_streams and is_refused_request(error)):
             raise error
-        if not self.capabilities.note(self._capability_name(kwargs, streamed="stream" in str(error).lower()), error):
-            self.capabilities.remember(self._capability_name(kwargs, streamed=True), error)
+        self.capabilities.remember(self._capability_name(kwargs, streamed=True), error)
 
     def _capability_name(self, kwargs: dict[str, Any], *, streamed: bool) -> str:
         """What a refusal is remembered for: llama.cpp, for one, refuses only streams of requests with tools."""
@@ -327,14 +300,6 @@ class AskedModel(WrappedChatModel):
         if not streamed:
             return name
         return f"{name} streamed with tools" if kwargs.get("tools") else f"{name} streamed"
-
-
-def _raise_if_rejected(decision: GateDecision | None, chunks: list[ChatGenerationChunk]) -> None:
-    # A draft that is to be given up is still delivered, whole: only one that another answer replaces is stopped.
-    if decision is not None and decision.route is Route.DEEPER:
-        raise DraftStopped(
-            decision, TokenUsage(output_tokens=decision.tokens or len(chunks), calls=1, partly_known=1)
-        )
 
 
 def _settings_of(model: BaseChatModel, kwargs: dict[str, Any], names: tuple[str, ...]) -> list[Any]:

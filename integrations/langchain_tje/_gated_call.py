@@ -110,9 +110,9 @@ class GatedCall:
 
     def _explained(self, missing: MissingLogprobs, model: str | None, message: AIMessage | None) -> MissingLogprobs:
         """Why there are no logprobs, as far as it is known here."""
-        # Not every integration names its model; what any model of this chain said is then the best there is.
+        # Not every integration names its model; what any model of this gate said is then the best there is.
         capabilities = self.delivery.gate.capabilities
-        refusal = (capabilities.refusal(model) if model else None) or capabilities.any_refusal()
+        refusal = capabilities.refusal(model) if model else capabilities.any_refusal()
         if refusal is not None:
             return MissingLogprobs(refusal)
         if not self.model_seen:

@@ -12,10 +12,10 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from tje_middleware import GateDecision
 from tje_middleware.delivery import Delivery
 
-from ._asked import DraftAborted
 from ._chunks import aclosed, alast_marked, closed, last_marked
 from ._deeper import deeper_arguments, rejecting, require_async, require_sync
 from ._gated_call import GatedCall
+from ._stopping import DraftAborted
 from ._trace import atraced, deeper_config, draft_config, traced
 
 Manager = TypeVar("Manager", CallbackManagerForChainRun, AsyncCallbackManagerForChainRun)

@@ -13,7 +13,7 @@ from langgraph.types import Command
 from tje_middleware import EntropyGate
 from tje_middleware.delivery import Delivery, Mode, OnBranchError
 
-from .._asked import DraftAborted
+from .._stopping import DraftAborted
 from .deeper import AgentDeeper, branch_of
 from .scope import aannounce, announce, deepening, drafting
 from .state import Caps, DeeperCount, state_schema_of

@@ -17,10 +17,10 @@ from tje_middleware.decision import METADATA_KEY
 from tje_middleware.delivery import Delivery, Mode
 
 from .._answer import without_logprobs
-from .._asked import DraftAborted
 from .._asking import Asking
 from .._gated_call import GatedCall
 from .._late import resolved
+from .._stopping import DraftAborted
 from .._usage import SpendingHandler
 from .deeper import Rejected, Request, Response, with_instruction
 from .state import DeeperCount

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import cast
 
-from .._asked import DraftStopped
 from .._chunks import aclosed, alast_marked, closed, last_marked
 from .._gated_call import GatedCall
+from .._stopping import DraftStopped
 from .direct_call import Answer, DirectCall
 
 
