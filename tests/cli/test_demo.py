@@ -153,7 +153,10 @@ def test_more_questions_than_there_are_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is a POSIX signal here")
 def test_local_serve_says_where_it_answers_and_ends_with_ctrl_c() -> None:
-    command = [sys.executable, "-m", "tje_middleware", "local", "serve", "--parallel", "1"]
+    # A test run in the background ignores Ctrl-C, and what it starts would, too.
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    start = f"{heard}; from tje_middleware.cli import app; app()"
+    command = [sys.executable, "-c", start, "local", "serve", "--parallel", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         url = re.search(r"http://\S+/v1", process.stdout.readline())
