@@ -53,7 +53,6 @@ class AskedModel(WrappedChatModel):
         capabilities: LogprobsCapabilities,
         mode: Mode = "hold",
         gate: EntropyGate | None = None,
-        callbacks: list[Any] | None = None,
     ) -> AskedModel:
         """The model, asked for logprobs.
 
@@ -64,7 +63,6 @@ class AskedModel(WrappedChatModel):
             mode: ``hold`` and ``abort`` keep the draft out of every stream, since it may still be rejected; they
                 also ask for it unstreamed, because one kind of event streaming keeps only the last chunk's logprobs.
             gate: With ``abort``, the gate whose rejections are to be foreseen.
-            callbacks: Handlers for this model's calls alone.
         """
         fields = taken_over(model)
         if mode != "annotate":
@@ -73,9 +71,6 @@ class AskedModel(WrappedChatModel):
                 model = model.model_copy(update={"streaming": False})  # some put it into every request
         elif not _streams(model):
             fields["disable_streaming"] = True
-        if callbacks:
-            own = model.callbacks
-            fields["callbacks"] = [*own, *callbacks] if isinstance(own, list) else own or callbacks
         return cls(
             inner=model,
             top_k=top_k,

@@ -140,8 +140,8 @@ class Asking:
     def _late(self, runnable: AnyRunnable) -> AnyRunnable:
         return LateRunnable(late=runnable, ask=lambda known: self.visit(known).runnable)
 
-    def asked_model(self, model: BaseChatModel, callbacks: list[Any] | None = None) -> AskedModel:
-        """A model that asks; handlers for its calls alone may be given with it."""
+    def asked_model(self, model: BaseChatModel) -> AskedModel:
+        """A chat model that asks; one that does already is made anew."""
         if isinstance(model, AskedModel):
             model = model.inner
         return AskedModel.of(
@@ -150,7 +150,6 @@ class Asking:
             capabilities=self._capabilities,
             mode=self._mode,
             gate=self._gate,
-            callbacks=callbacks,
         )
 
     def _sequence(self, sequence: RunnableSequence[Any, Any]) -> Visited:
