@@ -5,8 +5,8 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 OLDEST := .venv-oldest
 OLDEST_STAMP := $(OLDEST)/.installed
-# What stands on LangChain, and what uses the other packages whose oldest releases pyproject.toml names.
-OLDEST_TESTS := tests/integrations/langchain_tje tests/test_readme.py tests/test_versions.py tests/test_profile.py \
+# What stands on LangChain and LlamaIndex, and what uses the other packages whose oldest releases pyproject.toml names.
+OLDEST_TESTS := tests/integrations tests/test_readme.py tests/test_versions.py tests/test_profile.py \
     tests/test_gate.py tests/test_registry.py
 PACKAGES := tje_middleware integrations/langchain_tje integrations/llama_index_tje
 
@@ -21,7 +21,7 @@ demo: $(STAMP)   ## Gate a real model on this machine; ARGS="--short", ARGS="--a
 test: $(STAMP)   ## Run the test suite; ARGS="-k name"
 	@$(BIN)/python -m pytest $(ARGS)
 
-test-oldest: $(OLDEST_STAMP) ## Run what stands on LangChain with the oldest releases; ARGS="-k name"
+test-oldest: $(OLDEST_STAMP) ## Run the integrations with the oldest releases; ARGS="-k name"
 	@$(OLDEST)/bin/python -m pytest $(OLDEST_TESTS) $(ARGS)
 
 lint: $(STAMP)   ## Check format, style and types
@@ -46,7 +46,7 @@ lock: $(STAMP)   ## Renew requirements.lock and requirements-oldest.lock (needs 
 	@$(BIN)/python -m pip install -q --disable-pip-version-check uv
 	@$(COMPILE) --extra langchain --extra llama-index --extra openai --extra local --extra report --extra parquet \
 	    --group dev --group weights -o requirements.lock
-	@$(COMPILE) --resolution lowest-direct --extra langchain --extra openai --group oldest -o requirements-oldest.lock
+	@$(COMPILE) --resolution lowest-direct --extra langchain --extra llama-index --extra openai --group oldest -o requirements-oldest.lock
 
 clean:           ## Remove the environments and all that was built
 	@rm -rf $(VENV) $(OLDEST) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis

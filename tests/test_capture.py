@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import threading
+import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from tje_middleware import MissingLogprobs, SequenceLogprobs, SignalError, TokenUsage, UnreadableLogprobs
 from tje_middleware.capture import CallLog, ModelCall, pooled_entropy
 from tje_middleware.evidence import StreamedEvidence, read
+from tje_middleware.quiet import QuietLock
 from tje_middleware.spending import SpendingLog
 
 ONCE = TokenUsage(input_tokens=10, output_tokens=2, calls=1)
@@ -153,6 +155,19 @@ class TestCallLog:
         slow = log.get("slow")
         assert (slow.model, slow.temperature, slow.message_id) == ("m", 0.5, "id")
 
+    def test_takes_the_reason_why_there_are_no_logprobs_for_an_answer(self):
+        log, reason = CallLog(), MissingLogprobs("nobody told of them")
+        log.start("r")
+        log.end("r", reason)
+        assert log.get("r").logprobs is reason
+
+    @pytest.mark.parametrize(("asked", "known"), [(None, "answering"), ("asked", "asked")])
+    def test_knows_the_model_by_the_answer_where_the_start_did_not_say(self, asked, known):
+        log = CallLog()
+        log.start("r", model=asked)
+        log.end("r", message("a"), model="answering")
+        assert log.get("r").model == known
+
     def test_lets_go_of_the_oldest_calls_and_counts_them(self):
         log = CallLog(max_calls=2)
         for run_id in range(5):
@@ -228,6 +243,105 @@ class TestRuns:
         log.enter("b", "a")
         finished(log, "r", parent="a")
         assert log.get("r").ancestors == ("a", "b")
+
+    def test_that_end_before_what_was_started_in_them_are_around_it_all_the_same(self):
+        log = CallLog()
+        log.enter("query")
+        log.enter("answer", "query")
+        log.outlive("query")
+        finished(log, "r", parent="answer")
+        log.outlive("answer")
+        assert log.get("r").ancestors == ("answer", "query")
+        assert log.runs_open == 0
+
+    def test_that_are_left_cancel_what_is_open_in_them_and_those_that_it_outlives_do_not(self):
+        log = CallLog()
+        for run_id, end in (("left", log.leave), ("outlived", log.outlive)):
+            log.enter(run_id)
+            log.start(f"in {run_id}", run_id)
+            end(run_id)
+        assert log.in_flight == 1
+        log.end("in outlived", message("a"))
+        assert [call.run_id for call in log] == ["in outlived"]
+
+
+class TestACallThatOnlyCallsOthers:
+    def test_is_a_run_and_no_call(self):
+        log = CallLog()
+        log.enter("agent")
+        log.start("outer", "agent")
+        log.chunk("outer", message("a", "b"))
+        log.only_calls_others("outer")
+        finished(log, "inner", parent="outer")
+        assert [call.run_id for call in log.within("outer")] == ["inner"]
+        assert log.get("inner").ancestors == ("outer", "agent")
+        assert (log.usage, log.in_flight, log.runs_open) == (ONCE, 0, 2)
+        log.outlive("outer")
+        assert log.runs_open == 1
+
+    def test_is_none_to_the_scope_around_either(self):
+        outermost = CallLog()
+        log = CallLog(parent=outermost)
+        log.start("outer")
+        log.only_calls_others("outer")
+        finished(log, "inner", parent="outer")
+        assert (outermost.usage, outermost.in_flight) == (ONCE, 0)
+        assert [call.run_id for call in outermost] == ["inner"]
+
+    def test_that_is_over_stays_what_it_was(self):
+        log = CallLog()
+        finished(log, "r")
+        log.only_calls_others("r")
+        assert (log.usage, len(log), log.runs_open) == (ONCE, 1, 0)
+
+
+class TestQuietLock:
+    def test_a_thread_that_holds_one_may_not_wait_for_another(self):
+        lock = QuietLock()
+        assert QuietLock.may_wait()
+        with lock, QuietLock():
+            assert not QuietLock.may_wait()
+            with ThreadPoolExecutor(1) as pool:
+                assert pool.submit(QuietLock.may_wait).result()
+        assert QuietLock.may_wait()
+
+    def test_lets_one_thread_in_at_a_time(self):
+        lock, count = QuietLock(), [0]
+
+        def work(_):
+            for _ in range(200):
+                with lock:
+                    before = count[0]
+                    time.sleep(0)
+                    count[0] = before + 1
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(work, range(4)))
+        assert count == [800]
+
+    def test_is_held_wherever_a_log_is_changed_or_added_up(self):
+        # The log of the spending has a plain lock: what the collector runs must see that its thread is in there.
+        seen = []
+
+        class Watched(dict):
+            def pop(self, *args):
+                seen.append(QuietLock.may_wait())
+                return super().pop(*args)
+
+            def values(self):
+                seen.append(QuietLock.may_wait())
+                return super().values()
+
+        log = CallLog()
+        log._spending._written = Watched()
+        log._spending._settled = Watched()
+        log.start("a")
+        log.end("a", message("a"))
+        log.start("b")
+        log.fail("b")
+        assert log.usage.calls == 2
+        assert len(seen) > 4
+        assert not any(seen)
 
 
 class TestSpending:

@@ -17,10 +17,10 @@ else:
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-LANGCHAIN = [Requirement(line) for line in [*EXTRAS["langchain"], *EXTRAS["openai"]]]
+FRAMEWORKS = [Requirement(line) for extra in ("langchain", "llama-index", "openai") for line in EXTRAS[extra]]
 DEPENDENCIES = [
     needed
-    for needed in [*map(Requirement, PROJECT["dependencies"]), *LANGCHAIN]
+    for needed in [*map(Requirement, PROJECT["dependencies"]), *FRAMEWORKS]
     if needed.marker is None or needed.marker.evaluate()
 ]
 LOCKS = ["requirements.lock", "requirements-oldest.lock"]
@@ -59,7 +59,7 @@ class TestEveryDependency:
         assert needed.specifier.contains(installed)
 
 
-@pytest.mark.parametrize("needed", LANGCHAIN, ids=lambda needed: needed.name)
+@pytest.mark.parametrize("needed", FRAMEWORKS, ids=lambda needed: needed.name)
 def test_the_oldest_supported_release_is_the_one_tested(needed: Requirement) -> None:
     assert pins("requirements-oldest.lock")[needed.name] == floor(needed)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 
-from .errors import TjeError
+from .errors import MissingLogprobs, TjeError
+from .evidence import without_advice
 
 _RESPONSES_API = "Responses.create()"
 
@@ -42,6 +43,20 @@ class LogprobsCapabilities:
     def any_refusal(self) -> str | None:
         """What any model said: for answers whose model is not known by name."""
         return next(iter(self._refusals.values()), None)
+
+    def explained(self, missing: MissingLogprobs, model: str | None, known: str | None = None) -> MissingLogprobs:
+        """Why an answer has no logprobs, as far as that can be known of a model that was asked for them.
+
+        Args:
+            missing: What the answer itself says.
+            model: The model that wrote it, where its name is known.
+            known: What whoever asked it knows of such an answer.
+        """
+        # Not every integration names its model; what any model of this gate said is then the best there is.
+        refusal = self.refusal(model) if model else self.any_refusal()
+        if refusal is not None or known is not None:
+            return MissingLogprobs(refusal or known)
+        return MissingLogprobs(f"{without_advice(missing)}; the model was asked for them")
 
     def note(self, model: str, error: Exception) -> bool:
         """Remember an error if it says that asking for logprobs is what failed.

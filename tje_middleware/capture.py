@@ -7,27 +7,22 @@ A framework's handler drives a log by run id: ``start``, ``chunk`` for each part
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import islice
-from typing import TypeVar
 
 from .entropy import mean_entropy
 from .errors import SignalError, UnreadableLogprobs
 from .evidence import Evidence, StreamedEvidence
 from .logprobs import SequenceLogprobs
+from .quiet import QuietLock
+from .runs import MOST_OPEN, RunId, Runs, drop_oldest
 from .signals import measure, resolve_signal
 from .spending import SpendingLog
 from .usage import TokenUsage, usage_of
 
-#: What a framework names a run by: a UUID, a string.
-RunId = Hashable
-Kept = TypeVar("Kept")
+__all__ = ["MAX_CALLS", "CallLog", "ModelCall", "RunId", "pooled_entropy"]
 
 MAX_CALLS = 1_000
-# Runs and calls that are never said to have ended must not pile up; far more than ever are open at once.
-_MOST_OPEN = 10_000
 
 
 @dataclass(frozen=True)
@@ -119,8 +114,8 @@ class CallLog:
         self.on_call = on_call
         self.parent = parent
         self.dropped = 0
-        self._lock = threading.Lock()
-        self._runs = _Runs()
+        self._lock = QuietLock()  # held for the spending, too: its own lock is a plain one
+        self._runs = Runs()
         self._open: dict[RunId, _Opened] = {}
         self._calls: dict[RunId, ModelCall] = {}
         self._spending = SpendingLog()
@@ -144,7 +139,8 @@ class CallLog:
     @property
     def usage(self) -> TokenUsage:
         """What all calls spent so far, with those that were dropped, forgotten, have failed or are still running."""
-        return self._spending.usage
+        with self._lock:
+            return self._spending.usage
 
     @property
     def in_flight(self) -> int:
@@ -170,11 +166,16 @@ class CallLog:
 
     def leave(self, run_id: RunId) -> None:
         """It has ended, well or not; what it left open was cancelled, of which nobody else is told."""
+        self.outlive(run_id)
         with self._lock:
-            self._runs.leave(run_id)
             left_open = [each for each, opened in self._open.items() if run_id in opened.ancestors]
         for each in left_open:
             self.fail(each)
+
+    def outlive(self, run_id: RunId) -> None:
+        """It has ended, but not what was started in it: a stream that it gave back may go on."""
+        with self._lock:
+            self._runs.leave(run_id)
 
     def start(
         self,
@@ -185,14 +186,27 @@ class CallLog:
         temperature: float | None = None,
     ) -> None:
         """A model is being called."""
-        self._spending.start(run_id)
         with self._lock:
+            self._spending.start(run_id)
             if run_id not in self._open:
                 ancestors = self._runs.up_from(parent_run_id)
                 self._open[run_id] = _Opened(ancestors, model, temperature)
-                _drop_oldest(self._open, _MOST_OPEN)
+                drop_oldest(self._open, MOST_OPEN)
         if self.parent is not None:
             self.parent.start(run_id, parent_run_id, model=model, temperature=temperature)
+
+    def only_calls_others(self, run_id: RunId) -> None:
+        """What was started as a model call makes calls itself: it is a run, and they are the calls.
+
+        It is for whoever reports it to say when it is over, by ``outlive`` or ``leave``.
+        """
+        with self._lock:
+            opened = self._open.pop(run_id, None)
+            if opened is not None:
+                self._runs.enter_below(run_id, opened.ancestors)
+                self._spending.settle(run_id, TokenUsage())
+        if self.parent is not None:
+            self.parent.only_calls_others(run_id)
 
     def chunk(self, run_id: RunId, payload: object, *, tokens: int = 1) -> None:
         """One part of a streamed answer has come.
@@ -204,7 +218,8 @@ class CallLog:
         """
         opened = self._open.get(run_id)
         positions = 0 if opened is None else opened.evidence.add(payload)
-        self._spending.wrote(run_id, positions or tokens)
+        with self._lock:
+            self._spending.wrote(run_id, positions or tokens)
 
     def end(
         self,
@@ -214,26 +229,30 @@ class CallLog:
         input_tokens: int | None = None,
         output_tokens: int | None = None,
         message_id: str | None = None,
+        model: str | None = None,
         answered_by: str | None = None,
     ) -> None:
         """The call has ended well.
 
         Args:
             run_id: The call's run.
-            payload: The whole answer, in any shape that ``parse_logprobs`` reads; it is not kept.
+            payload: The whole answer, in any shape that ``parse_logprobs`` reads, or the error that says why it has
+                no logprobs; it is not kept.
             input_tokens: Tokens read, where the provider says.
             output_tokens: Tokens written, where the provider says.
             message_id: The id of the message that it wrote, where it has one.
+            model: The model by what the answer says, for where the start did not say.
             answered_by: The model that answered, where it is another than the one that was asked.
         """
         opened = self._open.get(run_id) or _Opened()
-        logprobs = opened.evidence.of(payload)
+        logprobs = payload if isinstance(payload, UnreadableLogprobs) else opened.evidence.of(payload)
         if output_tokens is None:
             seen = len(logprobs) if isinstance(logprobs, SequenceLogprobs) else None
             usage = self._spending.lower_bound(run_id, input_tokens, seen)
         else:
             usage = usage_of(input_tokens, output_tokens)
-        model, temperature = (answered_by, None) if answered_by else (opened.model, opened.temperature)
+        asked = opened.model or model
+        model, temperature = (answered_by, None) if answered_by else (asked, opened.temperature)
         self.record(ModelCall(run_id, logprobs, usage, opened.ancestors, model, temperature, message_id))
 
     def fail(self, run_id: RunId, *, input_tokens: int | None = None, output_tokens: int | None = None) -> None:
@@ -242,8 +261,8 @@ class CallLog:
 
     def record(self, call: ModelCall) -> None:
         """Take a finished call, from this scope or from one within it."""
-        is_new = self._spending.settle(call.run_id, call.usage)
         with self._lock:
+            is_new = self._spending.settle(call.run_id, call.usage)
             self._open.pop(call.run_id, None)
             if is_new:
                 # A scope that was opened inside a chain has not seen the chain start; this one may have.
@@ -251,15 +270,15 @@ class CallLog:
                 above = tuple(run_id for run_id in above if run_id not in call.ancestors)
                 self._calls.pop(call.run_id, None)
                 self._calls[call.run_id] = replace(call, ancestors=call.ancestors + above) if above else call
-                self.dropped += _drop_oldest(self._calls, self.max_calls)
+                self.dropped += drop_oldest(self._calls, self.max_calls)
         if self.parent is not None:
             self.parent.record(call)
         if is_new and self.on_call is not None:
             self.on_call(call)
 
     def _fail(self, run_id: RunId, usage: TokenUsage) -> None:
-        self._spending.settle(run_id, usage)
         with self._lock:
+            self._spending.settle(run_id, usage)
             self._open.pop(run_id, None)
         if self.parent is not None:
             self.parent._fail(run_id, usage)
@@ -280,37 +299,3 @@ class _Opened:
     model: str | None = None
     temperature: float | None = None
     evidence: StreamedEvidence = field(default_factory=StreamedEvidence)
-
-
-class _Runs:
-    """Which run was started by which, while they run."""
-
-    def __init__(self) -> None:
-        self._parents: dict[RunId, RunId | None] = {}
-
-    def __len__(self) -> int:
-        return len(self._parents)
-
-    def enter(self, run_id: RunId, parent_run_id: RunId | None) -> None:
-        self._parents[run_id] = parent_run_id
-        _drop_oldest(self._parents, _MOST_OPEN)
-
-    def leave(self, run_id: RunId) -> None:
-        self._parents.pop(run_id, None)
-
-    def up_from(self, run_id: RunId | None) -> tuple[RunId, ...]:
-        """The run and all above it, innermost first."""
-        found: list[RunId] = []
-        # Users may give runs ids of their own, even one that is its own parent's.
-        while run_id is not None and run_id not in found:
-            found.append(run_id)
-            run_id = self._parents.get(run_id)
-        return tuple(found)
-
-
-def _drop_oldest(kept: dict[RunId, Kept], most: int) -> int:
-    """Let go of the oldest entries; returns how many."""
-    oldest = list(islice(kept, max(len(kept) - most, 0)))
-    for run_id in oldest:
-        del kept[run_id]
-    return len(oldest)

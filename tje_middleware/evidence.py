@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .errors import MissingLogprobs, UnreadableLogprobs
 from .logprobs import LogprobsAccumulator, SequenceLogprobs, parse_logprobs
+from .logprobs.blocks import ASK
 from .logprobs.cover import covered_characters, refuse_partial_cover, refuse_silent_tool_call
 from .logprobs.envelopes import Located, locate
 from .logprobs.fields import reading
@@ -18,6 +19,13 @@ def read(payload: object) -> Evidence:
         return parse_logprobs(payload)
     except UnreadableLogprobs as error:
         return _unraised(error)
+
+
+def without_advice(missing: MissingLogprobs) -> str:
+    """Why there are no logprobs, without the advice to ask for them: of a model that was asked."""
+    said, _, _ = str(missing).partition(f"; {ASK}")
+    # Of a shape that says nothing to whoever gates a chain.
+    return "the draft came without logprobs" if said.endswith("came without logprobs") else said
 
 
 class StreamedEvidence:

@@ -9,6 +9,7 @@ from typing import Literal, TypedDict, get_args
 
 from typing_extensions import Unpack
 
+from ._options import require_one_of
 from .capability import LogprobsCapabilities
 from .criteria import GIVEN, Criteria, Making
 from .decision import GateDecision, Reason, Route
@@ -80,8 +81,8 @@ class EntropyGate:
         min_tokens: int = 1,
         abstain: bool = False,
     ) -> None:
-        _require("on_missing", on_missing, get_args(OnMissing))
-        _require("on_unusable", on_unusable, get_args(OnUnusable))
+        require_one_of("on_missing", on_missing, get_args(OnMissing))
+        require_one_of("on_unusable", on_unusable, get_args(OnUnusable))
         if min_tokens < 1:
             raise ValueError(f"min_tokens must be at least 1, not {min_tokens}")
         if isinstance(profile, CalibrationProfile):
@@ -135,7 +136,7 @@ class EntropyGate:
         )
         if signal != AUTO:
             resolve_signal(signal)
-        _require("method", policies.get("method", METHOD_NAMES[0]), METHOD_NAMES)
+        require_one_of("method", policies.get("method", METHOD_NAMES[0]), METHOD_NAMES)
         return cls(StoredProfile(registry, key), **policies)
 
     def profile(self) -> CalibrationProfile | None:
@@ -251,7 +252,7 @@ class EntropyGate:
         Raises:
             ValueError: a policy that does not exist.
         """
-        _require("on_missing", on_missing, get_args(OnMissing))
+        require_one_of("on_missing", on_missing, get_args(OnMissing))
         return self if on_missing == self.on_missing else self._changed(on_missing=on_missing)
 
     def passed(self, reason: Reason, detail: str) -> GateDecision:
@@ -321,8 +322,3 @@ class EntropyGate:
         profile = criteria.profile
         if profile.verdict == "weak":
             self.say_once("weak", f"the profile of {profile.key} is weak: {profile.verdict_reason}")
-
-
-def _require(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, not {value!r}")

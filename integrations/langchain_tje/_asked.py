@@ -13,12 +13,12 @@ from langchain_core.outputs import ChatGenerationChunk, ChatResult, LLMResult
 from pydantic import Field
 
 from tje_middleware import EntropyGate
-from tje_middleware.capability import LogprobsCapabilities, is_refused_request
+from tje_middleware.asking import DraftRequest, watch_for
+from tje_middleware.capability import LogprobsCapabilities
+from tje_middleware.chunks import aclosed, closed
 from tje_middleware.delivery import Mode
-from tje_middleware.early_abort import obstacle_to_stopping
+from tje_middleware.stopping import DraftAborted, DraftStopped, raise_if_rejected
 
-from ._chunks import aclosed, closed
-from ._stopping import DraftAborted, DraftStopped, raise_if_rejected
 from ._trace import NOSTREAM
 from ._wrapped import WrappedChatModel, provider_name, taken_over
 
@@ -122,13 +122,13 @@ class AskedModel(WrappedChatModel):
             try:
                 return self._generate_watched(messages, stop, self._with_logprobs(kwargs), watch)
             except Exception as error:
-                self._note_refused_stream(kwargs, error)
+                self._draft_request(kwargs).note_refused_stream(error)
         asking = self._asking(kwargs)
         if asking is not None:
             try:
                 return self.inner._generate(messages, stop=stop, **asking)
             except Exception as error:
-                self._note_refusal(asking, error)
+                self._draft_request(kwargs).note_refusal(error)
         return self.inner._generate(messages, stop=stop, **kwargs)
 
     async def _agenerate(
@@ -144,13 +144,13 @@ class AskedModel(WrappedChatModel):
             try:
                 return await self._agenerate_watched(messages, stop, self._with_logprobs(kwargs), watch)
             except Exception as error:
-                self._note_refused_stream(kwargs, error)
+                self._draft_request(kwargs).note_refused_stream(error)
         asking = self._asking(kwargs)
         if asking is not None:
             try:
                 return await self.inner._agenerate(messages, stop=stop, **asking)
             except Exception as error:
-                self._note_refusal(asking, error)
+                self._draft_request(kwargs).note_refusal(error)
         return await self.inner._agenerate(messages, stop=stop, **kwargs)
 
     def _stream(
@@ -166,7 +166,7 @@ class AskedModel(WrappedChatModel):
             try:
                 first = next(chunks, None)
             except Exception as error:
-                self._note_refusal(asking, error, streamed=True)
+                self._draft_request(kwargs).note_refusal(error, streamed=True)
             else:
                 if first is not None:
                     yield first
@@ -188,7 +188,7 @@ class AskedModel(WrappedChatModel):
                 try:
                     first = await anext(chunks, None)
                 except Exception as error:
-                    self._note_refusal(asking, error, streamed=True)
+                    self._draft_request(kwargs).note_refusal(error, streamed=True)
                 else:
                     if first is not None:
                         yield first
@@ -229,32 +229,24 @@ class AskedModel(WrappedChatModel):
 
     def _asking(self, kwargs: dict[str, Any], *, streamed: bool = False) -> dict[str, Any] | None:
         """The request's settings with logprobs; None where such requests are known to be refused."""
-        names = [self._capability_name(kwargs, streamed=False)]
-        if streamed:
-            names.append(self._capability_name(kwargs, streamed=True))
-        refused = any(self.capabilities.refusal(name) is not None for name in names)
-        return None if refused else self._with_logprobs(kwargs)
+        may_ask = self._draft_request(kwargs).may_ask(streamed=streamed)
+        return self._with_logprobs(kwargs) if may_ask else None
+
+    def _draft_request(self, kwargs: dict[str, Any]) -> DraftRequest:
+        name = provider_name(self.inner, kwargs) or type(self.inner).__name__
+        return DraftRequest(self.capabilities, name, has_tools=bool(kwargs.get("tools")))
 
     def _watch(self, kwargs: dict[str, Any], *, async_api: bool = False) -> RejectionWatch | None:
         """What foresees the rejection of one draft; None where nothing can, and streaming would be for nothing."""
         if self.stopping is None or not self._can_be_watched(kwargs, async_api=async_api):
             return None
         settings = self.inner._get_ls_params(**kwargs)
-        # A proof needs the largest that may hold: which of several limits wins is the provider's business.
-        limits = [settings.get("ls_max_tokens"), *_settings_of(self.inner, kwargs, _LIMITS)]
-        limit = max((each for each in limits if isinstance(each, int) and each > 0), default=None)
-        watch: RejectionWatch = self.stopping.watch(
-            max_tokens=limit,
+        return watch_for(
+            self.stopping,
+            limits=[settings.get("ls_max_tokens"), *_settings_of(self.inner, kwargs, _LIMITS)],
             model=provider_name(self.inner, kwargs),
             temperature=settings.get("ls_temperature"),
         )
-        if watch.can_fire:
-            return watch
-        profile = self.stopping.profile()
-        obstacle = obstacle_to_stopping(profile.signal, max_tokens=limit) if profile is not None else None
-        if obstacle is not None:
-            self.stopping.say_once("abort", f"mode='abort' cannot stop drafts, and holds them: {obstacle}")
-        return None
 
     def _can_be_watched(self, kwargs: dict[str, Any], *, async_api: bool) -> bool:
         """Whether the draft can be asked for as one model's one stream."""
@@ -263,38 +255,11 @@ class AskedModel(WrappedChatModel):
             isinstance(n, int) and n > 1 for n in _settings_of(self.inner, kwargs, ("n",))
         ):
             return False
-        if kwargs.get("tools") and self.stopping.on_missing != "deeper":
-            return False  # a draft that ends in a call of tools is unknown, and may yet be accepted
-        if self._asking(kwargs) is None or self._asking(kwargs, streamed=True) is None:
+        if not self._draft_request(kwargs).may_be_stopped(self.stopping):
             return False
         return _streams(self.inner) and bool(
             self.inner._should_stream(async_api=async_api, **{**kwargs, "stream": True})
         )
-
-    def _note_refusal(self, kwargs: dict[str, Any], error: Exception, *, streamed: bool = False) -> None:
-        """Go on without logprobs where asking for them was what failed; re-raise every other error."""
-        # Only a refusal that speaks of streams leaves it open whether others are answered.
-        name = self._capability_name(kwargs, streamed=streamed and "stream" in str(error).lower())
-        if isinstance(error, DraftStopped) or not self.capabilities.note(name, error):
-            raise error
-
-    def _note_refused_stream(self, kwargs: dict[str, Any], error: Exception) -> None:
-        """Go on unstreamed where the provider does not take such a stream; re-raise every other error."""
-        if isinstance(error, DraftStopped):
-            raise error
-        of_streams = "stream" in str(error).lower()
-        if self.capabilities.note(self._capability_name(kwargs, streamed=of_streams), error):
-            return
-        if not (of_streams and is_refused_request(error)):
-            raise error
-        self.capabilities.remember(self._capability_name(kwargs, streamed=True), error)
-
-    def _capability_name(self, kwargs: dict[str, Any], *, streamed: bool) -> str:
-        """What a refusal is remembered for: llama.cpp, for one, refuses only streams of requests with tools."""
-        name = provider_name(self.inner, kwargs) or type(self.inner).__name__
-        if not streamed:
-            return name
-        return f"{name} streamed with tools" if kwargs.get("tools") else f"{name} streamed"
 
 
 def _settings_of(model: BaseChatModel, kwargs: dict[str, Any], names: tuple[str, ...]) -> list[Any]:

@@ -12,16 +12,17 @@ from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGenerationChunk, GenerationChunk, LLMResult
 from langchain_core.tracers.context import register_configure_hook
 
-from tje_middleware import TokenUsage
-from tje_middleware.capture import MAX_CALLS, CallLog, ModelCall, pooled_entropy
+from tje_middleware.capture import MAX_CALLS, CallLog, ModelCall
+from tje_middleware.captured import CapturedCalls
 from tje_middleware.decision import METADATA_KEY
 from tje_middleware.logprobs.fields import field
+from tje_middleware.scope import scope
 
-from ._scope import ScopedHandler, scope
+from ._scope import ScopedHandler
 from ._usage import message_of, tokens_at_failure, tokens_of, tokens_of_chunk
 
 
-class EntropyCallbackHandler(ScopedHandler):
+class EntropyCallbackHandler(CapturedCalls, ScopedHandler):
     """Keeps the logprobs and the spending of every model call that it is passed to.
 
     Works for all ways to call a chain: sync and async, batches, parallel branches, streams, agents, graphs; threads
@@ -53,55 +54,6 @@ class EntropyCallbackHandler(ScopedHandler):
 
     def __init__(self, *, max_calls: int = MAX_CALLS, on_call: Callable[[ModelCall], None] | None = None) -> None:
         self._log = CallLog(max_calls=max_calls, on_call=on_call)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({len(self._log)} calls, {self._log.in_flight} in flight)"
-
-    @property
-    def calls(self) -> tuple[ModelCall, ...]:
-        """The calls that ended well, in the order in which they ended."""
-        return tuple(self._log)
-
-    @property
-    def last(self) -> ModelCall | None:
-        """The call that ended last; None before any has."""
-        return next(reversed(self.calls), None)
-
-    @property
-    def dropped(self) -> int:
-        """Calls that were let go because there were more than ``max_calls``."""
-        return self._log.dropped
-
-    @property
-    def in_flight(self) -> int:
-        """Calls that were started and are not over."""
-        return self._log.in_flight
-
-    @property
-    def usage(self) -> TokenUsage:
-        """What all calls spent so far, with those that were dropped, have failed or are still running."""
-        return self._log.usage
-
-    @property
-    def mean_entropy(self) -> float | None:
-        """Mean token entropy over all tokens of the calls (bits); None where none of them has logprobs."""
-        return pooled_entropy(self._log)
-
-    def call(self, run_id: UUID) -> ModelCall | None:
-        """The model call of that run id; None where there is none that ended well."""
-        return self._log.get(run_id)
-
-    def calls_of(self, run_id: UUID) -> tuple[ModelCall, ...]:
-        """Every model call made inside a run, whatever the nesting, in the order in which they ended.
-
-        Args:
-            run_id: Of a chain, an agent, a tool or a model; ``{"run_id": uuid4()}`` in a config gives a run its id.
-        """
-        return self._log.within(run_id)
-
-    def clear(self) -> None:
-        """Let go of the calls; what they spent stays counted."""
-        self._log.forget()
 
     # LangChain's events: of models
 

@@ -11,7 +11,7 @@ from langchain_core.runnables.base import coerce_to_runnable
 from langchain_core.runnables.utils import Input, Output
 
 from tje_middleware import EntropyGate
-from tje_middleware.delivery import Mode, OnBranchError
+from tje_middleware.delivery import Delivery, Mode, OnBranchError
 
 from ._deeper import Deeper, as_runnable
 from ._runnable import EntropyGateRunnable
@@ -89,10 +89,10 @@ def think_just_enough(
         ``response_metadata["tje"]``.
 
     Raises:
-        TypeError: what was given is neither a Runnable nor a function, or builds no Runnable.
+        TypeError: what was given is neither a Runnable nor a function, or builds no Runnable; or no gate.
+        ValueError: an option that does not exist.
     """
-    if not isinstance(gate, EntropyGate):
-        raise TypeError(f"gate must be an EntropyGate, not {gate!r}")
+    Delivery(gate, mode, on_branch_error)  # what it refuses is refused here, and not first where a chain comes
 
     def gated(chain: Gateable[Any, Any]) -> EntropyGateRunnable[Any, Any]:
         return EntropyGateRunnable(

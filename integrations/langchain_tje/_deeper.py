@@ -13,6 +13,7 @@ from langchain_core.runnables import Runnable, RunnableGenerator, RunnableLambda
 from langchain_core.runnables.base import RunnableBindingBase, coerce_to_runnable
 
 from tje_middleware import GateDecision
+from tje_middleware.arguments import parameters_of, wanted_by
 
 from ._named import named_model
 
@@ -75,13 +76,10 @@ def deeper_arguments(
     if function is None:
         return dict(settings)
     offered = {**settings, "draft": draft, "decision": decision}
-    try:
-        parameters = inspect.signature(function).parameters
-    except ValueError:  # written in C, and says nothing of its parameters
-        return {}
-    any_setting = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
-    wanted = {*parameters, *settings} if any_setting else {*parameters}
-    return {name: value for name, value in offered.items() if name in wanted}
+    arguments = wanted_by(function, offered)
+    if any(each.kind is each.VAR_KEYWORD for each in parameters_of(function).values()):
+        arguments |= {name: offered[name] for name in settings}
+    return arguments
 
 
 def require_sync(deeper: Runnable[Any, Any]) -> None:

@@ -12,11 +12,11 @@ from langchain_core.runnables.utils import ConfigurableFieldSpec, Input, Output,
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from tje_middleware import EntropyGate
+from tje_middleware.chunks import aclosed
 from tje_middleware.delivery import Delivery, Mode, OnBranchError
 
 from ._asking import Asking, asks_for_logprobs
-from ._chunks import aclosed
-from ._gated_run import AsyncRun, Prepared, SyncRun
+from ._chain_turn import ChainTurn, Prepared
 
 
 class EntropyGateRunnable(RunnableSerializable[Input, Output]):
@@ -142,12 +142,12 @@ class EntropyGateRunnable(RunnableSerializable[Input, Output]):
     def _answer(
         self, question: Input, run_manager: CallbackManagerForChainRun, config: RunnableConfig, **kwargs: Any
     ) -> Output:
-        return cast("Output", SyncRun(self._prepare(), config, run_manager, kwargs).answer(question))
+        return cast("Output", ChainTurn(self._prepare(), question, config, run_manager, kwargs).answer())
 
     async def _aanswer(
         self, question: Input, run_manager: AsyncCallbackManagerForChainRun, config: RunnableConfig, **kwargs: Any
     ) -> Output:
-        return cast("Output", await AsyncRun(self._prepare(), config, run_manager, kwargs).answer(question))
+        return cast("Output", await ChainTurn(self._prepare(), question, config, run_manager, kwargs).aanswer())
 
     def _chunks(
         self,
@@ -156,7 +156,7 @@ class EntropyGateRunnable(RunnableSerializable[Input, Output]):
         config: RunnableConfig,
         **kwargs: Any,
     ) -> Iterator[Output]:
-        yield from SyncRun(self._prepare(), config, run_manager, kwargs).chunks(next(questions))
+        yield from ChainTurn(self._prepare(), next(questions), config, run_manager, kwargs).answers()
 
     async def _achunks(
         self,
@@ -165,8 +165,8 @@ class EntropyGateRunnable(RunnableSerializable[Input, Output]):
         config: RunnableConfig,
         **kwargs: Any,
     ) -> AsyncIterator[Output]:
-        question = await anext(questions)
-        async with aclosed(AsyncRun(self._prepare(), config, run_manager, kwargs).chunks(question)) as chunks:
+        turn = ChainTurn(self._prepare(), await anext(questions), config, run_manager, kwargs)
+        async with aclosed(turn.aanswers()) as chunks:
             async for chunk in chunks:
                 yield chunk
 

@@ -14,9 +14,10 @@ from langchain_core.tracers.context import register_configure_hook
 
 from tje_middleware import TokenUsage
 from tje_middleware.logprobs.fields import field
+from tje_middleware.scope import scope
 from tje_middleware.spending import SpendingLog
 
-from ._scope import ScopedHandler, scope
+from ._scope import ScopedHandler
 
 
 class Tokens(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
@@ -16,6 +15,7 @@ from langchain_core.tools import BaseTool
 from langgraph.pregel import Pregel
 
 from tje_middleware import GateDecision
+from tje_middleware.arguments import parameters_of
 
 from .._asked import AskedModel
 from .._deeper import as_runnable, deeper_arguments, require_sync
@@ -138,7 +138,7 @@ class CustomBranch:
     def __init__(self, deeper: Runnable[Any, Any] | Callable[..., Any]) -> None:
         self._runnable = as_runnable(deeper)
         self._takes_state = isinstance(deeper, Pregel)
-        self._wants = frozenset() if isinstance(deeper, Runnable) else _parameters(deeper)
+        self._wants = frozenset() if isinstance(deeper, Runnable) else frozenset(parameters_of(deeper))
 
     def require(self, *, on_loop: bool) -> None:
         """An asynchronous function needs the loop; and on it, ``handler`` can be awaited alone."""
@@ -233,10 +233,3 @@ def _as_asked(model: Any, asked: object) -> Any:
     return AskedModel.of(
         model, top_k=asked.top_k, capabilities=asked.capabilities, mode="hold" if held else "annotate"
     )
-
-
-def _parameters(function: Callable[..., Any]) -> frozenset[str]:
-    try:
-        return frozenset(inspect.signature(function).parameters)
-    except ValueError:  # written in C, and says nothing of its parameters
-        return frozenset()

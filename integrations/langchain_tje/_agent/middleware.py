@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 from langchain.agents.middleware import AgentMiddleware, ExtendedModelResponse, ModelRequest, ModelResponse
 from langchain.agents.middleware.types import AgentState, ContextT, ModelCallResult, ResponseT
-from langchain.agents.structured_output import StructuredOutputError
 from langgraph.types import Command
 
 from tje_middleware import EntropyGate
-from tje_middleware.delivery import Delivery, Mode, OnBranchError
+from tje_middleware.delivery import Delivery, Mode, OnBranchError, ToolCalls
 
-from .._stopping import DraftAborted
 from .deeper import AgentDeeper, branch_of
-from .scope import aannounce, announce, deepening, drafting
 from .state import Caps, DeeperCount, state_schema_of
-from .turn import GatedTurn, ToolCalls, TurnRules
+from .turn import AgentTurn, TurnRules
 
 
 class EntropyGateMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, ResponseT]):
@@ -123,22 +120,17 @@ class EntropyGateMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Res
         name: str | None = None,
     ) -> None:
         super().__init__()
-        if not isinstance(gate, EntropyGate):
-            raise TypeError(f"gate must be an EntropyGate, not {gate!r}")
+        delivery = Delivery(gate, mode, on_branch_error, tool_calls)
         if deeper is None and not deeper_settings and not instruction and mode != "annotate":
             raise ValueError(
                 "there is nothing to go deeper with: give deeper (a model, its name, a Runnable or a function), "
                 "deeper_settings or instruction"
             )
-        _require("tool_calls", tool_calls, get_args(ToolCalls))
-        _require("mode", mode, get_args(Mode))
-        _require("on_branch_error", on_branch_error, get_args(OnBranchError))
         self.gate = gate
         self.tools = []
         self._name = name or type(self).__name__
         self._caps = Caps(max_deeper_per_turn, max_deeper_per_run)
-        self._rules = TurnRules(Delivery(gate, mode, on_branch_error), tool_calls, instruction)
-        self._branch = branch_of(deeper, deeper_settings)
+        self._rules = TurnRules(delivery, branch_of(deeper, deeper_settings), instruction)
         self.state_schema = cast("type[AgentState[ResponseT]]", state_schema_of(self._name))
 
     def __repr__(self) -> str:
@@ -163,26 +155,7 @@ class EntropyGateMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Res
         count = DeeperCount(request.state, name=self._name, caps=self._caps)
         if count.is_for_another:
             return ExtendedModelResponse(handler(request), Command(update=count.update))
-        turn = GatedTurn(self._rules, request, count)
-        try:
-            with drafting(turn.call.drafting, turn.mode):
-                draft = handler(turn.draft_request)
-        except (DraftAborted, StructuredOutputError) as ended:
-            turn.judge_unfinished(ended)
-        else:
-            turn.judge(draft)
-        if turn.announced is not None:
-            announce(turn.announced, request.runtime)
-        if not turn.goes_deeper:
-            return turn.with_draft()
-        self._branch.require(on_loop=False)
-        rejected = turn.rejected
-        try:
-            with turn.count.going_deeper(), deepening(turn.spent, rejected):
-                answer = self._branch.run(rejected, handler)
-        except Exception as error:
-            return turn.after_failure(error)
-        return turn.with_deeper(self._branch.read(answer, request))
+        return cast("ModelCallResult[ResponseT]", AgentTurn(self._rules, request, handler, count).answer())
 
     async def awrap_model_call(
         self,
@@ -193,28 +166,4 @@ class EntropyGateMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Res
         count = DeeperCount(request.state, name=self._name, caps=self._caps)
         if count.is_for_another:
             return ExtendedModelResponse(await handler(request), Command(update=count.update))
-        turn = GatedTurn(self._rules, request, count)
-        try:
-            with drafting(turn.call.drafting, turn.mode):
-                draft = await handler(turn.draft_request)
-        except (DraftAborted, StructuredOutputError) as ended:
-            turn.judge_unfinished(ended)
-        else:
-            turn.judge(draft)
-        if turn.announced is not None:
-            await aannounce(turn.announced, request.runtime)
-        if not turn.goes_deeper:
-            return turn.with_draft()
-        self._branch.require(on_loop=True)
-        rejected = turn.rejected
-        try:
-            with turn.count.going_deeper(), deepening(turn.spent, rejected):
-                answer = await self._branch.arun(rejected, handler)
-        except Exception as error:
-            return turn.after_failure(error)
-        return turn.with_deeper(self._branch.read(answer, request))
-
-
-def _require(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, not {value!r}")
+        return cast("ModelCallResult[ResponseT]", await AgentTurn(self._rules, request, handler, count).aanswer())

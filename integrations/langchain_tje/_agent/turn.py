@@ -1,33 +1,30 @@
-"""One model call of an agent on its way through the gate: all of it but the calls themselves. No I/O."""
+"""One model call of an agent: the agent's handler is what is called for the draft, and for the deeper answer."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, cast
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 from langchain.agents.middleware import ExtendedModelResponse
 from langchain.agents.structured_output import StructuredOutputError
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable, RunnableWithFallbacks
 from langchain_core.runnables.base import RunnableBindingBase
 from langgraph.types import Command
 
 from tje_middleware import GateDecision
 from tje_middleware.decision import METADATA_KEY
-from tje_middleware.delivery import Delivery, Mode
+from tje_middleware.delivery import Delivery
 
-from .._answer import without_logprobs
+from .._answer import annotated, without_logprobs
 from .._asking import Asking
-from .._gated_call import GatedCall
+from .._capture import DraftCapture
 from .._late import resolved
-from .._stopping import DraftAborted
+from .._turn import MessageTurn
 from .._usage import SpendingHandler
-from .deeper import Rejected, Request, Response, with_instruction
+from .deeper import AgentBranch, AsyncHandler, Handler, Rejected, Request, Response, with_instruction
+from .scope import aannounce, announce, deepening, drafting
 from .state import DeeperCount
-
-#: What is done about a draft that calls tools; the middleware's docstring explains each.
-ToolCalls = Literal["gate", "pass", "deeper_on_unknown"]
-_UNJUDGED_CALL = "a call of tools, which tool_calls='pass' accepts unjudged"
 
 
 @dataclass(frozen=True)
@@ -36,167 +33,136 @@ class TurnRules:
 
     Attributes:
         delivery: How decisions are carried out.
-        tool_calls: What is done about drafts that call tools.
+        branch: The deeper branch.
         instruction: For the deeper branch's system message.
     """
 
     delivery: Delivery
-    tool_calls: ToolCalls = "gate"
+    branch: AgentBranch
     instruction: str | None = None
 
-    def call(self, message: AIMessage, call: GatedCall) -> GatedCall:
-        """The call by whose rules this draft is judged."""
-        if self.tool_calls != "deeper_on_unknown" or not _calls_tools(message):
-            return call
-        return replace(call, delivery=replace(self.delivery, gate=self.delivery.gate.with_on_missing("deeper")))
 
-    def mode_for(self, request: Request, *, capped: bool) -> Mode:
-        """How this turn's draft is treated while it is written."""
-        # A draft that nothing will replace is not stopped; nor one that may turn out to be a call that passes.
-        may_pass = self.tool_calls == "pass" and bool(request.tools or request.response_format)
-        mode = self.delivery.mode
-        return "hold" if mode == "abort" and (capped or may_pass) else mode
+class AgentTurn(MessageTurn):
+    """A model call of an agent.
 
-
-@dataclass
-class GatedTurn:
-    """What is known of one model call of an agent, and what is delivered.
-
-    Attributes:
+    Args:
         rules: The middleware's.
         request: The agent's request.
+        handler: Calls the agent's model; to be awaited where the turn is taken on the event loop.
         count: How often the gate went deeper.
-        mode: How this draft is treated while it is written.
-        draft_request: The request for the draft: its model, and no setting that another would get, asks for logprobs.
-        call: The draft's way through the gate.
-        spent: Counts what the deeper branch spends.
-        decision: What was decided; None before that, and where no model answered.
     """
 
-    rules: TurnRules
-    request: Request
-    count: DeeperCount
-    mode: Mode = field(init=False)
-    draft_request: Request = field(init=False)
-    call: GatedCall = field(init=False)
-    spent: SpendingHandler = field(default_factory=SpendingHandler)
-    decision: GateDecision | None = None
-    _drafted: Response | None = None
-    _unparsed: StructuredOutputError | None = None
-
-    def __post_init__(self) -> None:
-        gate = self.rules.delivery.gate
-        self.mode = self.rules.mode_for(self.request, capped=self.count.cap_reached is not None)
-        asking = Asking(top_k=gate.key.top_k, capabilities=gate.capabilities, mode=self.mode, gate=gate)
-        visited = asking.visit(_known(self.request.model))
-        self.draft_request = self.request.override(model=cast("Any", visited.runnable))
-        self.call = GatedCall(
-            self.rules.delivery, model_seen=visited.asked, one_writer=visited.asked, deepening=self.spent
+    def __init__(
+        self, rules: TurnRules, request: Request, handler: Handler | AsyncHandler, count: DeeperCount
+    ) -> None:
+        gate = rules.delivery.gate
+        self._mode = rules.delivery.mode_for(
+            may_call_tools=bool(request.tools or request.response_format), capped=count.cap_reached is not None
         )
+        asking = Asking(top_k=gate.key.top_k, capabilities=gate.capabilities, mode=self._mode, gate=gate)
+        visited = asking.visit(_known(request.model))
+        super().__init__(
+            rules.delivery,
+            drafting=DraftCapture(),
+            deepening=SpendingHandler(),
+            model_seen=visited.asked,
+            one_writer=visited.asked,
+        )
+        self._rules = rules
+        self._request = request
+        # Its model asks for logprobs, and no setting that another model would get.
+        self._draft_request = request.override(model=cast("Any", visited.runnable))
+        self._handler: Any = handler
+        self._count = count
+        self._unparsed: StructuredOutputError | None = None
 
-    def judge(self, response: Response) -> None:
-        """Decide about a draft.
+    def draft(self) -> Response:
+        """The agent's answer, also one that is not what its response format says."""
+        with drafting(self._drafting, self._mode):
+            try:
+                return cast("Response", self._handler(self._draft_request))
+            except StructuredOutputError as error:
+                return self._unread(error)
 
-        Raises:
-            GateError: it cannot be judged, and the gate says ``on_missing="raise"``.
-        """
-        self._drafted = response
-        message = _answer_in(response.result)
-        if message is not None:  # else it was no model that answered, but a middleware in its place
-            self._decide(message)
+    async def adraft(self) -> Response:
+        """The same on the event loop."""
+        with drafting(self._drafting, self._mode):
+            try:
+                return cast("Response", await self._handler(self._draft_request))
+            except StructuredOutputError as error:
+                return self._unread(error)
 
-    def judge_unfinished(self, ended: DraftAborted | StructuredOutputError) -> None:
-        """Decide about a draft that was stopped, or that is not what the response format says.
+    def deeper(self, decision: GateDecision) -> object:
+        """What the branch answers."""
+        rejected = self._rejected(decision)
+        with self._count.going_deeper(), deepening(self._deepening, rejected):
+            return self._rules.branch.run(rejected, self._handler)
 
-        Raises:
-            GateError: as ``judge``.
-        """
-        if isinstance(ended, DraftAborted):
-            self.decision = ended.decision
-        else:
-            self._unparsed = ended
-            self._decide(ended.ai_message)
+    async def adeeper(self, decision: GateDecision) -> object:
+        """The same on the event loop."""
+        rejected = self._rejected(decision)
+        with self._count.going_deeper(), deepening(self._deepening, rejected):
+            return await self._rules.branch.arun(rejected, self._handler)
 
-    @property
-    def goes_deeper(self) -> bool:
-        """Whether the deeper branch is to run."""
-        return self.decision is not None and self.call.goes_deeper(self.decision)
+    def require_deeper(self, *, on_loop: bool) -> None:
+        """Refuse a way of calling that the branch has not."""
+        self._rules.branch.require(on_loop=on_loop)
 
-    @property
-    def announced(self) -> GateDecision | None:
-        """The decision as callback handlers are told; None where no model answered."""
-        return None if self.decision is None else self.call.announced(self.decision)
+    def message_in(self, answer: Response) -> AIMessage | None:
+        """The model's message; a structured output's tool message may follow it."""
+        return next((message for message in reversed(answer.result) if isinstance(message, AIMessage)), None)
 
-    @property
-    def rejected(self) -> Rejected:
-        """What the deeper branch is told."""
-        draft = None if self._unparsed is not None else self.call.draft
-        request = with_instruction(self.request, self.rules.instruction)
-        return Rejected(request, draft, cast("GateDecision", self.decision))
+    def is_draft(self, draft: Response) -> bool:
+        """Whether it was no middleware that answered in the model's place."""
+        return self.message_in(draft) is not None
 
-    def with_draft(self) -> Response | ExtendedModelResponse[Any]:
-        """The draft as the agent's answer.
+    def shown(self, draft: Response) -> Response:
+        """As it is: logprobs are taken out where the decision is put in."""
+        return draft
+
+    def annotated(self, answer: Any, decision: GateDecision) -> ExtendedModelResponse[Any]:
+        """The answer with the decision in its message and in the agent's state, and with no logprobs anywhere.
 
         Raises:
             StructuredOutputError: the draft's own, as the agent would raise it without a gate.
+            TypeError: the deeper branch answered with what is no answer, which is a mistake and no failure of it.
         """
-        if self.decision is None:
-            return cast("Response", self._drafted)
-        return self._delivered_draft(self.call.with_draft(self.decision))
-
-    def with_deeper(self, response: Response) -> ExtendedModelResponse[Any]:
-        """The deeper branch's answer.
-
-        Raises:
-            TypeError: no message of a model is in it.
-        """
-        message = without_logprobs(_answer_in(response.result))
-        if message is None:
+        by_deeper = decision.answered_by == "deeper"
+        response = self._rules.branch.read(answer, self._request) if by_deeper else cast("Response", answer)
+        plain = self.message_in(response)
+        if plain is None:
             raise TypeError("the deeper branch answered without an AIMessage")
-        return self._delivered(response, self.call.with_deeper(message, cast("GateDecision", self.decision)))
-
-    def after_failure(self, error: Exception) -> ExtendedModelResponse[Any]:
-        """The draft in the place of a deeper branch that failed.
-
-        Raises:
-            Exception: the error itself, where the policy says so, where it is an interrupt of the graph, or where
-                there is no draft.
-        """
-        return self._delivered_draft(self.call.after_failure(cast("GateDecision", self.decision), error))
-
-    def _decide(self, message: AIMessage) -> None:
-        if self.rules.tool_calls == "pass" and _calls_tools(message):
-            self.call.draft = self.call.shown(message)
-            self.decision = self.rules.delivery.gate.passed("tool_call", _UNJUDGED_CALL)
-            return
-        self.call = self.rules.call(message, self.call)
-        decision = self.call.judge(message)
-        cap = self.count.cap_reached
-        if cap is not None and self.call.goes_deeper(decision):
-            decision = self.rules.delivery.capped(decision, cap)
-        self.decision = decision
-
-    def _delivered_draft(self, message: AIMessage) -> ExtendedModelResponse[Any]:
-        if self._unparsed is not None:
+        message = annotated(without_logprobs(plain), decision)
+        if self._unparsed is not None and not by_deeper:
             self._unparsed.ai_message = message
             raise self._unparsed
-        return self._delivered(cast("Response", self._drafted), message)
-
-    def _delivered(self, response: Response, answer: AIMessage) -> ExtendedModelResponse[Any]:
-        """The response with the answer that has the decision in it, and no logprobs anywhere."""
-        plain = _answer_in(response.result)
-        result = [answer if message is plain else without_logprobs(message) for message in response.result]
-        update = {METADATA_KEY: [answer.response_metadata[METADATA_KEY]], **self.count.update}
+        result = [message if each is plain else without_logprobs(each) for each in response.result]
+        update = {METADATA_KEY: [message.response_metadata[METADATA_KEY]], **self._count.update}
         return ExtendedModelResponse(replace(response, result=result), Command(update=update))
 
+    @property
+    def cap_reached(self) -> str | None:
+        """The middleware's, for this turn or this run."""
+        return self._count.cap_reached
 
-def _answer_in(messages: list[BaseMessage]) -> AIMessage | None:
-    """The model's message; a structured output's tool message may follow it."""
-    return next((message for message in reversed(messages) if isinstance(message, AIMessage)), None)
+    def announce(self, decision: GateDecision) -> None:
+        """To callback handlers and the agent's stream."""
+        announce(decision, self._request.runtime)
 
+    async def aannounce(self, decision: GateDecision) -> None:
+        """The same on the event loop."""
+        await aannounce(decision, self._request.runtime)
 
-def _calls_tools(message: AIMessage) -> bool:
-    return bool(message.tool_calls or message.invalid_tool_calls)
+    def _unread(self, error: StructuredOutputError) -> Response:
+        """The draft in an error: the agent could not read it, and the gate can judge it all the same."""
+        self._unparsed = error
+        return Response(result=[error.ai_message])
+
+    def _rejected(self, decision: GateDecision) -> Rejected:
+        """What the branch is told."""
+        known = None if self.kept is None or self._unparsed is not None else self.message_in(self.kept)
+        request = with_instruction(self._request, self._rules.instruction)
+        return Rejected(request, without_logprobs(known), decision)
 
 
 def _known(model: Runnable[Any, Any]) -> Runnable[Any, Any]:

@@ -16,10 +16,10 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_core.outputs.chat_generation import merge_chat_generation_chunks
 
 from tje_middleware.capture import ModelCall
+from tje_middleware.chunks import aclosed, closed
 from tje_middleware.decision import METADATA_KEY
 
 from .._capture import DraftCapture
-from .._chunks import aclosed, closed
 
 
 class Answer(TypedDict):

@@ -16,26 +16,18 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, 
 from typing_extensions import Self
 
 from tje_middleware import EntropyGate
+from tje_middleware.chunks import aclosed, closed
 from tje_middleware.delivery import Delivery, Mode, OnBranchError
 
 from .._asking import Asking, asks_for_logprobs
-from .._chunks import aclosed, closed
-from .._gated_call import GatedCall
 from .._runnable import EntropyGateRunnable
 from .._usage import SpendingHandler
 from .._wrapped import FrontChatModel
 from .cache import SettledAnswers
 from .direct_call import DirectCall, DirectCapture, chunk_of, result_of
-from .settings import (
-    EachOwn,
-    as_chat_model,
-    common_profile,
-    handlers_of,
-    unbound,
-    without_asking,
-)
+from .settings import EachOwn, as_chat_model, common_profile, handlers_of, unbound, without_asking
 from .structured import AnswerersReader, StructuredModel
-from .turn import GatedTurn
+from .turn import ChatTurn
 
 
 class EntropyGatedChatModel(FrontChatModel):
@@ -255,22 +247,19 @@ class EntropyGatedChatModel(FrontChatModel):
                     await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk
 
-    def _turn(self, messages: list[BaseMessage], stop: list[str] | None, settings: dict[str, Any]) -> GatedTurn:
+    def _turn(self, messages: list[BaseMessage], stop: list[str] | None, settings: dict[str, Any]) -> ChatTurn:
         prepared = self._prepare()
         drafting, deepening = DirectCapture(), SpendingHandler()
-        gated = GatedCall(
-            prepared.delivery,
-            keeps_logprobs=bool(settings.get("logprobs")) or asks_for_logprobs(self.draft),
-            drafting=drafting,
-            deepening=deepening,
-        )
         of_deeper = self.each_own.for_deeper(settings)
         # Of the deeper model logprobs are wanted only by the caller; one that refuses them answers without.
         deeper = prepared.asked_deeper if of_deeper.get("logprobs") else self.deeper
-        return GatedTurn(
-            gated,
+        return ChatTurn(
+            prepared.delivery,
             draft=DirectCall(prepared.asked_draft, messages, stop, without_asking(settings), drafting),
             deeper=DirectCall(deeper, messages, stop, without_asking(of_deeper), deepening),
+            drafting=drafting,
+            deepening=deepening,
+            keeps_logprobs=bool(settings.get("logprobs")) or asks_for_logprobs(self.draft),
         )
 
     def _prepare(self) -> _Prepared:

@@ -10,10 +10,10 @@ from typing import Any
 from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableParallel, RunnableSequence
 
+from tje_middleware.chunks import aclosed
 from tje_middleware.decision import METADATA_KEY
 
 from .._answer import message_in
-from .._chunks import aclosed
 from .settings import unbound
 
 AnyRunnable = Runnable[Any, Any]

@@ -1,111 +1,71 @@
-"""One question on its way: through the draft, the gate, and where it must through the deeper model."""
+"""One question to a gated chat model: both models are called below their own callbacks, as parts of its one run."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
-from typing import cast
 
-from .._chunks import aclosed, alast_marked, closed, last_marked
-from .._gated_call import GatedCall
-from .._stopping import DraftStopped
-from .direct_call import Answer, DirectCall
+from tje_middleware import GateDecision
+from tje_middleware.delivery import Delivery
+
+from .._turn import MessageTurn
+from .._usage import SpendingHandler
+from .direct_call import Answer, DirectCall, DirectCapture
 
 
-@dataclass(frozen=True)
-class GatedTurn:
+class ChatTurn(MessageTurn):
     """What one question asks of two models.
 
-    Attributes:
-        gated: The gate's part.
+    Args:
+        delivery: The rules.
         draft: The request to the draft's model, which asks for logprobs.
         deeper: The request to the deeper model, if it comes to that.
+        drafting: Hears of the first.
+        deepening: Hears of the second.
+        keeps_logprobs: Whether the user asks for logprobs anyway, and expects them in the answer.
     """
 
-    gated: GatedCall
-    draft: DirectCall
-    deeper: DirectCall
+    def __init__(
+        self,
+        delivery: Delivery,
+        *,
+        draft: DirectCall,
+        deeper: DirectCall,
+        drafting: DirectCapture,
+        deepening: SpendingHandler,
+        keeps_logprobs: bool,
+    ) -> None:
+        super().__init__(delivery, drafting=drafting, deepening=deepening, keeps_logprobs=keeps_logprobs)
+        self._draft_call = draft
+        self._deeper_call = deeper
 
-    def answer(self) -> Answer:
-        """The answer, with the decision in it."""
-        try:
-            decision = self.gated.judge(self.draft.whole())
-        except DraftStopped as stopped:
-            decision = stopped.decision
-        if not self.gated.goes_deeper(decision):
-            return cast("Answer", self.gated.with_draft(decision))
-        try:
-            answer = self.deeper.whole()
-        except Exception as error:
-            return cast("Answer", self.gated.after_failure(decision, error))
-        return cast("Answer", self.gated.with_deeper(answer, decision))
+    def draft(self) -> Answer:
+        """The first model's answer."""
+        return self._draft_call.whole()
 
-    async def aanswer(self) -> Answer:
+    async def adraft(self) -> Answer:
         """The same on the event loop."""
-        try:
-            decision = self.gated.judge(await self.draft.awhole())
-        except DraftStopped as stopped:
-            decision = stopped.decision
-        if not self.gated.goes_deeper(decision):
-            return cast("Answer", self.gated.with_draft(decision))
-        try:
-            answer = await self.deeper.awhole()
-        except Exception as error:
-            return cast("Answer", self.gated.after_failure(decision, error))
-        return cast("Answer", self.gated.with_deeper(answer, decision))
+        return await self._draft_call.awhole()
 
-    def answers(self) -> Iterator[Answer]:
-        """An accepted draft whole, or the deeper answer as it comes; with ``annotate`` the draft as it comes.
+    def draft_chunks(self) -> Iterator[Answer]:
+        """The first model's stream."""
+        return self._draft_call.chunks()
 
-        The decision is in the last chunk.
-        """
-        if self.gated.delivery.mode == "annotate":
-            with closed(self.draft.chunks()) as chunks:
-                for chunk, told in last_marked(chunks):
-                    yield self._annotated(chunk, is_last=told is not None)
-            return
-        try:
-            decision = self.gated.judge(self.draft.whole())
-        except DraftStopped as stopped:
-            decision = stopped.decision
-        if not self.gated.goes_deeper(decision):
-            yield self.gated.with_draft(decision)
-            return
-        given = False
-        try:
-            with closed(self.deeper.chunks()) as chunks:
-                for chunk, told in last_marked(chunks):
-                    given = True
-                    yield chunk if told is None else self.gated.with_deeper(chunk, decision, told)
-        except Exception as error:
-            if given:  # what was given out cannot be taken back
-                raise
-            yield self.gated.after_failure(decision, error)
-
-    async def aanswers(self) -> AsyncIterator[Answer]:
+    def adraft_chunks(self) -> AsyncIterator[Answer]:
         """The same on the event loop."""
-        if self.gated.delivery.mode == "annotate":
-            async with aclosed(self.draft.achunks()) as chunks:
-                async for chunk, told in alast_marked(chunks):
-                    yield self._annotated(chunk, is_last=told is not None)
-            return
-        try:
-            decision = self.gated.judge(await self.draft.awhole())
-        except DraftStopped as stopped:
-            decision = stopped.decision
-        if not self.gated.goes_deeper(decision):
-            yield self.gated.with_draft(decision)
-            return
-        given = False
-        try:
-            async with aclosed(self.deeper.achunks()) as chunks:
-                async for chunk, told in alast_marked(chunks):
-                    given = True
-                    yield chunk if told is None else self.gated.with_deeper(chunk, decision, told)
-        except Exception as error:
-            if given:
-                raise
-            yield self.gated.after_failure(decision, error)
+        return self._draft_call.achunks()
 
-    def _annotated(self, chunk: Answer, *, is_last: bool) -> Answer:
-        return cast("Answer", self.gated.with_draft(self.gated.judge(chunk)) if is_last else self.gated.shown(chunk))
+    def deeper(self, decision: GateDecision) -> Answer:
+        """The second model's answer."""
+        return self._deeper_call.whole()
+
+    async def adeeper(self, decision: GateDecision) -> Answer:
+        """The same on the event loop."""
+        return await self._deeper_call.awhole()
+
+    def deeper_chunks(self, decision: GateDecision) -> Iterator[Answer]:
+        """The second model's stream."""
+        return self._deeper_call.chunks()
+
+    def adeeper_chunks(self, decision: GateDecision) -> AsyncIterator[Answer]:
+        """The same on the event loop."""
+        return self._deeper_call.achunks()

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import NamedTuple
 from uuid import uuid4
 
 from langchain_core.messages import AIMessage
 
-from tje_middleware import GateDecision, MissingLogprobs, Route, TokenUsage
+from tje_middleware import GateDecision, MissingLogprobs, TokenUsage
 from tje_middleware.decision import METADATA_KEY
 from tje_middleware.delivery import Delivery
-from tje_middleware.evidence import read
+from tje_middleware.evidence import read, without_advice
 from tje_middleware.usage import usage_of
 
 from .._answer import annotated, without_logprobs
@@ -50,15 +49,10 @@ def judged(message: AIMessage, delivery: Delivery, *, hands_over: bool) -> Judge
         return Judged(without_logprobs(message), decision)
     evidence = read(message)
     if isinstance(evidence, MissingLogprobs):
-        said, _, _ = str(evidence).partition("; ask the provider")
-        evidence = MissingLogprobs(f"{said}; {_HINT}")
+        evidence = MissingLogprobs(f"{without_advice(evidence)}; {_HINT}")
     name = message.response_metadata.get("model_name")
     decision = delivery.gate.decide(evidence, model=name if isinstance(name, str) else None)
-    usage = spent_on(message)
-    if decision.accepted or (decision.route is Route.ABSTAIN and not hands_over):
-        decision = delivery.with_draft(decision, usage)
-    else:
-        decision = replace(decision, draft_usage=usage)
+    decision = delivery.handed_on(decision, spent_on(message), hands_over=hands_over)
     message = annotated(without_logprobs(message), decision)
     # What replaces it has to find it.
     return Judged(message if message.id else message.model_copy(update={"id": str(uuid4())}), decision)
@@ -74,12 +68,6 @@ def decision_in(message: object) -> GateDecision | None:
         return GateDecision.from_dict(held)
     except ValueError:  # written by another version; the draft is then judged as if for the first time
         return None
-
-
-def still_to_go(decision: GateDecision) -> Route:
-    """The route that is left of a decision: none but final where the deeper branch or a human has answered."""
-    tried = decision.answered_by in {"deeper", "human"} or decision.reason in {"branch_failed", "capped"}
-    return Route.FINAL if tried else decision.route
 
 
 def spent_on(message: AIMessage) -> TokenUsage:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional, get_args
+from typing import Any, Optional
 
 from langchain_core.callbacks import dispatch_custom_event
 from langchain_core.messages import AIMessage
@@ -18,7 +18,7 @@ from tje_middleware.delivery import Delivery, OnBranchError
 from .._trace import EVENT
 from .draft_place import DraftPlace, Node, replacing
 from .human_answer import answer_of, question_of, reply_to
-from .judging import Judged, judged, still_to_go
+from .judging import Judged, judged
 from .state import draft_in, messages_of, update_of, values_in, with_messages, with_values
 
 
@@ -101,10 +101,7 @@ class EntropyRouter:
         carry_state: bool = False,
         on_branch_error: OnBranchError = "draft",
     ) -> None:
-        if not isinstance(gate, EntropyGate):
-            raise TypeError(f"gate must be an EntropyGate, not {gate!r}")
-        if on_branch_error not in get_args(OnBranchError):
-            raise ValueError(f"on_branch_error must be one of 'draft', 'raise', not {on_branch_error!r}")
+        self._delivery = Delivery(gate, on_branch_error=on_branch_error)
         self.gate = gate
         self.deeper = deeper
         self.final = final
@@ -112,7 +109,6 @@ class EntropyRouter:
         self.messages_key = messages_key
         self.decisions_key = decisions_key
         self.carry_state = carry_state
-        self._delivery = Delivery(gate, on_branch_error=on_branch_error)
 
     def __repr__(self) -> str:
         return f"EntropyRouter(deeper={self.deeper!r}, final={self.final!r}, abstain={self.abstain!r}, {self.gate})"
@@ -242,7 +238,7 @@ class EntropyRouter:
 
     def _target(self, decision: GateDecision) -> str:
         targets = {Route.FINAL: self.final, Route.DEEPER: self.deeper, Route.ABSTAIN: self.abstain or self.final}
-        return targets[still_to_go(decision)]
+        return targets[self._delivery.route_left(decision)]
 
 
 def _announce(decision: GateDecision, config: RunnableConfig | None, writer: StreamWriter) -> None:

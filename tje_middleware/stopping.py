@@ -1,14 +1,15 @@
-"""A draft that is stopped because it is sure to be rejected, on its way out of LangChain's code around a model."""
+"""A draft that is stopped because it is sure to be rejected, on its way out of a framework's code around a model."""
 
 from __future__ import annotations
 
 from collections.abc import Sized
 
-from tje_middleware import GateDecision, Route, TokenUsage
+from .decision import GateDecision, Route
+from .usage import TokenUsage
 
 
 class DraftStopped(Exception):  # noqa: N818
-    """A draft was stopped because it is sure to be rejected; as LangChain's own code around a model sees it.
+    """A draft was stopped because it is sure to be rejected; as a framework's own code around a model sees it.
 
     Attributes:
         decision: The decision that is certain.

@@ -1,0 +1,56 @@
+"""Blocks of code that watch what runs in them, also within one another: the innermost is in a context variable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TypeVar
+
+
+class Scoped:
+    """What stands in a context variable while a block of code runs; knows the one of the block around it."""
+
+    _around: Scoped | None = None
+    _is_left = False
+
+
+Watcher = TypeVar("Watcher", bound=Scoped)
+
+
+@contextmanager
+def scope(variable: ContextVar[Watcher | None], make: Callable[[Watcher | None], Watcher]) -> Iterator[Watcher]:
+    """Put a watcher into the context of the block, which the tasks that are started there get a copy of.
+
+    Example:
+        >>> innermost: ContextVar[Scoped | None] = ContextVar("innermost", default=None)
+        >>> with scope(innermost, lambda around: Scoped()) as watcher:
+        ...     innermost.get() is watcher
+        True
+        >>> innermost.get() is None
+        True
+
+    Args:
+        variable: Holds the innermost watcher.
+        make: Makes the watcher, given that of the block around this one.
+    """
+    around = _innermost(variable.get())
+    watcher = make(around)
+    watcher._around = around
+    variable.set(watcher)
+    try:
+        yield watcher
+    finally:
+        watcher._is_left = True
+        # Not by token: a generator may be closed in another context than it was started in, which this block then
+        # never was entered in; and blocks in generators are not always left in the order of their nesting.
+        if variable.get() is watcher:
+            variable.set(_innermost(around))
+
+
+def _innermost(watcher: Watcher | None) -> Watcher | None:
+    """The watcher, or the next around it whose block is not left yet."""
+    found: Scoped | None = watcher
+    while found is not None and found._is_left:
+        found = found._around
+    return found  # type: ignore[return-value]  # what is around a watcher came out of the same variable
