@@ -1,12 +1,70 @@
-"""tje-middleware for LlamaIndex.
+"""tje-middleware for LlamaIndex: an entropy gate around LLMs, query engines, agents and workflows.
 
-The core reads LlamaIndex's responses as they are, so a gate can be asked about one directly; what wraps LLMs, query
-engines and workflows is to come here.
+``EntropyGatedLLM``          an LLM for query engines, chat engines and agents
+``EntropyGatedQueryEngine``  a cheap query engine, and a deeper one where it is unsure
+``entropy_route``            the routing step of a workflow, between ``DraftEvent`` and ``DeeperEvent``
+``think_just_enough``        one line around an existing LLM, query engine or function
+``capture_entropy``          the entropies of every LLM call in a block; ``EntropyEventHandler`` for instrumentation
+``ask_logprobs``             an LLM that is asked for logprobs
 
-Example:
-    >>> response = llm.chat(messages, logprobs=True, top_logprobs=20)   # doctest: +SKIP
-    >>> gate.decide(response).route                                      # doctest: +SKIP
-    <Route.FINAL: 'final'>
+Each name is imported when it is first used: who gates an LLM loads neither query engines nor workflows.
 """
 
-__all__: list[str] = []
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ._asked import ask_logprobs
+    from ._decision_event import EntropyDecisionEvent
+    from ._decorator import think_just_enough
+    from ._event_handler import EntropyEventHandler, capture_entropy
+    from ._llm.model import EntropyGatedLLM
+    from ._query.engine import EntropyGatedQueryEngine
+    from ._workflow.events import AbstainEvent, DecisionEvent, DeeperEvent, DraftEvent
+    from ._workflow.route import entropy_route
+
+_HOMES = {
+    "AbstainEvent": "_workflow.events",
+    "DecisionEvent": "_workflow.events",
+    "DeeperEvent": "_workflow.events",
+    "DraftEvent": "_workflow.events",
+    "EntropyDecisionEvent": "_decision_event",
+    "EntropyEventHandler": "_event_handler",
+    "EntropyGatedLLM": "_llm.model",
+    "EntropyGatedQueryEngine": "_query.engine",
+    "ask_logprobs": "_asked",
+    "capture_entropy": "_event_handler",
+    "entropy_route": "_workflow.route",
+    "think_just_enough": "_decorator",
+}
+
+__all__ = [
+    "AbstainEvent",
+    "DecisionEvent",
+    "DeeperEvent",
+    "DraftEvent",
+    "EntropyDecisionEvent",
+    "EntropyEventHandler",
+    "EntropyGatedLLM",
+    "EntropyGatedQueryEngine",
+    "ask_logprobs",
+    "capture_entropy",
+    "entropy_route",
+    "think_just_enough",
+]
+
+
+if not TYPE_CHECKING:  # a type checker would take any name for a public one
+
+    def __getattr__(name: str) -> object:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value: object = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,101 @@
+"""Blocks of code whose model calls are seen, one event handler for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from llama_index.core.instrumentation.event_handlers import BaseEventHandler
+from llama_index.core.instrumentation.events import BaseEvent
+from pydantic import PrivateAttr
+
+from tje_middleware.quiet import QuietLock
+from tje_middleware.scope import scope
+
+from ._call_tracking import CallTracking
+from ._captured import CapturedEntropy
+from ._heard import hear
+from ._spans import SpanListener, ignore, listen
+
+_capturing: ContextVar[CapturedEntropy | None] = ContextVar("tje_capture_entropy", default=None)
+
+
+@contextmanager
+def capturing(captured: CapturedEntropy) -> Iterator[CapturedEntropy]:
+    """Keep what begins in the block, also in what is started there; a block around this one keeps it, too."""
+
+    def within(around: CapturedEntropy | None) -> CapturedEntropy:
+        # Around a block in a stream's own code is what the stream belongs to, whoever reads it.
+        of_stream, captured.opened_in = _blocks.here()
+        captured.be_within(around if captured.opened_in is None else of_stream)
+        captured.settle = _blocks.settle
+        return captured
+
+    with _blocks.open(), scope(_capturing, within):
+        yield captured
+
+
+class _BlockListener(BaseEventHandler):
+    """One event handler for all blocks."""
+
+    _hear: Callable[[BaseEvent], None] = PrivateAttr()
+
+    def __init__(self, hear: Callable[[BaseEvent], None]) -> None:
+        super().__init__()
+        self._hear = hear
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Class name."""
+        return "BlockListener"
+
+    def handle(self, event: BaseEvent, **kwargs: Any) -> None:
+        """Take note of what has happened to a model call."""
+        self._hear(event)
+
+
+class _Blocks:
+    """Listens while any block is open, or anything is going on that began in one."""
+
+    def __init__(self) -> None:
+        self._lock = QuietLock()
+        self._open = 0
+        self._tracking = CallTracking(_capturing.get, self._rest)
+        self._listener = _BlockListener(self._event)
+        self._spans = SpanListener(self._tracking, self._listener)
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        with self._lock:
+            self._open += 1
+            listen(self._listener, self._spans)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._open -= 1
+            self.settle()
+
+    def here(self) -> tuple[CapturedEntropy | None, str | None]:
+        """The innermost block here and now, and the stream in whose code this is called."""
+        return self._tracking.here()
+
+    def settle(self) -> None:
+        """Find out which streams are over, and rest where nothing goes on."""
+        self._tracking.settle()
+        self._rest()
+
+    def _event(self, event: BaseEvent) -> None:
+        hear(event, self._tracking)
+        if not self._open:
+            self.settle()
+
+    def _rest(self) -> None:
+        with self._lock:
+            if not self._open and self._tracking.is_idle:
+                ignore(self._listener, self._spans)
+
+
+_blocks = _Blocks()

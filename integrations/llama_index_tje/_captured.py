@@ -1,0 +1,82 @@
+"""What a handler or a block keeps of what it sees: calls, decisions, and its own errors."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+
+from tje_middleware import GateDecision
+from tje_middleware.capture import MAX_CALLS, CallLog, ModelCall
+from tje_middleware.captured import CapturedCalls
+from tje_middleware.quiet import QuietLock
+from tje_middleware.scope import Scoped
+
+_logger = logging.getLogger("llama_index_tje")
+
+
+class CapturedEntropy(CapturedCalls, Scoped):
+    """What was seen in a block of ``capture_entropy``, or by a handler; numbers and names, no prompt, no answer.
+
+    Attributes:
+        settle: Called before anybody looks: finds out which streams are over, where nobody was told.
+        opened_in: The stream in whose code the block was opened; None where it was opened in none.
+
+    Args:
+        max_calls: Calls, and decisions, to keep; beyond that the oldest are let go.
+        on_call: Called with each finished call, in the thread in which it finished.
+
+    Raises:
+        ValueError: ``max_calls`` is below 1.
+    """
+
+    def __init__(self, *, max_calls: int = MAX_CALLS, on_call: Callable[[ModelCall], None] | None = None) -> None:
+        self.settle: Callable[[], None] | None = None
+        self.opened_in: str | None = None
+        self._log = CallLog(max_calls=max_calls, on_call=None if on_call is None else self._told_safely(on_call))
+        self._lock = QuietLock()
+        self._decisions: deque[GateDecision] = deque(maxlen=max_calls)
+        self._errors = 0
+
+    @property
+    def decisions(self) -> tuple[GateDecision, ...]:
+        """What gates decided, oldest first."""
+        with self._lock:
+            return tuple(self._decisions)
+
+    @property
+    def errors(self) -> int:
+        """Errors of the handler itself, or of ``on_call``; each was logged, since LlamaIndex keeps silent of them."""
+        return self._errors
+
+    def _settled(self) -> CallLog:
+        if self.settle is not None:
+            self.settle()
+        return self._log
+
+    def be_within(self, around: CapturedEntropy | None) -> None:
+        """Tell another of all that is seen here, too."""
+        self._around = around
+        self._log.parent = None if around is None else around._log
+
+    def take_decision(self, decision: GateDecision) -> None:
+        """Keep what a gate decided."""
+        with self._lock:
+            self._decisions.append(decision)
+        if isinstance(self._around, CapturedEntropy):
+            self._around.take_decision(decision)
+
+    def take_error(self, doing: str) -> None:
+        """Log the exception that is being handled: LlamaIndex swallows what handlers raise."""
+        _logger.exception("%s failed; the answer is not affected", doing)
+        with self._lock:
+            self._errors += 1
+
+    def _told_safely(self, on_call: Callable[[ModelCall], None]) -> Callable[[ModelCall], None]:
+        def tell(call: ModelCall) -> None:
+            try:
+                on_call(call)
+            except Exception:
+                self.take_error("on_call")
+
+        return tell

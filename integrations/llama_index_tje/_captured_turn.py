@@ -1,0 +1,95 @@
+"""A turn whose draft is more than one LLM's response: what speaks for it are the model calls that made it."""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TypeVar
+
+from tje_middleware import GateDecision, MissingLogprobs, TokenUsage
+from tje_middleware.aggregation import Aggregate, aggregated, in_words
+from tje_middleware.capture import ModelCall
+from tje_middleware.delivery import Delivery
+from tje_middleware.turn import GatedTurn
+
+from ._captured import CapturedEntropy
+from ._control_flow import is_control_flow
+from ._decision_event import announce
+from ._event_handler import capture_entropy
+from ._superseded import Superseded, supersede, superseding
+
+Answer = TypeVar("Answer")
+
+_TOO_MANY = "{} of the model calls behind this answer were let go: there were too many to keep their logprobs"
+
+
+class CapturedTurn(GatedTurn[Answer], ABC):
+    """Listens to the calls of the draft, and of the deeper branch, while they run.
+
+    Args:
+        delivery: The rules.
+        aggregate: Which of several model calls speak for the draft.
+    """
+
+    def __init__(self, delivery: Delivery, aggregate: Aggregate) -> None:
+        super().__init__(delivery)
+        self._aggregate = aggregate
+        self._drafting = CapturedEntropy()
+        self._deepening = CapturedEntropy()
+        self._superseded = Superseded()
+
+    @contextmanager
+    def _as_draft(self) -> Iterator[None]:
+        """What is called in the block is called for the draft."""
+        with superseding() as self._superseded, capture_entropy() as self._drafting:
+            yield
+
+    @contextmanager
+    def _as_deeper(self) -> Iterator[None]:
+        """What is called in the block is called for the deeper answer."""
+        with superseding(), capture_entropy() as self._deepening:
+            yield
+
+    @property
+    def _calls(self) -> tuple[ModelCall, ...]:
+        """Those that may speak for the draft: not the ones whose answer a gate further in replaced."""
+        return self._superseded.without(self._drafting.calls)
+
+    def writer_of(self, draft: Answer) -> ModelCall:
+        """The evidence of all calls that the draft was made by, by the rule."""
+        speaking = aggregated(self._calls, self._aggregate, self.delivery.gate)
+        if self._drafting.dropped and self._aggregate != "last":  # nobody can say how bad those were
+            return replace(speaking, logprobs=MissingLogprobs(_TOO_MANY.format(self._drafting.dropped)))
+        return speaking
+
+    def was_asked(self, draft: Answer) -> bool:
+        """Whether a model was called at all."""
+        return bool(self._calls)
+
+    def remark(self, draft: Answer) -> str | None:
+        """By which rule the calls were aggregated, where there were several."""
+        return in_words(self._aggregate, len(self._calls))
+
+    def announce(self, decision: GateDecision) -> None:
+        """Dispatch the decision as an event."""
+        announce(decision)
+
+    def is_control_flow(self, error: Exception) -> bool:
+        """Whether a workflow waits for an event, or was cancelled."""
+        return is_control_flow(error)
+
+    @property
+    def draft_usage(self) -> TokenUsage:
+        """What the draft's model calls spent."""
+        return self._drafting.usage
+
+    @property
+    def deeper_usage(self) -> TokenUsage:
+        """The same of the deeper branch."""
+        return self._deepening.usage
+
+    def _supersede_losers(self, decision: GateDecision) -> None:
+        """Tell a gate around this one whose calls are not in the answer."""
+        supersede((self._drafting if decision.answered_by == "deeper" else self._deepening).calls)

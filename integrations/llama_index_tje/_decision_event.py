@@ -1,0 +1,43 @@
+"""A gate's decision among LlamaIndex's instrumentation events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llama_index.core.bridge.pydantic import Field
+from llama_index.core.instrumentation.events import BaseEvent
+from llama_index_instrumentation import get_dispatcher
+
+from tje_middleware import GateDecision
+
+_dispatcher = get_dispatcher("llama_index_tje")
+
+
+class EntropyDecisionEvent(BaseEvent):
+    """A gate has decided about a draft.
+
+    Example:
+        >>> from llama_index.core.instrumentation import get_dispatcher
+        >>> from llama_index.core.instrumentation.event_handlers import BaseEventHandler
+        >>> from tje_middleware import Route
+        >>> class Routes(BaseEventHandler):
+        ...     def handle(self, event, **kwargs):
+        ...         if isinstance(event, EntropyDecisionEvent):
+        ...             print(event.decision["route"])
+        >>> get_dispatcher("llama_index_tje").add_event_handler(Routes())
+        >>> announce(GateDecision(Route.FINAL, "confident", "0.3 bits", "mean_entropy", "bayes"))
+        final
+        >>> get_dispatcher("llama_index_tje").event_handlers.clear()
+    """
+
+    decision: dict[str, Any] = Field(description="The fields of the decision, as GateDecision.as_dict() gives them.")
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Class name."""
+        return "EntropyDecisionEvent"
+
+
+def announce(decision: GateDecision) -> None:
+    """Tell LlamaIndex's event handlers what a gate has decided."""
+    _dispatcher.event(EntropyDecisionEvent(decision=decision.as_dict()))
