@@ -7,6 +7,8 @@ from types import SimpleNamespace
 import pytest
 from langchain_core.prompts import ChatPromptTemplate, PromptTemplate
 from langchain_openai import ChatOpenAI
+from llama_index.core import Document, MockEmbedding, VectorStoreIndex
+from llama_index.llms.openai_like import OpenAILike
 from typer.testing import CliRunner
 
 from tests.standin import StandIn
@@ -31,7 +33,7 @@ def test_the_python_of_the_readme_runs_in_order(
             "examples": examples,
             "grade": lambda example, _: example.input["bits"] < 2,
         }
-        calibrating, gating, reading, decorating, agent, graph = (
+        calibrating, gating, reading, decorating, agent, graph, llm, engine = (
             block.replace("...", "bits=0.5") for block in BLOCKS
         )
         exec(calibrating, names)
@@ -42,11 +44,24 @@ def test_the_python_of_the_readme_runs_in_order(
         exec(decorating, names)
         exec(agent, names)
         exec(graph, names)
+        small, big = (
+            OpenAILike(model=name, api_base=provider.base_url, api_key="none", temperature=0, is_chat_model=True)
+            for name in ("gpt-4o-mini", "big")
+        )
+        names |= {"small_llm": small, "big_llm": big}
+        names["examples"] = [
+            SimpleNamespace(prompt=f"bits={each.input['bits']}", input=each.input) for each in examples
+        ]
+        exec(llm, names)
+        index = VectorStoreIndex.from_documents([Document(text="Nothing.")], embed_model=MockEmbedding(4))
+        exec(engine, names | {"index": index})
         graphs = [names["graph"].invoke({"messages": f"bits={bits}"})["messages"][-1] for bits in (0.5, 3.0)]
     assert reading.startswith("chain.invoke")
     assert [decision["route"] for decision in names["state"]["tje"]] == ["final"]
     assert [message.response_metadata["tje"]["answered_by"] for message in graphs] == ["draft", "deeper"]
-    assert capsys.readouterr().out.startswith("usable mean_entropy separates right from wrong drafts")
+    printed = capsys.readouterr().out
+    assert printed.startswith("usable mean_entropy separates right from wrong drafts")
+    assert printed.endswith("final 4\nfinal 1 14\n")
     assert answer.response_metadata["tje"]["route"] == "final"
     assert (tmp_path / "tje.db").exists()
 

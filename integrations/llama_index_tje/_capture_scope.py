@@ -37,6 +37,19 @@ def capturing(captured: CapturedEntropy) -> Iterator[CapturedEntropy]:
         yield captured
 
 
+@contextmanager
+def resumed(captured: CapturedEntropy) -> Iterator[None]:
+    """Keep there what begins here, where the context does not say otherwise: on a thread that came without one."""
+    if _capturing.get() is not None:
+        yield
+        return
+    _capturing.set(captured)
+    try:
+        yield
+    finally:
+        _capturing.set(None)
+
+
 class _BlockListener(BaseEventHandler):
     """One event handler for all blocks."""
 

@@ -14,10 +14,28 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from tests.benchmarks import calibration, entropy, gating, imports, records, registry, signals
+from tests.benchmarks import (
+    calibration,
+    entropy,
+    gating,
+    gating_llama_index,
+    imports,
+    records,
+    registry,
+    signals,
+)
 from tests.benchmarks.timing import Row
 
-SUITES = (entropy.rows, signals.rows, registry.rows, records.rows, gating.rows, imports.rows, calibration.rows)
+SUITES = (
+    entropy.rows,
+    signals.rows,
+    registry.rows,
+    records.rows,
+    gating.rows,
+    gating_llama_index.rows,
+    imports.rows,
+    calibration.rows,
+)
 
 
 def measured() -> Iterator[Row]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -54,12 +54,16 @@ def instant_server() -> Iterator[str]:
         thread.join()
 
 
-def rows() -> Iterator[Row]:
-    # A threshold above the answer's entropy: the draft is accepted, so that both sides are one call.
+def accepting_gate() -> EntropyGate:
+    """A gate whose threshold is above the answer's entropy: it accepts the draft, so that both sides are one call."""
     records = [
         CalibrationRecord(correct=i % 2 == 0, signals={"mean_entropy": 3 + i % 2 + i / 100}) for i in range(40)
     ]
-    gate = EntropyGate(calibrate(records, key=ProfileKey(model="m", task="t")))
+    return EntropyGate(calibrate(records, key=ProfileKey(model="m", task="t")))
+
+
+def rows() -> Iterator[Row]:
+    gate = accepting_gate()
     with instant_server() as url:
         chat = ChatOpenAI(base_url=url, model="m", api_key="none", temperature=0, max_retries=0)
         ungated = chat.bind(logprobs=True, top_logprobs=20)
@@ -68,8 +72,8 @@ def rows() -> Iterator[Row]:
             ("a gated chat model", EntropyGatedChatModel(draft=chat, deeper=chat, gate=gate)),
         ):
             assert gated.invoke("hello").response_metadata["tje"]["route"] == "final"
-            yield _compared(what, gated, ungated, "hello", against="the same call without the gate")
-        yield _compared(
+            yield _runnables(what, gated, ungated, "hello", against="the same call without the gate")
+        yield _runnables(
             "an agent's gated turn",
             create_agent(chat, middleware=[EntropyGateMiddleware(gate=gate, deeper=chat)]),
             create_agent(ungated),
@@ -78,13 +82,10 @@ def rows() -> Iterator[Row]:
         )
 
 
-def _compared(what: str, gated: Runnable, ungated: Runnable, question: object, *, against: str) -> Row:
-    return compared(
-        what,
-        lambda: gated.invoke(question),
-        against=against,
-        reference=lambda: ungated.invoke(question),
-        at_most=1.1,
-        rounds=40,
-        repeat=2,
-    )
+def compared_calls(what: str, gated: Callable[[], object], ungated: Callable[[], object], *, against: str) -> Row:
+    """A gated call against the same one without the gate, side by side: at most a tenth more."""
+    return compared(what, gated, against=against, reference=ungated, at_most=1.1, rounds=40, repeat=2)
+
+
+def _runnables(what: str, gated: Runnable, ungated: Runnable, question: object, *, against: str) -> Row:
+    return compared_calls(what, lambda: gated.invoke(question), lambda: ungated.invoke(question), against=against)

@@ -1,0 +1,1 @@
+"""The gated LLM: the model, and one question's way through it."""

@@ -1,0 +1,280 @@
+"""An LLM that thinks just enough: for query engines, chat engines, agents, and wherever else LlamaIndex takes one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Generator, Sequence
+from typing import Any, ClassVar
+
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ChatResponse,
+    ChatResponseAsyncGen,
+    ChatResponseGen,
+    CompletionResponse,
+    CompletionResponseAsyncGen,
+    CompletionResponseGen,
+    LLMMetadata,
+)
+from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr, model_validator
+from llama_index.core.llms import LLM
+from llama_index.core.llms.llm import ToolSelection
+from llama_index.core.prompts import BasePromptTemplate
+from llama_index.core.tools.types import BaseTool
+
+from tje_middleware import EntropyGate
+from tje_middleware.delivery import Delivery, Mode, OnBranchError, ToolCalls
+
+from .._answer import decision_in
+from .._asked import AskedLLM, asked
+from .._delegating import DelegatingLLM, named, tool_caller
+from .requests import DeeperLLM
+from .turns import Turns
+
+
+class EntropyGatedLLM(DelegatingLLM):
+    """An LLM that answers once, and asks a deeper one only where its own entropy says that it is unsure.
+
+    It stands for an LLM in query engines, chat engines, ``FunctionAgent``, ``ReActAgent``, ``AgentWorkflow``,
+    ``Settings.llm`` and programs. It asks for logprobs by the provider's own arguments. The decision, the fields of
+    ``GateDecision`` as a plain dict, is in ``response.message.additional_kwargs["tje"]`` of a chat and in
+    ``response.additional_kwargs["tje"]`` of a completion, and is dispatched as an ``EntropyDecisionEvent``. Where the
+    deeper LLM answered, ``prompt_tokens`` and ``completion_tokens`` of the response are those of both.
+
+    Example:
+        >>> from llama_index.core.llms import MockLLM
+        >>> from tje_middleware import CalibrationRecord, EntropyGate, ProfileKey, calibrate
+        >>> records = [CalibrationRecord(correct=i % 2 == 0, signals={"mean_entropy": 0.2 + i % 2 + i / 100})
+        ...            for i in range(20)]
+        >>> gate = EntropyGate(calibrate(records, key=ProfileKey(model="m", task="t")), on_missing="final")
+        >>> llm = EntropyGatedLLM(llm=MockLLM(), deeper=MockLLM(), gate=gate)
+        >>> import warnings; warnings.simplefilter("ignore")  # a mock has no logprobs, and the gate says so
+        >>> response = llm.complete("The capital of France?")
+        >>> response.text, response.additional_kwargs["tje"]["reason"]
+        ('The capital of France?', 'no_logprobs')
+
+    **What the deeper LLM is.** Any LLM; it gets the same question, and tools in its own form. ``deeper_settings`` are
+    arguments of its calls, and without ``deeper`` of ``llm``'s, such as ``{"reasoning_effort": "high"}``.
+    ``instruction`` is put at the end of its system message, or in front of its prompt.
+
+    **Tools.** ``tool_calls="gate"`` judges a draft that calls tools like any other; providers that give no logprobs
+    for calls make it one that cannot be judged, and the gate's ``on_missing`` says what to do. ``"pass"`` accepts
+    every such draft unjudged, with the reason ``tool_call``. ``"deeper_on_unknown"`` judges it where there are
+    logprobs, and goes deeper where there are none, whatever ``on_missing`` says.
+
+    **Streams.** With ``hold`` and ``abort`` an accepted draft comes as one chunk, the deeper answer as it is written;
+    with ``annotate`` the draft comes as it is written. The decision is in the last chunk.
+
+    **Structured output.** ``structured_predict``, its twins and ``as_structured_llm`` ask each LLM in its own way,
+    with the provider's schema where it has one, and are gated where the answers behind them come with logprobs. The
+    object has no place for the decision: ``capture_entropy().decisions`` has it. A draft is held with ``abort``.
+
+    **What is delegated.** ``metadata`` is ``llm``'s, with the smaller context window, and tools only where both LLMs
+    call them. A callback manager or rate limiter that is put into this LLM is put into both. Keys, settings and
+    prompts are in no serialised form or ``repr`` of it.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    deeper: LLM | None = Field(
+        default=None, exclude=True, repr=False, description="The deeper LLM; None for the LLM itself."
+    )
+    gate: EntropyGate = Field(exclude=True, description="Decides which answer is taken.")
+    threshold: float | None = Field(
+        default=None, description="A threshold set by hand, in the signal's unit; None for the profile's."
+    )
+    mode: Mode = Field(
+        default="hold",
+        description="hold: nobody sees a draft before it is accepted. abort: held, and its request is cancelled once "
+        "it is sure to be rejected. annotate: the draft passes through and is the answer, with the decision.",
+    )
+    on_branch_error: OnBranchError = Field(
+        default="draft",
+        description="When the deeper LLM fails: draft returns the draft and says so, raise raises. A draft that was "
+        "stopped cannot be returned.",
+    )
+    tool_calls: ToolCalls = Field(default="gate", description="What to do about drafts that call tools.")
+    deeper_settings: dict[str, Any] = Field(
+        default_factory=dict, exclude=True, repr=False, description="Arguments of the deeper LLM's calls."
+    )
+    instruction: str | None = Field(
+        default=None, exclude=True, repr=False, description="For the deeper LLM's system message."
+    )
+
+    #: A stream of its answers may be of either of two LLMs.
+    answers_by_several: ClassVar[bool] = True
+    _asked: AskedLLM | None = PrivateAttr(default=None)
+    _made_of: tuple[object, object] = PrivateAttr(default=(None, None))
+
+    @model_validator(mode="after")
+    def _goes_deeper_somehow(self) -> EntropyGatedLLM:
+        if self.deeper is None and not self.deeper_settings and not self.instruction and self.mode != "annotate":
+            raise ValueError(
+                "there is nothing to go deeper with: give deeper (an LLM), deeper_settings or instruction"
+            )
+        return self
+
+    def __repr__(self) -> str:
+        deeper = named(self._answers_deeper)
+        return f"EntropyGatedLLM(llm={named(self.llm)}, deeper={deeper}, gate={self.gate!r}, mode={self.mode!r})"
+
+    __str__ = __repr__
+
+    @classmethod
+    def class_name(cls) -> str:
+        """LlamaIndex's name for the class."""
+        return "entropy_gated_llm"
+
+    @property
+    def metadata(self) -> LLMMetadata:
+        """What both LLMs can do, since either may answer."""
+        own, deeper = self.llm.metadata, self._answers_deeper.metadata
+        return own.model_copy(
+            update={
+                "context_window": min(own.context_window, deeper.context_window),
+                "is_function_calling_model": own.is_function_calling_model and deeper.is_function_calling_model,
+            }
+        )
+
+    # Questions
+
+    def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """Answer messages.
+
+        Raises:
+            GateError: the draft cannot be judged, and the gate says ``on_missing="raise"``.
+        """
+        return self._turns.asking("chat", messages, kwargs).answer()  # type: ignore[return-value]
+
+    async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """The same on the event loop."""
+        return await self._turns.asking("chat", messages, kwargs).aanswer()  # type: ignore[return-value]
+
+    def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
+        """Answer messages in chunks."""
+        return self._turns.asking("chat", messages, kwargs, streamed=True).answers()  # type: ignore[return-value]
+
+    async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
+        """The same on the event loop."""
+        return self._turns.asking("chat", messages, kwargs, streamed=True).aanswers()  # type: ignore[return-value]
+
+    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        """Answer a prompt; raises as ``chat``."""
+        settings = {"formatted": formatted, **kwargs}
+        return self._turns.asking("complete", prompt, settings).answer()  # type: ignore[return-value]
+
+    async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        """The same on the event loop."""
+        settings = {"formatted": formatted, **kwargs}
+        return await self._turns.asking("complete", prompt, settings).aanswer()  # type: ignore[return-value]
+
+    def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
+        """Answer a prompt in chunks."""
+        settings = {"formatted": formatted, **kwargs}
+        return self._turns.asking("complete", prompt, settings, streamed=True).answers()  # type: ignore[return-value]
+
+    async def astream_complete(
+        self, prompt: str, formatted: bool = False, **kwargs: Any
+    ) -> CompletionResponseAsyncGen:
+        """The same on the event loop."""
+        settings = {"formatted": formatted, **kwargs}
+        return self._turns.asking("complete", prompt, settings, streamed=True).aanswers()  # type: ignore[return-value]
+
+    # Tools, to each LLM in its own form
+
+    def chat_with_tools(self, tools: Sequence[BaseTool], *args: Any, **kwargs: Any) -> ChatResponse:
+        """Answer, or call tools."""
+        return self._turns.offering(tools, args, kwargs).answer()  # type: ignore[return-value]
+
+    async def achat_with_tools(self, tools: Sequence[BaseTool], *args: Any, **kwargs: Any) -> ChatResponse:
+        """The same on the event loop."""
+        return await self._turns.offering(tools, args, kwargs).aanswer()  # type: ignore[return-value]
+
+    def stream_chat_with_tools(self, tools: Sequence[BaseTool], *args: Any, **kwargs: Any) -> ChatResponseGen:
+        """Answer, or call tools, in chunks."""
+        return self._turns.offering(tools, args, kwargs, streamed=True).answers()  # type: ignore[return-value]
+
+    async def astream_chat_with_tools(
+        self, tools: Sequence[BaseTool], *args: Any, **kwargs: Any
+    ) -> ChatResponseAsyncGen:
+        """The same on the event loop."""
+        return self._turns.offering(tools, args, kwargs, streamed=True).aanswers()  # type: ignore[return-value]
+
+    def get_tool_calls_from_response(self, response: ChatResponse, *args: Any, **kwargs: Any) -> list[ToolSelection]:
+        """The calls of tools in a response, as the LLM that answered writes them.
+
+        Raises:
+            ValueError: there are none, and the caller wants one.
+        """
+        decision = decision_in(response)
+        by_deeper = decision is not None and decision.answered_by == "deeper"
+        llm = self._answers_deeper if by_deeper else self.llm
+        return tool_caller(llm).get_tool_calls_from_response(response, *args, **kwargs)
+
+    # Structured output
+
+    def structured_predict(
+        self,
+        output_cls: type[Any],
+        prompt: BasePromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> Any:
+        """Answer with an object; raises as ``chat``."""
+        return self._turns.predicting(output_cls, prompt, llm_kwargs, prompt_args).answer()
+
+    async def astructured_predict(
+        self,
+        output_cls: type[Any],
+        prompt: BasePromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> Any:
+        """The same on the event loop."""
+        return await self._turns.predicting(output_cls, prompt, llm_kwargs, prompt_args).aanswer()
+
+    def stream_structured_predict(
+        self,
+        output_cls: type[Any],
+        prompt: BasePromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> Generator[Any, None, None]:
+        """Answer with an object that grows; an accepted draft comes whole."""
+        return self._turns.predicting(output_cls, prompt, llm_kwargs, prompt_args).answers()  # type: ignore[return-value]
+
+    async def astream_structured_predict(
+        self,
+        output_cls: type[Any],
+        prompt: BasePromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> AsyncGenerator[Any, None]:
+        """The same on the event loop."""
+        return self._turns.predicting(output_cls, prompt, llm_kwargs, prompt_args).aanswers()  # type: ignore[return-value]
+
+    # How a question is taken its way
+
+    @property
+    def _turns(self) -> Turns:
+        gate = self.gate if self.threshold is None else self.gate.with_threshold(self.threshold)
+        return Turns(
+            asked=self._asking,
+            deeper=DeeperLLM(self._answers_deeper, self.deeper_settings, self.instruction),
+            delivery=Delivery(gate, self.mode, self.on_branch_error, self.tool_calls),
+        )
+
+    @property
+    def _answers_deeper(self) -> LLM:
+        return self.deeper or self.llm
+
+    @property
+    def _asking(self) -> AskedLLM:
+        """What asks the LLM for logprobs; made anew where this one was given another LLM or gate."""
+        made_of = (self.llm, self.gate)
+        if self._asked is None or any(now is not then for now, then in zip(made_of, self._made_of, strict=True)):
+            self._made_of = made_of
+            self._asked = asked(self.llm, top_k=self.gate.key.top_k, capabilities=self.gate.capabilities)
+        return self._asked
+
+    def _within(self) -> Sequence[LLM]:
+        return [self.llm, *([self.deeper] if self.deeper is not None else []), self._asking]

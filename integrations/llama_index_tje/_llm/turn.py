@@ -1,0 +1,243 @@
+"""One question to a gated LLM."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+from tje_middleware import GateDecision, TokenUsage
+from tje_middleware.asking import watch_for
+from tje_middleware.capture import ModelCall
+from tje_middleware.chunks import aclosed, closed
+from tje_middleware.delivery import Delivery
+from tje_middleware.early_abort import RejectionWatch
+from tje_middleware.evidence import StreamedEvidence
+from tje_middleware.stopping import DraftStopped, raise_if_rejected
+from tje_middleware.turn import GatedTurn
+
+from .._answer import Response, annotated, calls_tools, in_one_chunk, spent_on, whole, without_decisions
+from .._asked import AskedLLM
+from .._asking import limits_of, model_of, setting_of, temperature_of
+from .._calls import LLMCall, acounted, counted
+from .._captured import CapturedEntropy
+from .._decision_event import announce
+from .._payloads import payload_of_chunk, payload_of_stream_end
+from .._superseded import replaceable, supersede
+from .stream_usage import StreamUsage
+
+_CALL = (
+    "the draft is a call of tools, for which its provider gave no logprobs; where calls need no second look, "
+    "EntropyGatedLLM(tool_calls='pass') accepts them unjudged"
+)
+
+
+class LLMTurn(GatedTurn[Response]):
+    """What one question asks of two LLMs.
+
+    Args:
+        delivery: The rules.
+        asked: The LLM that drafts.
+        draft: The request to it.
+        deeper: The request to the deeper LLM, if it comes to that.
+        streamed: Whether the answer is wanted in chunks.
+    """
+
+    def __init__(
+        self, delivery: Delivery, *, asked: AskedLLM, draft: LLMCall, deeper: LLMCall, streamed: bool = False
+    ) -> None:
+        super().__init__(delivery)
+        self._asked = asked
+        self._draft = draft
+        self._deeper = deeper
+        self._streamed = streamed
+        self._evidence = StreamedEvidence()
+        self._came_in_chunks = False
+        self._replaceable: CapturedEntropy | None = None
+        self._draft_usage = TokenUsage()
+        self._deeper_usage = TokenUsage()
+
+    # How the LLMs are called
+
+    def draft(self) -> Response:
+        """Ask for the draft: whole, or as a stream that may be stopped."""
+        watch = self._watch()
+        with replaceable() as self._replaceable:
+            if watch is not None:
+                try:
+                    return self._watched(watch)
+                except Exception as error:
+                    self._not_streamed(error)
+            response = self._draft.whole()
+        self._draft_usage = spent_on(response)
+        return response
+
+    async def adraft(self) -> Response:
+        """The same on the event loop."""
+        watch = self._watch()
+        with replaceable() as self._replaceable:
+            if watch is not None:
+                try:
+                    return await self._awatched(watch)
+                except Exception as error:
+                    self._not_streamed(error)
+            response = await self._draft.awhole()
+        self._draft_usage = spent_on(response)
+        return response
+
+    def draft_chunks(self) -> Iterator[Response]:
+        """Ask for the draft as it is written."""
+        return self._written(self._draft)
+
+    def adraft_chunks(self) -> AsyncIterator[Response]:
+        """The same on the event loop."""
+        return self._awritten(self._draft)
+
+    def deeper(self, decision: GateDecision) -> Response:
+        """Ask the deeper LLM."""
+        response = self._deeper.whole()
+        self._deeper_usage = spent_on(response)
+        return response
+
+    async def adeeper(self, decision: GateDecision) -> Response:
+        """The same on the event loop."""
+        response = await self._deeper.awhole()
+        self._deeper_usage = spent_on(response)
+        return response
+
+    def deeper_chunks(self, decision: GateDecision) -> Iterator[Response]:
+        """Ask the deeper LLM for its answer as it is written."""
+        usage = StreamUsage()
+        with closed(counted(self._deeper)) as chunks:
+            for chunk in chunks:
+                self._deeper_usage = usage.after(chunk)
+                yield chunk
+
+    async def adeeper_chunks(self, decision: GateDecision) -> AsyncIterator[Response]:
+        """The same on the event loop."""
+        usage = StreamUsage()
+        async with aclosed(acounted(self._deeper)) as chunks:
+            async for chunk in chunks:
+                self._deeper_usage = usage.after(chunk)
+                yield chunk
+
+    # What their answers look like
+
+    def writer_of(self, draft: Response) -> ModelCall:
+        """The one call there was."""
+        llm, settings = self._asked.llm, self._draft.settings
+        return ModelCall(
+            None,
+            self._evidence.of(payload_of_stream_end(draft) if self._came_in_chunks else draft),
+            self._draft_usage,
+            model=model_of(llm, settings),
+            temperature=temperature_of(llm, settings),
+        )
+
+    def annotated(self, answer: Response, decision: GateDecision) -> Response:
+        """The answer with the decision in its message."""
+        if decision.answered_by == "deeper" and self._replaceable is not None:
+            supersede(self._replaceable.calls)
+        return annotated(answer, decision)
+
+    def shown(self, draft: Response) -> Response:
+        """A draft that was held is one chunk of a stream."""
+        return in_one_chunk(draft) if self._streamed and self.delivery.mode != "annotate" else draft
+
+    def calls_tools(self, draft: Response) -> bool:
+        """Whether the draft is a call of tools."""
+        return calls_tools(draft)
+
+    def why_missing(self, draft: Response) -> str | None:
+        """A call of tools has no logprobs with some providers."""
+        return _CALL if calls_tools(draft) else None
+
+    @property
+    def draft_usage(self) -> TokenUsage:
+        """What the draft spent so far."""
+        return self._draft_usage
+
+    @property
+    def deeper_usage(self) -> TokenUsage:
+        """What the deeper LLM spent so far."""
+        return self._deeper_usage
+
+    def announce(self, decision: GateDecision) -> None:
+        """Dispatch the decision as an event."""
+        announce(decision)
+
+    # A draft that may be stopped
+
+    def _watch(self) -> RejectionWatch | None:
+        """What foresees the draft's rejection; None where nothing can, and streaming would be for nothing."""
+        llm, settings = self._asked.llm, self._draft.settings
+        if self.delivery.mode_for(may_call_tools=bool(settings.get("tools"))) != "abort":
+            return None
+        if not self._asked.request(settings).may_be_stopped(self.delivery.gate):
+            return None
+        answers = setting_of(llm, settings, "n")
+        if getattr(llm, "answers_by_several", False) or (isinstance(answers, int) and answers > 1):
+            return None  # a stream of several answers, or of one of two LLMs, is not one draft
+        return watch_for(
+            self.delivery.gate,
+            limits=limits_of(llm, settings),
+            model=model_of(llm, settings),
+            temperature=temperature_of(llm, settings),
+        )
+
+    def _watched(self, watch: RejectionWatch) -> Response:
+        kept: list[Response] = []
+        try:
+            with closed(self._written(self._to_watch)) as chunks:
+                for chunk in chunks:
+                    kept.append(chunk)
+                    raise_if_rejected(watch.add(payload_of_chunk(chunk)), kept)
+        except DraftStopped as stopped:
+            self._draft_usage = stopped.usage
+            raise
+        return self._ended(kept)
+
+    async def _awatched(self, watch: RejectionWatch) -> Response:
+        kept: list[Response] = []
+        try:
+            async with aclosed(self._awritten(self._to_watch)) as chunks:
+                async for chunk in chunks:
+                    kept.append(chunk)
+                    raise_if_rejected(watch.add(payload_of_chunk(chunk)), kept)
+        except DraftStopped as stopped:
+            self._draft_usage = stopped.usage
+            raise
+        return self._ended(kept)
+
+    @property
+    def _to_watch(self) -> LLMCall:
+        """The draft's request, past what would ask once more without logprobs where they are refused."""
+        kind, question = self._draft.kind, self._draft.question
+        plain = without_decisions(question) if kind == "chat" else question
+        settings = self._asked.asking.for_logprobs(self._draft.settings)
+        return LLMCall(self._asked.llm, kind, plain, settings)
+
+    def _written(self, call: LLMCall) -> Iterator[Response]:
+        usage, self._came_in_chunks = StreamUsage(), True
+        with closed(counted(call)) as chunks:
+            for chunk in chunks:
+                self._draft_usage = usage.after(chunk)
+                self._evidence.add(payload_of_chunk(chunk))
+                yield chunk
+
+    async def _awritten(self, call: LLMCall) -> AsyncIterator[Response]:
+        usage, self._came_in_chunks = StreamUsage(), True
+        async with aclosed(acounted(call)) as chunks:
+            async for chunk in chunks:
+                self._draft_usage = usage.after(chunk)
+                self._evidence.add(payload_of_chunk(chunk))
+                yield chunk
+
+    def _ended(self, chunks: list[Response]) -> Response:
+        if not chunks:
+            raise ValueError("the LLM's stream ended without a chunk")
+        response = whole(chunks[-1])
+        return response if self._draft.finish is None else self._draft.finish(response)
+
+    def _not_streamed(self, error: Exception) -> None:
+        """Go on unstreamed where such a stream is refused; every other error is raised."""
+        self._asked.request(self._draft.settings).note_refused_stream(error)
+        self._evidence, self._came_in_chunks, self._draft_usage = StreamedEvidence(), False, TokenUsage()

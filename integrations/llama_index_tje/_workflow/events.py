@@ -1,0 +1,106 @@
+"""The events around a routing step: a draft, the two ways on from it, and the word of what was decided."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from llama_index.core.workflow import Event
+from pydantic import Field
+
+from tje_middleware import GateDecision, TokenUsage
+
+from .._places import annotated, spent_on
+from .carrying import Calls, Draft
+
+
+class DraftEvent(Event):
+    """A draft that is to be judged. What else it is made with is carried on: ``DraftEvent(draft=..., question=...)``.
+
+    Example:
+        >>> from llama_index.core.llms import ChatMessage, ChatResponse
+        >>> DraftEvent(draft=ChatResponse(message=ChatMessage("Lyon?")), question="The capital?").question
+        'The capital?'
+    """
+
+    draft: Draft = Field(
+        description="The LLM's response, with its logprobs: a ChatResponse or CompletionResponse. Or what holds none "
+        "(a query engine's Response, an agent's output, a text), with the calls that made it."
+    )
+    calls: Calls = Field(
+        default=(), description="The LLM calls that made the draft, where it does not hold their logprobs itself."
+    )
+
+
+class RejectedDraftEvent(Event):
+    """A draft that is not the answer: what such events have in common."""
+
+    draft: Draft = Field(description="The rejected draft, with the decision in it.")
+    decision: GateDecision = Field(description="Why it was rejected, and what it spent.")
+
+
+class DeeperEvent(RejectedDraftEvent):
+    """A draft that the gate is not satisfied with: for the step that thinks deeper.
+
+    It has what the draft's event was made with, too. A user's own events may be subclasses.
+
+    Example:
+        >>> from llama_index.core.llms import CompletionResponse
+        >>> from tje_middleware import Route
+        >>> rejected = GateDecision(Route.DEEPER, "uncertain", "1.2 bits", "mean_entropy", "bayes")
+        >>> event = DeeperEvent(draft="Lyon?", decision=rejected, question="The capital?")
+        >>> answer = event.answered(CompletionResponse(text="Paris"))
+        >>> answer.text, answer.additional_kwargs["tje"]["answered_by"], event.question
+        ('Paris', 'deeper', 'The capital?')
+    """
+
+    def answered(self, answer: Any, *, usage: TokenUsage | None = None) -> Any:
+        """The deeper answer, with the decision in it, where there is a place for it.
+
+        Args:
+            answer: A response; or a text or anything else, which comes back as it is.
+            usage: What the deeper branch spent in all. None: what the answer says of itself, which is one call's.
+
+        Returns:
+            A copy. A response of an LLM counts in its ``additional_kwargs`` what the draft spent, too.
+        """
+        return annotated(answer, self.settled(answer, usage=usage))
+
+    def settled(self, answer: object, *, usage: TokenUsage | None = None) -> GateDecision:
+        """The decision of such an answer, for one that has no place for it."""
+        return replace(self.decision, answered_by="deeper", deeper_usage=usage or spent_on(answer))
+
+
+class AbstainEvent(RejectedDraftEvent):
+    """A draft that the gate gives up, since going deeper is not expected to help: for the step that hands over.
+
+    It has what the draft's event was made with, too.
+
+    Example:
+        >>> from tje_middleware import Route
+        >>> hopeless = GateDecision(Route.ABSTAIN, "hopeless", "4 bits", "mean_entropy", "bayes")
+        >>> event = AbstainEvent(draft="Lyon?", decision=hopeless)
+        >>> event.answered("Ask a geographer."), event.settled().answered_by
+        ('Ask a geographer.', 'human')
+    """
+
+    def answered(self, answer: Any) -> Any:
+        """What a human answered, with the decision in it, where there is a place for it: a text has none."""
+        return annotated(answer, self.settled())
+
+    def settled(self) -> GateDecision:
+        """The decision of a human's answer."""
+        return replace(self.decision, answered_by="human")
+
+
+class DecisionEvent(Event):
+    """What a routing step decided, in the workflow's stream of events, before the next step runs.
+
+    Example:
+        >>> from tje_middleware import Route
+        >>> decision = GateDecision(Route.FINAL, "confident", "0.3 bits", "mean_entropy", "bayes")
+        >>> DecisionEvent(decision=decision).decision.route
+        <Route.FINAL: 'final'>
+    """
+
+    decision: GateDecision = Field(description="With ``answered_by`` where the draft is the answer.")

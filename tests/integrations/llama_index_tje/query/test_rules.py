@@ -1,0 +1,160 @@
+"""Answers of several LLM calls: in every mode of LlamaIndex's synthesizers, the rule that was chosen decides."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from llama_index.core.indices.query.query_transform import HyDEQueryTransform
+from llama_index.core.postprocessor import LLMRerank
+from llama_index.core.query_engine import RetrieverQueryEngine, TransformQueryEngine
+from llama_index.core.schema import QueryBundle
+from llama_index_tje import EntropyGatedQueryEngine, _captured_turn
+
+from tje_middleware import TokenUsage
+
+from .engines import CHEAP, DEEP, SURE, UNSURE, aread, decision_in, read
+
+# Three calls of 6, 2 and 4 tokens: 0.4, 1.6 and 0.5 bits. The worst is above the threshold of 1, the last and the
+# mean over all tokens (0.633 bits) are not.
+MIXED = ("bits=0.4 tokens=6", "bits=1.6 tokens=2", "bits=0.5 tokens=4")
+
+# Some releases of LlamaIndex take nodes of the same text for one.
+THREE_SURE = tuple(f"{SURE} {number}" for number in "abc")
+
+pytestmark = pytest.mark.filterwarnings("ignore::tje_middleware.errors.TjeWarning")
+
+
+@pytest.fixture(params=[read, aread], ids=["query", "aquery"])
+def ask(request):
+    async def ask(engine, question="What?"):
+        answer = request.param(engine, question)
+        return answer if request.param is read else await answer
+
+    return ask
+
+
+def gated(engines, gate, *texts, rule="worst", deeper=None, **of_engine):
+    engine = engines.engine(*texts, **of_engine)
+    return EntropyGatedQueryEngine(engine=engine, deeper=deeper or engines.deep(), gate=gate, aggregate=rule)
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["whole", "streamed"])
+class TestRefine:
+    @pytest.mark.parametrize(
+        ("rule", "bits", "answered_by"),
+        [("worst", 1.6, "deeper"), ("last", 0.5, "draft"), ("pooled", 7.6 / 12, "draft")],
+    )
+    async def test_the_rule_decides_which_calls_speak(self, engines, gate, ask, streaming, rule, bits, answered_by):
+        engine = gated(engines, gate, *MIXED, rule=rule, mode="refine", streaming=streaming)
+        _, response = await ask(engine)
+        decision = decision_in(response)
+        assert decision.signal_value == pytest.approx(bits)
+        assert decision.answered_by == answered_by
+        assert "3 model calls" in decision.detail
+
+    async def test_what_all_calls_cost_is_summed(self, engines, gate, ask, streaming):
+        engine = gated(engines, gate, *MIXED, mode="refine", streaming=streaming)
+        _, response = await ask(engine)
+        usage = decision_in(response).draft_usage
+        assert (usage.output_tokens, usage.calls) == (12, 3)
+
+    async def test_each_node_alone_is_a_call_and_so_is_each_refinement(self, engines, gate, ask, streaming):
+        await ask(gated(engines, gate, *THREE_SURE, mode="refine", streaming=streaming))
+        assert engines.asked == [CHEAP] * 3
+
+
+class TestTreeSummarize:
+    @pytest.mark.parametrize(
+        ("rule", "bits", "answered_by"), [("worst", 3.0, "deeper"), ("last", 0.5, "draft")], ids=["worst", "last"]
+    )
+    @pytest.mark.parametrize(
+        "options", [{}, {"streaming": True}, {"use_async": True}], ids=["whole", "streamed", "parallel"]
+    )
+    async def test_an_unsure_leaf_is_seen_below_a_sure_root(
+        self, engines, gate, ask, rule, bits, answered_by, options
+    ):
+        engine = gated(engines, gate, SURE, UNSURE, rule=rule, mode="tree_summarize", **options)
+        _, response = await ask(engine)
+        decision = decision_in(response)
+        calls = engines.asked.count(CHEAP)
+        assert decision.signal_value == pytest.approx(bits)
+        assert (decision.answered_by, decision.draft_usage.calls) == (answered_by, calls)
+        assert f"{calls} model calls" in decision.detail
+
+    async def test_every_leaf_and_the_root_are_asked_for_logprobs(self, engines, gate, ask, provider):
+        await ask(gated(engines, gate, SURE, SURE, mode="tree_summarize"))
+        assert set(provider.asked_for_logprobs()) == {20}
+
+
+@pytest.mark.parametrize("mode", ["compact", "simple_summarize", "compact_accumulate"])
+async def test_an_answer_of_one_call_is_judged_by_it_whatever_the_rule(engines, gate, ask, mode):
+    decisions = [
+        decision_in((await ask(gated(engines, gate, *MIXED, rule=rule, mode=mode)))[1])
+        for rule in ("worst", "last", "pooled")
+    ]
+    assert [decision.signal_value for decision in decisions] == pytest.approx([0.4] * 3)
+    assert not any("model calls" in decision.detail for decision in decisions)
+
+
+@pytest.mark.parametrize(("rule", "answered_by"), [("worst", "deeper"), ("pooled", "draft")])
+async def test_of_accumulated_answers_each_counts(engines, gate, ask, rule, answered_by):
+    _, response = await ask(gated(engines, gate, *MIXED, rule=rule, mode="accumulate"))
+    assert decision_in(response).answered_by == answered_by
+
+
+@pytest.mark.parametrize(("rule", "answered_by"), [("worst", "deeper"), ("last", "draft")])
+async def test_the_call_of_a_query_transform_counts_and_is_asked(engines, gate, ask, provider, rule, answered_by):
+    # The made-up document has no options of its own, and the query is asked of the transform alone.
+    cheap = TransformQueryEngine(engines.engine(SURE), HyDEQueryTransform(llm=engines.llm(), include_original=False))
+    engine = EntropyGatedQueryEngine(engine=cheap, deeper=engines.deep(), gate=gate, aggregate=rule)
+    _, response = await ask(engine, UNSURE)
+    decision = decision_in(response)
+    assert provider.asked_for_logprobs()[:2] == [20, 20]
+    assert (decision.answered_by, decision.draft_usage.calls) == (answered_by, 2)
+
+
+async def test_the_call_of_a_reranker_counts_and_is_asked(engines, gate, ask, provider):
+    engine = engines.engine(SURE)
+    engine._node_postprocessors.append(
+        LLMRerank(llm=engines.llm(), parse_choice_select_answer_fn=lambda _answer, _count: ([1], [9.0]))
+    )
+    both = EntropyGatedQueryEngine(engine=engine, deeper=engines.deep(), gate=gate)
+    _, response = await ask(both)
+    assert provider.asked_for_logprobs() == [20, 20]
+    assert decision_in(response).draft_usage.calls == 2
+
+
+async def test_a_call_of_another_model_among_them_cannot_be_judged(engines, gate, ask):
+    cheap = TransformQueryEngine(engines.engine(SURE), HyDEQueryTransform(llm=engines.llm("another")))
+    _, response = await ask(EntropyGatedQueryEngine(engine=cheap, deeper=engines.deep(), gate=gate))
+    assert decision_in(response).reason == "other_settings"
+    assert engines.asked == ["another", CHEAP, DEEP]
+
+
+def test_calls_that_were_too_many_to_keep_are_not_taken_for_sure(engines, gate, monkeypatch):
+    capture = _captured_turn.capture_entropy
+    monkeypatch.setattr(_captured_turn, "capture_entropy", lambda: capture(max_calls=2))
+    response = gated(engines, gate, *THREE_SURE, mode="refine").query("What?")
+    decision = decision_in(response)
+    assert (decision.reason, decision.answered_by) == ("no_logprobs", "deeper")
+    assert "1 of the model calls" in decision.detail
+    assert decision.draft_usage == TokenUsage(input_tokens=30, output_tokens=12, calls=3)
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["whole", "streamed"])
+def test_a_call_on_a_thread_of_the_engines_own_counts(engines, gate, streaming):
+    class OnThreads(RetrieverQueryEngine):
+        def _query(self, query_bundle):
+            with ThreadPoolExecutor(1) as pool:  # to which nobody takes the context
+                text = pool.submit(lambda: str(self._response_synthesizer.synthesize(UNSURE, self.nodes))).result()
+            assert text
+            return super()._query(query_bundle)
+
+    plain = engines.engine("A text.", streaming=streaming)
+    engine = OnThreads(plain.retriever, plain._response_synthesizer)
+    engine.nodes = plain.retrieve(QueryBundle("What?"))
+    response = EntropyGatedQueryEngine(engine=engine, deeper=engines.deep(), gate=gate).query(SURE)
+    decision = decision_in(response)
+    assert (decision.answered_by, decision.draft_usage.calls) == ("deeper", 2)
+    assert decision.signal_value == pytest.approx(3.0)
