@@ -5,9 +5,9 @@ Every public name, imported when it is first used: ``import tje_middleware`` its
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from ._lazy import lazily
 from ._version import __version__
 
 if TYPE_CHECKING:
@@ -121,13 +121,7 @@ __all__ = [
 
 
 if not TYPE_CHECKING:  # a type checker would take any name for a public one
-
-    def __getattr__(name: str) -> object:
-        if name not in _HOME_OF:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value: object = getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
-        globals()[name] = value
-        return value
+    __getattr__ = lazily(__name__, _HOME_OF, globals())
 
 
 def __dir__() -> list[str]:

@@ -89,6 +89,12 @@ class GateDecision:
         """Whether the draft is the answer."""
         return self.route is Route.FINAL
 
+    @property
+    def usage(self) -> TokenUsage | None:
+        """What the answer cost, with a draft that was rejected for it; None where nobody counted."""
+        counted = [usage for usage in (self.draft_usage, self.deeper_usage) if usage is not None]
+        return sum(counted, TokenUsage()) if counted else None
+
     def as_dict(self) -> dict[str, Any]:
         """The fields as plain values, fit for JSON and for a message's metadata; usages are dicts of their own."""
         return {**asdict(self), "route": self.route.value}
@@ -108,3 +114,18 @@ class GateDecision:
             return cls(**{**known, "route": Route(known.get("route"))})
         except (TypeError, ValueError) as error:
             raise ValueError(f"these are not the fields of a decision: {error}") from error
+
+
+def decision_held(held: object) -> GateDecision | None:
+    """The decision that an answer's metadata holds under its key; None where that is none that can be read.
+
+    Example:
+        >>> decision_held({"route": "final"}) is decision_held(None) is None
+        True
+    """
+    if not isinstance(held, Mapping):
+        return None
+    try:
+        return GateDecision.from_dict(held)
+    except ValueError:  # written by another version; the draft is then taken as if nobody had decided
+        return None

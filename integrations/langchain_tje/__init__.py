@@ -14,8 +14,9 @@ Each name is imported when it is first used: who gates a chain loads neither age
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from tje_middleware._lazy import lazily
 
 if TYPE_CHECKING:
     from ._agent.middleware import EntropyGateMiddleware
@@ -53,13 +54,7 @@ __all__ = [
 
 
 if not TYPE_CHECKING:  # a type checker would take any name for a public one
-
-    def __getattr__(name: str) -> object:
-        if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value: object = getattr(import_module(f".{_HOMES[name]}", __name__), name)
-        globals()[name] = value
-        return value
+    __getattr__ = lazily(__name__, _HOMES, globals())
 
 
 def __dir__() -> list[str]:

@@ -50,10 +50,9 @@ def annotated(answer: object, decision: GateDecision, told: TokenUsage | None = 
     update: dict[str, Any] = {
         "response_metadata": {**message.response_metadata, METADATA_KEY: decision.as_dict()},
     }
-    if decision.deeper_usage is not None:
-        spent = (decision.draft_usage or TokenUsage()) + decision.deeper_usage
+    if decision.deeper_usage is not None and decision.usage is not None:
         update["usage_metadata"] = _with_rest(
-            message.usage_metadata, spent, usage_in(message) + (told or TokenUsage())
+            message.usage_metadata, decision.usage, usage_in(message) + (told or TokenUsage())
         )
     return _with(answer, **update)
 

@@ -8,7 +8,7 @@ from typing import Any
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse
 
 from tje_middleware import GateDecision, TokenUsage
-from tje_middleware.decision import METADATA_KEY
+from tje_middleware.decision import METADATA_KEY, decision_held
 
 from ._usage import usage_in
 
@@ -43,21 +43,14 @@ def annotated(response: Response, decision: GateDecision) -> Response:
 def decision_in(response: Response) -> GateDecision | None:
     """The decision that an answer holds; None where it holds none that can be read."""
     place = response.message if isinstance(response, ChatResponse) else response
-    held = place.additional_kwargs.get(METADATA_KEY)
-    if not isinstance(held, dict):
-        return None
-    try:
-        return GateDecision.from_dict(held)
-    except ValueError:  # written by another version
-        return None
+    return decision_held(place.additional_kwargs.get(METADATA_KEY))
 
 
 def spent_on(response: Response) -> TokenUsage:
     """What an answer cost, with the draft that a gate around its LLM rejected for it."""
     decision = decision_in(response)
-    if decision is None or decision.draft_usage is None:
-        return usage_in(response)
-    return decision.draft_usage + (decision.deeper_usage or TokenUsage())
+    known = decision.usage if decision is not None else None
+    return usage_in(response) if known is None else known
 
 
 def in_one_chunk(response: Response) -> Response:
@@ -96,9 +89,9 @@ def _without_decision(message: ChatMessage) -> ChatMessage:
 
 def _counts(decision: GateDecision) -> dict[str, int]:
     """The counts of tokens by LlamaIndex's names, where they are of more than one LLM."""
-    if decision.deeper_usage is None:
+    spent = decision.usage
+    if decision.deeper_usage is None or spent is None:
         return {}
-    spent = (decision.draft_usage or TokenUsage()) + decision.deeper_usage
     return {
         "prompt_tokens": spent.input_tokens,
         "completion_tokens": spent.output_tokens,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from llama_index.core.base.llms.types import (
     ChatMessage,
@@ -68,11 +68,11 @@ def ask_logprobs(llm: LLM, *, top_k: int | None = None, gate: EntropyGate | None
 
 def asked(llm: LLM, *, top_k: int, capabilities: LogprobsCapabilities) -> AskedLLM:
     """The LLM, asked for logprobs; one that is asked so already as it is."""
-    if isinstance(llm, AskedLLM) and type(llm) is AskedLLM:
-        if llm.top_k >= top_k and llm.capabilities is capabilities:
-            return llm
-        llm, top_k = llm.llm, max(top_k, llm.top_k)
-    return AskedLLM(llm=without_own_asking(llm), top_k=top_k, capabilities=capabilities)
+    if not isinstance(llm, AskedLLM) or llm.captures:
+        return AskedLLM(llm=without_own_asking(llm), top_k=top_k, capabilities=capabilities)
+    if llm.top_k >= top_k and llm.capabilities is capabilities:
+        return llm
+    return AskedLLM(llm=llm.llm, top_k=max(top_k, llm.top_k), capabilities=capabilities)
 
 
 class AskedLLM(DelegatingLLM):
@@ -80,6 +80,9 @@ class AskedLLM(DelegatingLLM):
 
     A refusal is met here, where nothing but the LLM can have raised it.
     """
+
+    #: Whether it also knows what draft it is asked for, so that nothing may take its place.
+    captures: ClassVar[bool] = False
 
     # Any: pydantic would copy or validate what is shared here on purpose.
     capabilities: Any = Field(

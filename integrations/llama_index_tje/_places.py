@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, get_args
 
@@ -13,7 +12,7 @@ from llama_index.core.chat_engine.types import AgentChatResponse
 from llama_index.core.workflow import Event, StopEvent
 
 from tje_middleware import GateDecision, TokenUsage
-from tje_middleware.decision import METADATA_KEY
+from tje_middleware.decision import METADATA_KEY, decision_held
 
 from . import _answer
 from ._usage import usage_in
@@ -49,25 +48,18 @@ def decision_in(answer: object) -> GateDecision | None:
     """The decision that an answer holds; None where it holds none that can be read."""
     if isinstance(answer, (ChatResponse, CompletionResponse)):
         return _answer.decision_in(answer)
-    held: object = None
     if isinstance(answer, ENGINE_ANSWERS):
-        held = (answer.metadata or {}).get(METADATA_KEY)
-    elif isinstance(answer, AgentOutput):
-        held = answer.response.additional_kwargs.get(METADATA_KEY)
-    if not isinstance(held, Mapping):
-        return None
-    try:
-        return GateDecision.from_dict(held)
-    except ValueError:  # written by another version
-        return None
+        return decision_held((answer.metadata or {}).get(METADATA_KEY))
+    if isinstance(answer, AgentOutput):
+        return decision_held(answer.response.additional_kwargs.get(METADATA_KEY))
+    return None
 
 
 def spent_on(answer: object) -> TokenUsage:
     """What an answer cost, as far as it says so itself, with the draft that was rejected for it by a gate within."""
     decision = decision_in(answer)
-    if decision is None or decision.draft_usage is None:
-        return usage_in(answer)
-    return decision.draft_usage + (decision.deeper_usage or TokenUsage())
+    known = decision.usage if decision is not None else None
+    return usage_in(answer) if known is None else known
 
 
 def _annotated_event(event: Event, decision: GateDecision) -> Event:

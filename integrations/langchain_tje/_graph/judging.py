@@ -8,7 +8,7 @@ from uuid import uuid4
 from langchain_core.messages import AIMessage
 
 from tje_middleware import GateDecision, MissingLogprobs, TokenUsage
-from tje_middleware.decision import METADATA_KEY
+from tje_middleware.decision import METADATA_KEY, decision_held
 from tje_middleware.delivery import Delivery
 from tje_middleware.evidence import read, without_advice
 from tje_middleware.usage import usage_of
@@ -60,14 +60,7 @@ def judged(message: AIMessage, delivery: Delivery, *, hands_over: bool) -> Judge
 
 def decision_in(message: object) -> GateDecision | None:
     """The decision that a message holds, out of a checkpoint, too; None where it holds none that can be read."""
-    metadata = message.response_metadata if isinstance(message, AIMessage) else {}
-    held = metadata.get(METADATA_KEY)
-    if not isinstance(held, dict):
-        return None
-    try:
-        return GateDecision.from_dict(held)
-    except ValueError:  # written by another version; the draft is then judged as if for the first time
-        return None
+    return decision_held(message.response_metadata.get(METADATA_KEY)) if isinstance(message, AIMessage) else None
 
 
 def spent_on(message: AIMessage) -> TokenUsage:

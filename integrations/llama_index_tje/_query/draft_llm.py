@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from llama_index.core.bridge.pydantic import Field
 from llama_index.core.llms import LLM
@@ -33,6 +33,8 @@ class _DraftLLM(AskedLLM):
     Engines run calls on threads of their own, to which not every release of LlamaIndex, and no bare thread, takes the
     context along.
     """
+
+    captures: ClassVar[bool] = True
 
     captured: Any = Field(exclude=True, repr=False, description="The CapturedEntropy of the draft.")
 
