@@ -26,14 +26,15 @@ class LogprobsCapabilities:
 
     def __init__(self) -> None:
         self._refusals: dict[str, str] = {}
+        self._refuse_usage: frozenset[str] = frozenset()
         self._lock = threading.Lock()
 
-    def __getstate__(self) -> dict[str, str]:
+    def __getstate__(self) -> tuple[dict[str, str], frozenset[str]]:
         # A lock cannot go to another process; what was found out can.
-        return dict(self._refusals)
+        return dict(self._refusals), self._refuse_usage
 
-    def __setstate__(self, refusals: dict[str, str]) -> None:
-        self._refusals = refusals
+    def __setstate__(self, found_out: tuple[dict[str, str], frozenset[str]]) -> None:
+        self._refusals, self._refuse_usage = found_out
         self._lock = threading.Lock()
 
     def refusal(self, model: str) -> str | None:
@@ -79,6 +80,22 @@ class LogprobsCapabilities:
             )
         with self._lock:
             self._refusals[model] = said
+
+    def may_ask_usage(self, model: str) -> bool:
+        """Whether a stream may be asked for what it costs: unless that was refused."""
+        return model not in self._refuse_usage
+
+    def note_refused_usage(self, model: str, error: Exception) -> bool:
+        """Remember an error if it says that asking a stream for what it costs is what failed.
+
+        Returns:
+            Whether it did; the caller then asks again without.
+        """
+        if not is_refused_request(error) or "stream_options" not in str(error).lower():
+            return False
+        with self._lock:
+            self._refuse_usage |= {model}
+        return True
 
 
 def is_refused_request(error: Exception) -> bool:

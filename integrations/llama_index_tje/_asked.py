@@ -26,8 +26,8 @@ from tje_middleware.chunks import aclosed
 
 from ._answer import without_decisions
 from ._asking import Asking, Settings, model_of, without_own_asking
-from ._closing import areleased, released
 from ._delegating import DelegatingLLM
+from ._stream_asking import StreamAsking, astreamed, streamed
 
 Answer = TypeVar("Answer")
 
@@ -191,6 +191,7 @@ class AskedLLM(DelegatingLLM):
                 output_cls, prompt, llm_kwargs=settings, **prompt_args
             ),
             llm_kwargs or {},
+            counted=False,
         )
 
     async def astream_structured_predict(
@@ -206,6 +207,7 @@ class AskedLLM(DelegatingLLM):
                 output_cls, prompt, llm_kwargs=settings, **prompt_args
             ),
             llm_kwargs or {},
+            counted=False,
         )
 
     # With logprobs, or without where such a request is refused
@@ -229,40 +231,21 @@ class AskedLLM(DelegatingLLM):
         return await call(dict(settings))
 
     def _ask_for_stream(
-        self, call: Callable[[dict[str, Any]], Iterator[Answer]], settings: Settings
+        self, call: Callable[[dict[str, Any]], Iterator[Answer]], settings: Settings, *, counted: bool = True
     ) -> Generator[Answer, None, None]:
-        request = self.request(settings)
-        if request.may_ask(streamed=True):
-            try:
-                # Some LLMs make the request at once, others when the first chunk is asked for.
-                chunks = call(self.asking.for_logprobs(settings))
-                first = next(chunks, None)
-            except Exception as error:
-                request.note_refusal(error, streamed=True)
-            else:
-                yield from released(chunks, *_known(first))
-                return
-        yield from released(call(dict(settings)))
+        yield from streamed(call, self._asking_for_stream(settings, counted))
 
     async def _aask_for_stream(
-        self, call: Callable[[dict[str, Any]], Awaitable[AsyncIterator[Answer]]], settings: Settings
+        self,
+        call: Callable[[dict[str, Any]], Awaitable[AsyncIterator[Answer]]],
+        settings: Settings,
+        *,
+        counted: bool = True,
     ) -> AsyncGenerator[Answer, None]:
-        request = self.request(settings)
-        if request.may_ask(streamed=True):
-            try:
-                chunks = await call(self.asking.for_logprobs(settings))
-                first = await anext(chunks, None)
-            except Exception as error:
-                request.note_refusal(error, streamed=True)
-            else:
-                async with aclosed(areleased(chunks, *_known(first))) as source:
-                    async for chunk in source:
-                        yield chunk
-                return
-        async with aclosed(areleased(await call(dict(settings)))) as source:
-            async for chunk in source:
+        async with aclosed(astreamed(call, self._asking_for_stream(settings, counted))) as chunks:
+            async for chunk in chunks:
                 yield chunk
 
-
-def _known(first: Answer | None) -> tuple[Answer, ...]:
-    return () if first is None else (first,)
+    def _asking_for_stream(self, settings: Settings, counted: bool) -> StreamAsking:
+        wanted = (self.asking, self.request(settings))
+        return StreamAsking(self.llm, settings, self.capabilities, usage=counted, logprobs=wanted)

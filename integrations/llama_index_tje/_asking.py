@@ -47,10 +47,13 @@ class Asking:
         return {**settings, "logprobs": True, "top_logprobs": top_k}
 
 
-def with_usage(llm: LLM, settings: Settings) -> dict[str, Any]:
-    """A stream's settings with the question for what it costs, where a provider has to be asked for that."""
-    if not _is(llm, "OpenAI") or not llm.metadata.is_chat_model or "stream_options" in settings:
-        return dict(settings)
+def tells_usage_when_asked(llm: LLM, settings: Settings) -> bool:
+    """Whether a stream has to be asked for what it costs, and is not yet."""
+    return _is(llm, "OpenAI") and llm.metadata.is_chat_model and "stream_options" not in settings
+
+
+def with_usage(settings: Settings) -> dict[str, Any]:
+    """A stream's settings with the question for what it costs."""
     return {**settings, "stream_options": {"include_usage": True}}
 
 

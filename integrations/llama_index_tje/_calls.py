@@ -8,13 +8,13 @@ from typing import Any
 
 from llama_index.core.llms import LLM
 
-from tje_middleware.capability import is_refused_request
-from tje_middleware.chunks import aclosed, closed
+from tje_middleware.capability import LogprobsCapabilities
+from tje_middleware.chunks import aclosed
 
 from ._answer import Response
-from ._asked import AskedLLM
-from ._asking import Kind, Settings, with_usage
+from ._asking import Kind, Settings
 from ._closing import areleased, released
+from ._stream_asking import StreamAsking, astreamed, streamed
 
 
 @dataclass(frozen=True)
@@ -58,47 +58,16 @@ class LLMCall:
                 yield chunk
 
 
-def counted(call: LLMCall) -> Iterator[Response]:
-    """A call's answer as it is written, and what it costs: which many providers say of a stream only when asked."""
-    asking = _asking_for_usage(call)
-    chunks = asking.chunks()
-    try:
-        first = next(chunks, None)
-    except Exception as error:
-        if asking.settings == call.settings or not _refuses_usage(error):
-            raise
-        yield from call.chunks()
-        return
-    with closed(chunks):
-        if first is not None:
-            yield first
-            yield from chunks
+def counted(call: LLMCall, capabilities: LogprobsCapabilities) -> Iterator[Response]:
+    """A call's answer as it is written, and what it costs."""
+    asking = StreamAsking(call.llm, call.settings, capabilities)
+    return streamed(lambda settings: replace(call, settings=settings).chunks(), asking)
 
 
-async def acounted(call: LLMCall) -> AsyncIterator[Response]:
+def acounted(call: LLMCall, capabilities: LogprobsCapabilities) -> AsyncIterator[Response]:
     """The same on the event loop."""
-    asking = _asking_for_usage(call)
-    async with aclosed(asking.achunks()) as chunks:
-        try:
-            first = await anext(chunks, None)
-        except Exception as error:
-            if asking.settings == call.settings or not _refuses_usage(error):
-                raise
-        else:
-            if first is not None:
-                yield first
-                async for chunk in chunks:
-                    yield chunk
-            return
-    async with aclosed(call.achunks()) as chunks:
-        async for chunk in chunks:
-            yield chunk
 
+    async def chunks(settings: dict[str, Any]) -> AsyncIterator[Response]:
+        return replace(call, settings=settings).achunks()
 
-def _asking_for_usage(call: LLMCall) -> LLMCall:
-    llm = call.llm.llm if isinstance(call.llm, AskedLLM) else call.llm
-    return replace(call, settings=with_usage(llm, call.settings))
-
-
-def _refuses_usage(error: Exception) -> bool:
-    return is_refused_request(error) and "stream_options" in str(error).lower()
+    return astreamed(chunks, StreamAsking(call.llm, call.settings, capabilities))

@@ -106,7 +106,7 @@ class LLMTurn(GatedTurn[Response]):
     def deeper_chunks(self, decision: GateDecision) -> Iterator[Response]:
         """Ask the deeper LLM for its answer as it is written."""
         usage = StreamUsage()
-        with closed(counted(self._deeper)) as chunks:
+        with closed(counted(self._deeper, self.delivery.gate.capabilities)) as chunks:
             for chunk in chunks:
                 self._deeper_usage = usage.after(chunk)
                 yield chunk
@@ -114,7 +114,7 @@ class LLMTurn(GatedTurn[Response]):
     async def adeeper_chunks(self, decision: GateDecision) -> AsyncIterator[Response]:
         """The same on the event loop."""
         usage = StreamUsage()
-        async with aclosed(acounted(self._deeper)) as chunks:
+        async with aclosed(acounted(self._deeper, self.delivery.gate.capabilities)) as chunks:
             async for chunk in chunks:
                 self._deeper_usage = usage.after(chunk)
                 yield chunk
@@ -217,7 +217,7 @@ class LLMTurn(GatedTurn[Response]):
 
     def _written(self, call: LLMCall) -> Iterator[Response]:
         usage, self._came_in_chunks = StreamUsage(), True
-        with closed(counted(call)) as chunks:
+        with closed(counted(call, self.delivery.gate.capabilities)) as chunks:
             for chunk in chunks:
                 self._draft_usage = usage.after(chunk)
                 self._evidence.add(payload_of_chunk(chunk))
@@ -225,7 +225,7 @@ class LLMTurn(GatedTurn[Response]):
 
     async def _awritten(self, call: LLMCall) -> AsyncIterator[Response]:
         usage, self._came_in_chunks = StreamUsage(), True
-        async with aclosed(acounted(call)) as chunks:
+        async with aclosed(acounted(call, self.delivery.gate.capabilities)) as chunks:
             async for chunk in chunks:
                 self._draft_usage = usage.after(chunk)
                 self._evidence.add(payload_of_chunk(chunk))

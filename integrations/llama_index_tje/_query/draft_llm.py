@@ -46,8 +46,10 @@ class _DraftLLM(AskedLLM):
         with resumed(self.captured):
             return await super()._aask(call, settings)
 
-    def _ask_for_stream(self, call: Callable[[dict[str, Any]], Iterator[Answer]], settings: Settings) -> Any:
-        with closed(super()._ask_for_stream(call, settings)) as chunks:
+    def _ask_for_stream(
+        self, call: Callable[[dict[str, Any]], Iterator[Answer]], settings: Settings, *, counted: bool = True
+    ) -> Any:
+        with closed(super()._ask_for_stream(call, settings, counted=counted)) as chunks:
             with resumed(self.captured):  # a stream belongs to where it begins
                 first = next(chunks, None)
             if first is not None:
@@ -55,9 +57,13 @@ class _DraftLLM(AskedLLM):
                 yield from chunks
 
     async def _aask_for_stream(
-        self, call: Callable[[dict[str, Any]], Awaitable[AsyncIterator[Answer]]], settings: Settings
+        self,
+        call: Callable[[dict[str, Any]], Awaitable[AsyncIterator[Answer]]],
+        settings: Settings,
+        *,
+        counted: bool = True,
     ) -> Any:
-        async with aclosed(super()._aask_for_stream(call, settings)) as chunks:
+        async with aclosed(super()._aask_for_stream(call, settings, counted=counted)) as chunks:
             with resumed(self.captured):
                 first = await anext(chunks, None)
             if first is None:

@@ -5,6 +5,7 @@ from llama_index.core.base.llms.types import CompletionResponse, LLMMetadata
 from llama_index.core.llms import LLM, CustomLLM
 from llama_index.core.llms.callbacks import llm_completion_callback
 from llama_index.llms.openai import OpenAI, OpenAIResponses
+from llama_index.llms.openai_like import OpenAILike
 from llama_index_tje import EntropyGatedLLM, ask_logprobs, capture_entropy
 
 from tests.gates import make_gate
@@ -88,6 +89,32 @@ async def test_an_llm_that_does_not_know_the_argument_answers_without(gate: Entr
         answer = (await way(llm, SURE))[-1]
     assert text_of(answer) == "offline"
     assert decision_of(answer)["reason"] == "no_logprobs"
+
+
+class Old(OpenAILike):
+    """A server that does not know what a newer one would tell of a stream."""
+
+    def stream_chat(self, messages: object, **settings: object) -> object:
+        if "stream_options" in settings:
+            raise TypeError("unexpected keyword argument 'stream_options'")
+        return super().stream_chat(messages, **settings)
+
+
+def test_a_server_that_does_not_say_what_a_stream_costs_is_not_asked_twice(provider: StandIn) -> None:
+    gate, settings = make_gate(), {"api_key": "none", "is_chat_model": True, "temperature": 0.0, "max_retries": 0}
+    asked: list[dict] = []
+
+    class Counting(Old):
+        def stream_chat(self, messages: object, **settings: object) -> object:
+            asked.append(settings)
+            return super().stream_chat(messages, **settings)
+
+    llm = Counting(model="standin", api_base=provider.base_url, **settings)
+    gated = EntropyGatedLLM(llm=llm, gate=gate, mode="annotate")
+    for _ in range(2):
+        decision = decision_of(list(gated.stream_chat(messages(SURE)))[-1])
+        assert (decision["reason"], decision["draft_usage"]["partly_known"]) == ("confident", 1)
+    assert ["stream_options" in each for each in asked] == [True, False, False]
 
 
 def test_another_error_is_no_refusal(like: Make, gate: EntropyGate, provider: StandIn) -> None:

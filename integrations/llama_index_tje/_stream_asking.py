@@ -1,0 +1,96 @@
+"""How an LLM is asked for a stream: for all that is wanted with it, and after each refusal for less."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from itertools import islice
+from typing import Any, TypeVar
+
+from llama_index.core.llms import LLM
+
+from tje_middleware.asking import DraftRequest
+from tje_middleware.capability import LogprobsCapabilities
+from tje_middleware.chunks import aclosed
+
+from ._asking import Asking, Settings, model_of, tells_usage_when_asked, with_usage
+from ._closing import areleased, released
+
+Chunk = TypeVar("Chunk")
+
+
+class StreamAsking:
+    """The settings of one request for a stream, as far as its provider takes them.
+
+    Args:
+        llm: Who is asked.
+        settings: What the caller set.
+        capabilities: Where refusals are remembered.
+        usage: Whether the stream is to tell what it costs, which many providers say only when asked.
+        logprobs: How to ask for logprobs; None where they are not wanted.
+    """
+
+    def __init__(
+        self,
+        llm: LLM,
+        settings: Settings,
+        capabilities: LogprobsCapabilities,
+        *,
+        usage: bool = True,
+        logprobs: tuple[Asking, DraftRequest] | None = None,
+    ) -> None:
+        self._plain = settings
+        self._capabilities = capabilities
+        self._model = model_of(llm, settings) or type(llm).__name__
+        self._usage = usage and tells_usage_when_asked(llm, settings) and capabilities.may_ask_usage(self._model)
+        self._logprobs = logprobs if logprobs is not None and logprobs[1].may_ask(streamed=True) else None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What to ask with."""
+        settings = dict(self._plain) if self._logprobs is None else self._logprobs[0].for_logprobs(self._plain)
+        return with_usage(settings) if self._usage else settings
+
+    def after(self, error: Exception) -> None:
+        """Ask for less from now on.
+
+        Raises:
+            Exception: the error itself, where it is no refusal of what was asked for.
+        """
+        if self._usage and self._capabilities.note_refused_usage(self._model, error):
+            self._usage = False
+            return
+        if self._logprobs is None:
+            raise error
+        self._logprobs[1].note_refusal(error, streamed=True)
+        self._logprobs = None
+
+
+def streamed(call: Callable[[dict[str, Any]], Iterator[Chunk]], asking: StreamAsking) -> Iterator[Chunk]:
+    """The stream that a call gives."""
+    while True:
+        try:
+            # Some LLMs make the request at once, others when the first chunk is asked for.
+            chunks = call(asking.settings)
+            first = list(islice(chunks, 1))
+        except Exception as error:  # noqa: PERF203  # what is tried again is not tried often
+            asking.after(error)
+        else:
+            yield from released(chunks, *first)
+            return
+
+
+async def astreamed(
+    call: Callable[[dict[str, Any]], Awaitable[AsyncIterator[Chunk]]], asking: StreamAsking
+) -> AsyncIterator[Chunk]:
+    """The same on the event loop."""
+    while True:
+        try:
+            chunks = await call(asking.settings)
+            first = [chunk] if (chunk := await anext(chunks, None)) is not None else []
+        except Exception as error:  # noqa: PERF203
+            asking.after(error)
+        else:
+            async with aclosed(areleased(chunks, *first)) as source:
+                async for chunk in source:
+                    yield chunk
+            return
