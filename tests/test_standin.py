@@ -12,11 +12,11 @@ from langchain.agents import create_agent
 from langchain.agents.structured_output import ToolStrategy
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
-from openai import BadRequestError, InternalServerError
+from openai import BadRequestError, InternalServerError, OpenAI
 from pydantic import BaseModel, Field
 
 from tests.standin import StandIn, StreamRecord, distribution
-from tje_middleware import SequenceLogprobs, parse_logprobs, token_entropies
+from tje_middleware import SequenceLogprobs, mean_entropy, parse_logprobs, token_entropies
 
 Chat = Callable[..., ChatOpenAI]
 
@@ -383,3 +383,16 @@ def test_connections_are_kept_or_closed_as_the_client_wants(stream: bool, provid
 def test_a_distribution_has_the_entropy_it_is_made_for() -> None:
     row = distribution(2.5)
     assert math.isclose(-sum(math.exp(each) * each / math.log(2) for each in row), 2.5, rel_tol=1e-9)
+
+
+def test_prompts_are_answered_in_the_form_of_completions() -> None:
+    with StandIn() as server:
+        client = OpenAI(base_url=server.base_url, api_key="none")
+        whole = client.completions.create(model="standin", prompt="bits=0.5 tokens=3", logprobs=20)
+        chunks = list(
+            client.completions.create(model="standin", prompt="bits=0.5 tokens=3", logprobs=20, stream=True)
+        )
+        plain = client.completions.create(model="standin", prompt="bits=0.5 tokens=3")
+    assert mean_entropy(parse_logprobs(whole)) == pytest.approx(0.5)
+    assert "".join(chunk.choices[0].text for chunk in chunks) == whole.choices[0].text
+    assert (whole.usage.completion_tokens, plain.choices[0].logprobs) == (3, None)

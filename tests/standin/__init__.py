@@ -21,7 +21,7 @@ A request decides the rest. ``response_format`` with a JSON schema is answered b
 ``tool_choice`` of one function calls it; ``required`` calls the tool that ``call=`` names, then the first one that
 was not called since the question, at last the last one: an agent comes to an end, since its structured answer is the
 last. Usage comes with a stream only when ``stream_options.include_usage`` asks for it, as OpenAI does it.
-``/v1/responses`` answers like ``/v1/chat/completions``, in its own form.
+``/v1/responses`` and ``/v1/completions`` answer like ``/v1/chat/completions``, in forms of their own.
 
 Models: any name answers, under its own name, except
 

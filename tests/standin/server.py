@@ -11,8 +11,9 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import ModuleType
 
-from . import chat, responses
+from . import chat, completions, responses
 from .answers import Answer, answer_to
 
 
@@ -132,6 +133,13 @@ def _refusal(question: dict) -> str | None:
     return None
 
 
+def _form(path: str) -> ModuleType:
+    """The form in which requests to a path come, and their answers go."""
+    if path.endswith("/responses"):
+        return responses
+    return chat if path.endswith("/chat/completions") else completions
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     # Without it the headers wait for an acknowledgement that comes 40 ms later.
@@ -145,8 +153,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.standin.requests.append(request)
-        is_chat = not self.path.endswith("/responses")
-        question = request if is_chat else responses.as_chat(request)
+        form = _form(self.path)
+        question = request if form is chat else form.as_chat(request)
         if self.server.standin.fails(request["model"]):
             self._refuse(500, "the server is broken", "server_error")
             return
@@ -160,11 +168,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(400, f"the stand-in cannot answer so: {mistake}", "invalid_request_error")
             return
         if not request.get("stream"):
-            self._send(200, chat.completion(answer) if is_chat else responses.response(answer))
-        elif is_chat:
+            self._send(200, responses.response(answer) if form is responses else form.completion(answer))
+        elif form is chat:
             self._stream(answer, chat.frames(answer, request), ending=b"data: [DONE]\n\n")
         else:
-            self._stream(answer, responses.frames(answer), ending=b"")
+            self._stream(answer, form.frames(answer), ending=b"" if form is responses else b"data: [DONE]\n\n")
 
     def _refuse(self, status: int, message: str, kind: str) -> None:
         self._send(status, {"error": {"message": message, "type": kind}})

@@ -7,7 +7,7 @@ from llama_index.core.instrumentation import root_dispatcher
 from llama_index.llms.openai import OpenAI
 from llama_index.llms.openai_like import OpenAILike
 
-from .completions import CompletionStandIn
+from tests.standin import StandIn
 
 ASKING = {"logprobs": True, "top_logprobs": 20}
 
@@ -29,8 +29,8 @@ def _nothing_is_left_on_the_dispatchers() -> Iterator[None]:
 
 
 @pytest.fixture
-def provider() -> Iterator[CompletionStandIn]:
-    with CompletionStandIn() as server:
+def provider() -> Iterator[StandIn]:
+    with StandIn() as server:
         yield server
 
 
@@ -38,7 +38,7 @@ Make = Callable[..., OpenAILike]
 
 
 @pytest.fixture
-def like(provider: CompletionStandIn) -> Make:
+def like(provider: StandIn) -> Make:
     """Makes chat models of the stand-in provider by the way for those that speak like OpenAI."""
 
     def make(model: str = "standin", **settings: object) -> OpenAILike:
@@ -50,7 +50,7 @@ def like(provider: CompletionStandIn) -> Make:
 
 
 @pytest.fixture
-def llms(provider: CompletionStandIn, like: Make) -> dict[str, OpenAI]:
+def llms(provider: StandIn, like: Make) -> dict[str, OpenAI]:
     """One LLM of every kind, each call on a connection of its own, since each test has an event loop of its own."""
     own = {"reuse_client": False}
     openai = OpenAI(
