@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 from tje_middleware._lazy import lazily
 
 if TYPE_CHECKING:
-    from ._asked import ask_logprobs
+    from ._asking.asked import ask_logprobs
+    from ._capture.handler import EntropyEventHandler, capture_entropy
     from ._decision_event import EntropyDecisionEvent
     from ._decorator import think_just_enough
-    from ._event_handler import EntropyEventHandler, capture_entropy
     from ._llm.model import EntropyGatedLLM
     from ._query.engine import EntropyGatedQueryEngine
     from ._workflow.events import AbstainEvent, DecisionEvent, DeeperEvent, DraftEvent
@@ -32,11 +32,11 @@ _HOMES = {
     "DeeperEvent": "_workflow.events",
     "DraftEvent": "_workflow.events",
     "EntropyDecisionEvent": "_decision_event",
-    "EntropyEventHandler": "_event_handler",
+    "EntropyEventHandler": "_capture.handler",
     "EntropyGatedLLM": "_llm.model",
     "EntropyGatedQueryEngine": "_query.engine",
-    "ask_logprobs": "_asked",
-    "capture_entropy": "_event_handler",
+    "ask_logprobs": "_asking.asked",
+    "capture_entropy": "_capture.handler",
     "entropy_route": "_workflow.route",
     "think_just_enough": "_decorator",
 }

@@ -14,10 +14,10 @@ from tje_middleware.capture import ModelCall
 from tje_middleware.delivery import Delivery
 from tje_middleware.turn import GatedTurn
 
-from ._captured import CapturedEntropy
+from ._capture.captured import CapturedEntropy
+from ._capture.handler import capture_entropy
 from ._control_flow import is_control_flow
 from ._decision_event import announce
-from ._event_handler import capture_entropy
 from ._superseded import Superseded, supersede, superseding
 
 Answer = TypeVar("Answer")

@@ -9,8 +9,8 @@ from contextvars import ContextVar
 from tje_middleware.capture import ModelCall, RunId
 from tje_middleware.scope import Scoped, scope
 
-from ._captured import CapturedEntropy
-from ._event_handler import capture_entropy
+from ._capture.captured import CapturedEntropy
+from ._capture.handler import capture_entropy
 
 
 class Superseded(Scoped):

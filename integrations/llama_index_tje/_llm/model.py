@@ -25,8 +25,8 @@ from tje_middleware import EntropyGate
 from tje_middleware.delivery import Delivery, Mode, OnBranchError, ToolCalls
 
 from .._answer import decision_in
-from .._asked import AskedLLM, asked
-from .._delegating import DelegatingLLM, named, tool_caller
+from .._asking.asked import AskedLLM, asked
+from .._asking.delegating import DelegatingLLM, named, tool_caller
 from .requests import DeeperLLM
 from .turns import Turns
 

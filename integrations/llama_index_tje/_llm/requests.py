@@ -11,8 +11,8 @@ from llama_index.core.llms import LLM
 from llama_index.core.prompts import BasePromptTemplate, ChatPromptTemplate
 
 from .._answer import without_decisions
-from .._asking import Kind, Settings
-from .._calls import LLMCall
+from .._asking.calls import LLMCall
+from .._asking.settings import Kind, Settings
 from .structured import StructuredCall
 
 

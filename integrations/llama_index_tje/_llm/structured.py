@@ -13,8 +13,8 @@ from tje_middleware import GateDecision
 from tje_middleware.chunks import aclosed
 from tje_middleware.delivery import Delivery
 
+from .._asking.closing import areleased, released
 from .._captured_turn import CapturedTurn
-from .._closing import areleased, released
 
 
 @dataclass(frozen=True)

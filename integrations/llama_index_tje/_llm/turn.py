@@ -15,10 +15,10 @@ from tje_middleware.stopping import DraftStopped, raise_if_rejected
 from tje_middleware.turn import GatedTurn
 
 from .._answer import Response, annotated, calls_tools, in_one_chunk, spent_on, whole, without_decisions
-from .._asked import AskedLLM
-from .._asking import limits_of, model_of, setting_of, temperature_of
-from .._calls import LLMCall, acounted, counted
-from .._captured import CapturedEntropy
+from .._asking.asked import AskedLLM
+from .._asking.calls import LLMCall, acounted, counted
+from .._asking.settings import limits_of, model_of, setting_of, temperature_of
+from .._capture.captured import CapturedEntropy
 from .._decision_event import announce
 from .._payloads import payload_of_chunk, payload_of_stream_end
 from .._superseded import replaceable, supersede

@@ -13,10 +13,10 @@ from llama_index.core.tools.types import BaseTool
 from tje_middleware.delivery import Delivery
 
 from .._answer import Response
-from .._asked import AskedLLM
-from .._asking import Kind, Settings, without_asking
-from .._calls import LLMCall
-from .._delegating import prepared_for_tools, tool_caller
+from .._asking.asked import AskedLLM
+from .._asking.calls import LLMCall
+from .._asking.delegating import prepared_for_tools, tool_caller
+from .._asking.settings import Kind, Settings, without_asking
 from .requests import DeeperLLM
 from .structured import StructuredCall, StructuredTurn
 from .turn import LLMTurn

@@ -17,7 +17,7 @@ from llama_index.core.tools import QueryEngineTool
 
 from tje_middleware import EntropyGate
 
-from .._captured import CapturedEntropy
+from .._capture.captured import CapturedEntropy
 from .draft_llm import draft_llm
 
 # What LLMs are found in: engines, synthesizers, retrievers, selectors and query transforms are of the first kind.

@@ -11,10 +11,10 @@ from llama_index.core.llms import LLM
 from tje_middleware import EntropyGate
 from tje_middleware.chunks import aclosed, closed
 
-from .._asked import AskedLLM, ask_logprobs
-from .._asking import Settings
-from .._capture_scope import resumed
-from .._captured import CapturedEntropy
+from .._asking.asked import AskedLLM, ask_logprobs
+from .._asking.settings import Settings
+from .._capture.blocks import resumed
+from .._capture.captured import CapturedEntropy
 
 Answer = TypeVar("Answer")
 

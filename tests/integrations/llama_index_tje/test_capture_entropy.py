@@ -20,8 +20,8 @@ from llama_index.core.llms import LLM, MockLLM
 from llama_index.core.llms.callbacks import llm_completion_callback
 from llama_index.core.tools import function_tool
 from llama_index_tje import EntropyEventHandler, capture_entropy
-from llama_index_tje._capture_scope import _blocks
-from llama_index_tje._captured import CapturedEntropy
+from llama_index_tje._capture.blocks import _blocks
+from llama_index_tje._capture.captured import CapturedEntropy
 from llama_index_tje._decision_event import announce
 from openai import InternalServerError
 

@@ -16,11 +16,11 @@ from tje_middleware import GateDecision
 from tje_middleware.capture import MAX_CALLS, CallLog, ModelCall
 from tje_middleware.captured import CapturedCalls
 
-from ._call_tracking import CallTracking
-from ._capture_scope import capturing
-from ._captured import CapturedEntropy
-from ._heard import STARTS, hear
-from ._spans import SpanListener, hear_spans, ignore, listen
+from .blocks import capturing
+from .call_tracking import CallTracking
+from .captured import CapturedEntropy
+from .heard import STARTS, hear
+from .spans import SpanListener, hear_spans, ignore, listen
 
 
 class EntropyEventHandler(CapturedCalls, BaseEventHandler):

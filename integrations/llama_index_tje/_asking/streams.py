@@ -12,8 +12,8 @@ from tje_middleware.asking import DraftRequest
 from tje_middleware.capability import LogprobsCapabilities
 from tje_middleware.chunks import aclosed
 
-from ._asking import Asking, Settings, model_of, tells_usage_when_asked, with_usage
-from ._closing import areleased, released
+from .closing import areleased, released
+from .settings import Asking, Settings, model_of, tells_usage_when_asked, with_usage
 
 Chunk = TypeVar("Chunk")
 

@@ -24,10 +24,10 @@ from tje_middleware.asking import DraftRequest
 from tje_middleware.capability import LogprobsCapabilities
 from tje_middleware.chunks import aclosed
 
-from ._answer import without_decisions
-from ._asking import Asking, Settings, model_of, without_own_asking
-from ._delegating import DelegatingLLM
-from ._stream_asking import StreamAsking, astreamed, streamed
+from .._answer import without_decisions
+from .delegating import DelegatingLLM
+from .settings import Asking, Settings, model_of, without_own_asking
+from .streams import StreamAsking, astreamed, streamed
 
 Answer = TypeVar("Answer")
 

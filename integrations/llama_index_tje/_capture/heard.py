@@ -19,8 +19,8 @@ from llama_index_instrumentation.events.span import SpanDropEvent
 from tje_middleware import GateDecision
 from tje_middleware.logprobs.fields import field
 
-from ._call_tracking import CallTracking, settle_abandoned
-from ._decision_event import EntropyDecisionEvent
+from .._decision_event import EntropyDecisionEvent
+from .call_tracking import CallTracking, settle_abandoned
 
 #: With one of these a model call begins.
 STARTS = (LLMChatStartEvent, LLMCompletionStartEvent)

@@ -14,10 +14,10 @@ from pydantic import PrivateAttr
 from tje_middleware.quiet import QuietLock
 from tje_middleware.scope import scope
 
-from ._call_tracking import CallTracking
-from ._captured import CapturedEntropy
-from ._heard import hear
-from ._spans import SpanListener, ignore, listen
+from .call_tracking import CallTracking
+from .captured import CapturedEntropy
+from .heard import hear
+from .spans import SpanListener, ignore, listen
 
 _capturing: ContextVar[CapturedEntropy | None] = ContextVar("tje_capture_entropy", default=None)
 

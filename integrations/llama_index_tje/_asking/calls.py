@@ -11,10 +11,10 @@ from llama_index.core.llms import LLM
 from tje_middleware.capability import LogprobsCapabilities
 from tje_middleware.chunks import aclosed
 
-from ._answer import Response
-from ._asking import Kind, Settings
-from ._closing import areleased, released
-from ._stream_asking import StreamAsking, astreamed, streamed
+from .._answer import Response
+from .closing import areleased, released
+from .settings import Kind, Settings
+from .streams import StreamAsking, astreamed, streamed
 
 
 @dataclass(frozen=True)

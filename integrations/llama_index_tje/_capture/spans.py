@@ -14,7 +14,7 @@ from pydantic import PrivateAttr
 
 from tje_middleware.quiet import QuietLock
 
-from ._call_tracking import CallTracking
+from .call_tracking import CallTracking
 
 _changing = QuietLock()
 

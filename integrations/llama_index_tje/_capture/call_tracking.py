@@ -14,10 +14,10 @@ from tje_middleware import GateDecision, MissingLogprobs
 from tje_middleware.logprobs.fields import field
 from tje_middleware.quiet import QuietLock
 
-from ._captured import CapturedEntropy
-from ._payloads import payload_of_chunk, payload_of_stream_end
-from ._running_streams import Stream, is_over, is_stream, running_stream
-from ._usage import tokens_of, tokens_of_chunk
+from .._payloads import payload_of_chunk, payload_of_stream_end
+from .._usage import tokens_of, tokens_of_chunk
+from .captured import CapturedEntropy
+from .running_streams import Stream, is_over, is_stream, running_stream
 
 # By these a model is called; of everything else that an LLM does, they are what calls it.
 _CALLING = frozenset(

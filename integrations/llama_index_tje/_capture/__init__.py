@@ -1,0 +1,1 @@
+"""What model calls say of themselves: followed by LlamaIndex's events and spans, kept by handlers and blocks."""
