@@ -6,10 +6,10 @@ what its answers look like. The twins differ in ``await`` alone.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import Generic, TypeVar, cast
+from typing import cast
 
 from .capture import ModelCall
 from .chunks import aclosed, amarked, closed, marked
@@ -17,13 +17,11 @@ from .decision import GateDecision
 from .delivery import Delivery
 from .errors import MissingLogprobs
 from .evidence import Evidence
+from .framework_turn import Answer, FrameworkTurn
 from .stopping import DraftAborted, DraftStopped
-from .usage import TokenUsage
-
-Answer = TypeVar("Answer")
 
 
-class GatedTurn(ABC, Generic[Answer]):
+class GatedTurn(FrameworkTurn[Answer]):
     """One question to a draft and, where the gate says so, to a deeper branch; made anew for each.
 
     Args:
@@ -48,33 +46,46 @@ class GatedTurn(ABC, Generic[Answer]):
         Raises:
             GateError: the draft cannot be judged, and the gate says ``on_missing="raise"``.
         """
-        decision = self._decided()
-        if decision is None or not self.delivery.goes_deeper(decision):
-            return self._with_draft(decision)
-        self.require_deeper(on_loop=False)
-        try:
-            answer = self.deeper(decision)
-        except Exception as error:
-            return self._after_failure(decision, error)
-        return self._with_deeper(answer, decision)
+        with self._concluding():
+            decision = self._decided()
+            if decision is None or not self.delivery.goes_deeper(decision):
+                return self._with_draft(decision)
+            self.require_deeper(on_loop=False)
+            try:
+                answer = self.deeper(decision)
+            except Exception as error:
+                return self._after_failure(decision, error)
+            return self._with_deeper(answer, decision)
 
     async def aanswer(self) -> Answer:
         """The same on the event loop."""
-        decision = await self._adecided()
-        if decision is None or not self.delivery.goes_deeper(decision):
-            return self._with_draft(decision)
-        self.require_deeper(on_loop=True)
-        try:
-            answer = await self.adeeper(decision)
-        except Exception as error:
-            return self._after_failure(decision, error)
-        return self._with_deeper(answer, decision)
+        with self._concluding():
+            decision = await self._adecided()
+            if decision is None or not self.delivery.goes_deeper(decision):
+                return self._with_draft(decision)
+            self.require_deeper(on_loop=True)
+            try:
+                answer = await self.adeeper(decision)
+            except Exception as error:
+                return self._after_failure(decision, error)
+            return self._with_deeper(answer, decision)
 
     def answers(self) -> Iterator[Answer]:
         """The answer in chunks: an accepted draft is one, the deeper answer comes as it is written.
 
         With ``annotate`` the draft comes as it is written. The decision is in the last chunk that has a place for it.
         """
+        with self._concluding():
+            yield from self._answers()
+
+    async def aanswers(self) -> AsyncIterator[Answer]:
+        """The same on the event loop."""
+        with self._concluding():
+            async with aclosed(self._aanswers()) as answers:
+                async for answer in answers:
+                    yield answer
+
+    def _answers(self) -> Iterator[Answer]:
         if self.delivery.mode == "annotate":
             with closed(self.draft_chunks()) as chunks:
                 for chunk, is_last in marked(chunks, self.has_place):
@@ -96,8 +107,7 @@ class GatedTurn(ABC, Generic[Answer]):
                 raise
             yield self._after_failure(decision, error)
 
-    async def aanswers(self) -> AsyncIterator[Answer]:
-        """The same on the event loop."""
+    async def _aanswers(self) -> AsyncIterator[Answer]:
         if self.delivery.mode == "annotate":
             async with aclosed(self.adraft_chunks()) as chunks:
                 async for chunk, is_last in amarked(chunks, self.has_place):
@@ -119,118 +129,15 @@ class GatedTurn(ABC, Generic[Answer]):
                 raise
             yield self._after_failure(decision, error)
 
-    # What a framework says: how its models are called
-
-    @abstractmethod
-    def draft(self) -> Answer:
-        """Ask for the whole draft.
-
-        Raises:
-            DraftStopped: it was stopped; or DraftAborted, where a framework's code stands in between.
-        """
-
-    @abstractmethod
-    async def adraft(self) -> Answer:
-        """The same on the event loop."""
-
-    def draft_chunks(self) -> Iterator[Answer]:
-        """Ask for the draft as it is written, with ``annotate``; whole where it comes in no other way."""
-        yield self.draft()
-
-    async def adraft_chunks(self) -> AsyncIterator[Answer]:
-        """The same on the event loop."""
-        yield await self.adraft()
-
-    @abstractmethod
-    def deeper(self, decision: GateDecision) -> Answer:
-        """Ask the deeper branch; ``kept`` is the rejected draft."""
-
-    @abstractmethod
-    async def adeeper(self, decision: GateDecision) -> Answer:
-        """The same on the event loop."""
-
-    def deeper_chunks(self, decision: GateDecision) -> Iterator[Answer]:
-        """Ask the deeper branch for its answer as it is written; whole where it comes in no other way."""
-        yield self.deeper(decision)
-
-    async def adeeper_chunks(self, decision: GateDecision) -> AsyncIterator[Answer]:
-        """The same on the event loop."""
-        yield await self.adeeper(decision)
-
-    def require_deeper(self, *, on_loop: bool) -> None:
-        """Refuse a way of calling that the deeper branch has not: a mistake must not pass for its failure."""
-
-    # What its answers look like
-
-    @abstractmethod
-    def writer_of(self, draft: Answer) -> ModelCall:
-        """The call that wrote the draft, with its logprobs or the reason why there are none."""
-
-    @abstractmethod
-    def annotated(self, answer: Answer, decision: GateDecision) -> Answer:
-        """The answer, or the last chunk of it, with the decision in it, where there is a place for it."""
-
-    @property
-    @abstractmethod
-    def draft_usage(self) -> TokenUsage:
-        """What the draft spent so far."""
-
-    @property
-    @abstractmethod
-    def deeper_usage(self) -> TokenUsage:
-        """What the deeper branch spent so far."""
-
-    def shown(self, draft: Answer) -> Answer:
-        """The draft, or a chunk of it, as it is delivered."""
-        return draft
-
-    def passed_on(self, chunk: Answer) -> Answer:
-        """A chunk of the deeper answer, other than the one that the decision is in."""
-        return chunk
-
-    def has_place(self, chunk: Answer) -> bool:
-        """Whether there is a place for the decision in a chunk."""
-        return True
-
-    def is_draft(self, draft: Answer) -> bool:
-        """Whether a model wrote it; what came from elsewhere is delivered undecided."""
-        return True
-
-    def calls_tools(self, draft: Answer) -> bool:
-        """Whether the draft is a call of tools."""
-        return False
-
-    def why_missing(self, draft: Answer) -> str | None:
-        """What this framework knows of a draft without logprobs; None where that is nothing more."""
-        return None
-
-    def was_asked(self, draft: Answer) -> bool:
-        """Whether a model was asked for logprobs at all; where none was called, none refused."""
-        return True
-
-    def remark(self, draft: Answer) -> str | None:
-        """What is to be said of the decision about a draft beside its reason."""
-        return None
-
-    # What goes on around it
-
-    @property
-    def cap_reached(self) -> str | None:
-        """The cap, in words, that forbids going deeper; None where it is allowed."""
-        return None
-
-    def announce(self, decision: GateDecision) -> None:
-        """Tell whoever listens, before the deeper branch runs."""
-
-    async def aannounce(self, decision: GateDecision) -> None:
-        """The same on the event loop."""
-        self.announce(decision)
-
-    def is_control_flow(self, error: Exception) -> bool:
-        """Whether an error is the framework's way to interrupt or redirect, and not a failure."""
-        return False
-
     # The steps
+
+    @contextmanager
+    def _concluding(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            if self.decision is not None:
+                self.conclude(self.decision)
 
     def _decided(self) -> GateDecision | None:
         try:

@@ -72,8 +72,8 @@ class CapturedTurn(GatedTurn[Answer], ABC):
         """By which rule the calls were aggregated, where there were several."""
         return in_words(self._aggregate, len(self._calls))
 
-    def announce(self, decision: GateDecision) -> None:
-        """Dispatch the decision as an event."""
+    def conclude(self, decision: GateDecision) -> None:
+        """Dispatch the decision as an event, once, when it is known what the answer cost."""
         announce(decision)
 
     def is_control_flow(self, error: Exception) -> bool:

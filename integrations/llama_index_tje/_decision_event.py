@@ -9,12 +9,16 @@ from llama_index.core.instrumentation.events import BaseEvent
 from llama_index_instrumentation import get_dispatcher
 
 from tje_middleware import GateDecision
+from tje_middleware.quiet import QuietLock
 
 _dispatcher = get_dispatcher("llama_index_tje")
 
 
 class EntropyDecisionEvent(BaseEvent):
-    """A gate has decided about a draft.
+    """A gate has decided about a draft, and the turn is over: which answer was taken, and what it cost, is known.
+
+    A workflow's ``entropy_route`` dispatches it when it routes. Where a stream was left, or the deeper branch raised,
+    ``answered_by`` is None.
 
     Example:
         >>> from llama_index.core.instrumentation import get_dispatcher
@@ -40,4 +44,6 @@ class EntropyDecisionEvent(BaseEvent):
 
 def announce(decision: GateDecision) -> None:
     """Tell LlamaIndex's event handlers what a gate has decided."""
+    if not QuietLock.may_wait():  # a stream that the garbage collector closes in the middle of a handler's own work
+        return
     _dispatcher.event(EntropyDecisionEvent(decision=decision.as_dict()))

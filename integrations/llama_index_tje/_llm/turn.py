@@ -160,8 +160,8 @@ class LLMTurn(GatedTurn[Response]):
         """What the deeper LLM spent so far."""
         return self._deeper_usage
 
-    def announce(self, decision: GateDecision) -> None:
-        """Dispatch the decision as an event."""
+    def conclude(self, decision: GateDecision) -> None:
+        """Dispatch the decision as an event, once, when it is known what the answer cost."""
         announce(decision)
 
     # A draft that may be stopped

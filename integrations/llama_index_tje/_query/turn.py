@@ -45,6 +45,7 @@ class QueryTurn(CapturedTurn[Answer | str]):
         self._llm_seen = True
         self._branch = branch
         self._question = question
+        self._still_written = False
         self._open: Answer | None = None  # a draft that may still be coming
         self._metadata: dict[str, Any] = {}  # of that
 
@@ -160,8 +161,15 @@ class QueryTurn(CapturedTurn[Answer | str]):
         def complete() -> None:
             spent = self.delivery.with_deeper(decision, self.draft_usage, self.deeper_usage)
             metadata[METADATA_KEY] = spent.as_dict()
+            super(QueryTurn, self).conclude(spent)
 
+        self._still_written = True
         return followed(answer, complete)
+
+    def conclude(self, decision: GateDecision) -> None:
+        """Dispatch the decision, unless the answer is still being written: then at its end."""
+        if not self._still_written:
+            super().conclude(decision)
 
     def is_control_flow(self, error: Exception) -> bool:
         """Whether a workflow waits for an event or was cancelled; or the deeper function is a mistake."""
