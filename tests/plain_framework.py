@@ -89,6 +89,7 @@ class Seen:
     announced: list[GateDecision] = field(default_factory=list)
     by_deeper: list[tuple[Said | None, GateDecision, int]] = field(default_factory=list)
     passed_on: list[str] = field(default_factory=list)
+    concluded: list[GateDecision] = field(default_factory=list)
 
 
 class WholeTurn(GatedTurn[Said]):
@@ -157,6 +158,9 @@ class WholeTurn(GatedTurn[Said]):
 
     def announce(self, decision: GateDecision) -> None:
         self.seen.announced.append(decision)
+
+    def conclude(self, decision: GateDecision) -> None:
+        self.seen.concluded.append(decision)
 
     def is_control_flow(self, error: Exception) -> bool:
         return isinstance(error, Interrupted)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.samples import KEY, draft, profile
 from tje_middleware import EntropyGate, MissingLogprobs, Route, SequenceLogprobs, TjeWarning, TokenUsage
-from tje_middleware.aggregation import aggregated, in_words
+from tje_middleware.aggregation import aggregated, in_words, with_advice
 from tje_middleware.capture import ModelCall
 
 pytestmark = pytest.mark.filterwarnings("ignore:a draft for:tje_middleware.TjeWarning")
@@ -160,3 +160,24 @@ class TestInWords:
 
     def test_tells_the_rules_apart(self):
         assert len({in_words(rule, 2) for rule in RULES}) == len(RULES)
+
+
+class TestWithAdvice:
+    @pytest.mark.parametrize("rule", ["worst", "pooled"])
+    def test_suggests_the_call_that_wrote_the_answer_where_another_has_no_logprobs(self, rule):
+        assert "aggregate='last'" in with_advice(rule, [silent("selection"), call("answer", 0.5)])
+
+    @pytest.mark.parametrize(
+        ("rule", "calls"),
+        [
+            ("last", [silent("a"), call("b", 0.5)]),
+            ("worst", [call("a", 3.0), call("b", 0.5)]),
+            ("worst", [call("a", 0.5), silent("b")]),
+        ],
+        ids=["is the rule", "all have logprobs", "it has none itself"],
+    )
+    def test_has_none_where_that_would_change_nothing(self, rule, calls):
+        assert with_advice(rule, calls) == in_words(rule, 2)
+
+    def test_has_nothing_to_say_of_one_call(self):
+        assert with_advice("worst", [silent("a")]) is None

@@ -433,3 +433,12 @@ class TestSayingOnce:
         with pytest.warns(TjeWarning) as caught:
             say(gate)
         assert caught[0].filename == __file__
+
+
+def test_what_is_no_profile_is_refused_without_showing_it() -> None:
+    class Model:
+        def __repr__(self) -> str:
+            return "Model(api_key='secret')"
+
+    with pytest.raises(TypeError, match="profile must be a CalibrationProfile, or a source of one, not a Model"):
+        EntropyGate(Model())

@@ -1,5 +1,6 @@
 """What the README shows works as it is shown."""
 
+import asyncio
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,7 +9,8 @@ import pytest
 from langchain_core.prompts import ChatPromptTemplate, PromptTemplate
 from langchain_openai import ChatOpenAI
 from llama_index.core import Document, MockEmbedding, VectorStoreIndex
-from llama_index.llms.openai_like import OpenAILike
+from llama_index.core.llms import CompletionResponse
+from llama_index.core.workflow import Workflow
 from typer.testing import CliRunner
 
 from tests.standin import StandIn
@@ -33,7 +35,7 @@ def test_the_python_of_the_readme_runs_in_order(
             "examples": examples,
             "grade": lambda example, _: example.input["bits"] < 2,
         }
-        calibrating, gating, reading, decorating, agent, graph, llm, engine = (
+        calibrating, gating, reading, decorating, agent, graph, llm, engine, workflow = (
             block.replace("...", "bits=0.5") for block in BLOCKS
         )
         exec(calibrating, names)
@@ -44,18 +46,18 @@ def test_the_python_of_the_readme_runs_in_order(
         exec(decorating, names)
         exec(agent, names)
         exec(graph, names)
-        small, big = (
-            OpenAILike(model=name, api_base=provider.base_url, api_key="none", temperature=0, is_chat_model=True)
-            for name in ("gpt-4o-mini", "big")
-        )
-        names |= {"small_llm": small, "big_llm": big}
+        monkeypatch.setenv("OPENAI_API_BASE", provider.base_url)
+        monkeypatch.setenv("OPENAI_API_KEY", "none")
         names["examples"] = [
             SimpleNamespace(prompt=f"bits={each.input['bits']}", input=each.input) for each in examples
         ]
         exec(llm, names)
         index = VectorStoreIndex.from_documents([Document(text="Nothing.")], embed_model=MockEmbedding(4))
         exec(engine, names | {"index": index})
+        exec(workflow, names)
+        routed = [asyncio.run(_run(names["Answer"](), f"bits={bits}")) for bits in (0.5, 3.0)]
         graphs = [names["graph"].invoke({"messages": f"bits={bits}"})["messages"][-1] for bits in (0.5, 3.0)]
+    assert [result.additional_kwargs["tje"]["answered_by"] for result in routed] == ["draft", "deeper"]
     assert reading.startswith("chain.invoke")
     assert [decision["route"] for decision in names["state"]["tje"]] == ["final"]
     assert [message.response_metadata["tje"]["answered_by"] for message in graphs] == ["draft", "deeper"]
@@ -64,6 +66,10 @@ def test_the_python_of_the_readme_runs_in_order(
     assert printed.endswith("final 4\nfinal 1 14\n")
     assert answer.response_metadata["tje"]["route"] == "final"
     assert (tmp_path / "tje.db").exists()
+
+
+async def _run(workflow: Workflow, question: str) -> CompletionResponse:
+    return await workflow.run(question=question)
 
 
 def test_every_file_that_the_readme_links_to_exists() -> None:

@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tje_middleware.scope import Scoped, scope
+from tje_middleware.scope import Scoped, innermost, scope
 
-innermost: ContextVar[Scoped | None] = ContextVar("innermost", default=None)
+variable: ContextVar[Scoped | None] = ContextVar("variable", default=None)
 
 
 @contextmanager
 def block() -> Iterator[Scoped]:
-    with scope(innermost, lambda _: Scoped()) as watcher:
+    with scope(variable, lambda _: Scoped()) as watcher:
         yield watcher
 
 
@@ -30,16 +30,16 @@ def blocks() -> Iterator[Scoped]:
 
 @pytest.fixture(autouse=True)
 def _none_is_open():
-    assert innermost.get() is None
+    assert variable.get() is None
     yield
-    assert innermost.get() is None
+    assert variable.get() is None
 
 
 def test_the_innermost_is_that_of_the_block_that_was_entered_last() -> None:
     with block() as outer:
         with block() as inner:
-            assert innermost.get() is inner
-        assert innermost.get() is outer
+            assert variable.get() is inner
+        assert variable.get() is outer
 
 
 def test_each_is_made_with_that_of_the_block_around_it() -> None:
@@ -49,7 +49,7 @@ def test_each_is_made_with_that_of_the_block_around_it() -> None:
         around.append(of)
         return Scoped()
 
-    with scope(innermost, make) as outer, scope(innermost, make):
+    with scope(variable, make) as outer, scope(variable, make):
         pass
     assert around == [None, outer]
 
@@ -59,9 +59,9 @@ def test_one_that_cannot_be_made_leaves_things_as_they_are() -> None:
         raise ValueError("no")
 
     with block() as outer:
-        with pytest.raises(ValueError, match="no"), scope(innermost, refuse):
+        with pytest.raises(ValueError, match="no"), scope(variable, refuse):
             pass
-        assert innermost.get() is outer
+        assert variable.get() is outer
 
 
 def test_an_error_leaves_a_block() -> None:
@@ -81,7 +81,7 @@ def test_one_in_a_generator_that_is_closed_within_another_leaves_that_alone() ->
     next(generator)
     with block() as later:
         generator.close()
-        assert innermost.get() is later
+        assert variable.get() is later
 
 
 def test_a_block_is_never_opened_within_one_that_is_left() -> None:
@@ -92,23 +92,38 @@ def test_a_block_is_never_opened_within_one_that_is_left() -> None:
 
     def around_the_next() -> list[Scoped | None]:
         found: list[Scoped | None] = []
-        with scope(innermost, lambda around: found.append(around) or Scoped()):
+        with scope(variable, lambda around: found.append(around) or Scoped()):
             return found
 
-    assert context[innermost] is left
+    assert context[variable] is left
     assert context.run(around_the_next) == [None]
 
 
 async def test_a_task_has_a_copy_and_its_own_blocks_end_there() -> None:
     async def work() -> tuple[Scoped | None, Scoped | None]:
-        before = innermost.get()
+        before = variable.get()
         with block():
             await asyncio.sleep(0)
-        return before, innermost.get()
+        return before, variable.get()
 
     with block() as outer:
         assert await asyncio.gather(*(asyncio.create_task(work()) for _ in range(3))) == [(outer, outer)] * 3
-        assert innermost.get() is outer
+        assert variable.get() is outer
+
+
+async def test_in_a_task_that_outlives_its_block_the_innermost_is_the_next_around_that_is_open() -> None:
+    go = asyncio.Event()
+
+    async def late() -> Scoped | None:
+        await go.wait()
+        return innermost(variable.get())
+
+    with block() as outer:
+        with block():
+            task = asyncio.create_task(late())
+            await asyncio.sleep(0)
+        go.set()
+        assert await task is outer
 
 
 async def test_one_may_be_left_in_another_task_than_it_was_entered_in() -> None:
@@ -129,4 +144,4 @@ def test_whatever_the_order_in_which_they_are_left_the_innermost_is_open(order: 
     for leaving in order:
         generators[leaving].close()
         still_open.discard(leaving)
-        assert innermost.get() is (watchers[max(still_open)] if still_open else None)
+        assert variable.get() is (watchers[max(still_open)] if still_open else None)

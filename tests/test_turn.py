@@ -258,3 +258,52 @@ class TestAStreamThatNobodyReadsOn:
         turn = turn_of(Said("a"), Said("b"), Said("c", SURE), mode="annotate")
         assert way.left_early(turn, turn.small) == ("a", True)
         assert (turn.decision, told(turn)) == (None, [])
+
+
+class TestTheEnd:
+    """It is told once, with what the answer cost, or how far the turn came."""
+
+    @pytest.mark.parametrize(("draft", "by"), [(SURE, "draft"), (UNSURE, "deeper")], ids=["accepted", "deeper"])
+    def test_is_told_when_the_answer_is_there(self, asked, draft, by):
+        turn = turn_of(Said("42", draft))
+        answer = asked(turn)
+        assert turn.seen.concluded == [answer.decision]
+        assert answer.decision.answered_by == by
+
+    def test_is_the_drafts_where_the_deeper_branch_failed(self, asked):
+        turn = turn_of(Said("42", UNSURE), deeper=[ValueError("no")])
+        with pytest.warns(TjeWarning):
+            asked(turn)
+        assert [(each.reason, each.answered_by) for each in turn.seen.concluded] == [("branch_failed", "draft")]
+
+    def test_is_open_where_nobody_answered(self, asked):
+        turn = turn_of(Said("42", UNSURE), deeper=[ValueError("no")], on_branch_error="raise")
+        with pytest.raises(ValueError, match="no"):
+            asked(turn)
+        assert [(each.route, each.answered_by) for each in turn.seen.concluded] == [(Route.DEEPER, None)]
+
+    def test_is_told_of_a_stream_that_is_left(self, way):
+        turn = turn_of(Said("42", UNSURE))
+        way.left_early(turn, turn.big)
+        assert [(each.route, each.answered_by) for each in turn.seen.concluded] == [(Route.DEEPER, None)]
+
+    def test_is_untold_where_nothing_was_decided(self, asked):
+        turn = turn_of(Said("42", by_model=False))
+        asked(turn)
+        assert turn.seen.concluded == []
+
+
+def test_a_draft_may_be_nothing():
+    """As the answer of a user's own function may be."""
+
+    class Nothing(WholeTurn):
+        def draft(self):
+            return None
+
+        def shown(self, draft):
+            return draft
+
+        def is_draft(self, draft):
+            return False
+
+    assert Nothing(Delivery(EntropyGate(KNOWN)), Model(), Model()).answer() is None

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TypeVar
 
-from .capability import LogprobsCapabilities, is_refused_request
+from .capability import LogprobsCapabilities, is_refused_request, may_refuse, sentence_that_refuses
 from .early_abort import RejectionWatch, obstacle_to_stopping
 from .gate import EntropyGate
 
+Answer = TypeVar("Answer")
 
-@dataclass(frozen=True)
+
+@dataclass
 class DraftRequest:
     """One request for a draft, as far as it concerns what its model refuses.
 
     A refusal is met where nothing but the model can have raised it: whatever stands around the model sees an answer,
-    as it would without the gate.
+    as it would without the gate. What looks like one may be an error that only quotes the request. So the caller asks
+    again for less, and only an answer to that proves the refusal; where that fails too, its error is raised.
 
     Example:
         >>> request = DraftRequest(LogprobsCapabilities(), "claude")
         >>> request.note_refusal(TypeError("unexpected keyword argument 'logprobs'"))
-        >>> request.may_ask(), DraftRequest(request.capabilities, "other").may_ask()
+        >>> request.may_ask(), DraftRequest(request.capabilities, "claude").may_ask()
         (False, True)
+        >>> request.answered("the answer without logprobs")
+        'the answer without logprobs'
+        >>> DraftRequest(request.capabilities, "claude").may_ask()
+        False
 
     Attributes:
         capabilities: Where refusals are remembered.
@@ -32,11 +40,12 @@ class DraftRequest:
     capabilities: LogprobsCapabilities
     model: str
     has_tools: bool = False
+    _unproven: dict[str, Exception] = field(default_factory=dict, init=False, repr=False)
 
     def may_ask(self, *, streamed: bool = False) -> bool:
-        """Whether logprobs are to be asked for: unless such requests are known to be refused."""
+        """Whether logprobs are to be asked for: unless this was refused, or such requests are known to be."""
         names = [self._name(streamed=False), *([self._name(streamed=True)] if streamed else [])]
-        return not any(self.capabilities.refusal(name) for name in names)
+        return not any(name in self._unproven or self.capabilities.refusal(name) for name in names)
 
     def may_be_stopped(self, gate: EntropyGate) -> bool:
         """Whether a stream that ends where the gate's rejection is sure may be asked for."""
@@ -45,33 +54,43 @@ class DraftRequest:
         return self.may_ask(streamed=True)
 
     def note_refusal(self, error: Exception, *, streamed: bool = False) -> None:
-        """Remember that asking for logprobs is what failed; the caller then asks again without.
+        """Note that asking for logprobs may be what failed; the caller then asks again without.
 
         Raises:
             Exception: the error itself, where that is not what failed.
         """
         # Only a refusal that speaks of streams leaves it open whether others are answered.
-        name = self._name(streamed=streamed and "stream" in str(error).lower())
-        if not self.capabilities.note(name, error):
+        if not may_refuse("logprob", error):
             raise error
+        self._unproven[self._name(streamed=streamed and _speaks_of_streams(error))] = error
 
     def note_refused_stream(self, error: Exception) -> None:
-        """Remember that such a stream is refused, for its logprobs or for anything else; the caller asks unstreamed.
+        """Note that such a stream may be refused, for its logprobs or for anything else; the caller asks unstreamed.
 
         Raises:
             Exception: the error itself, where that is not what failed.
         """
-        of_streams = "stream" in str(error).lower()
-        if self.capabilities.note(self._name(streamed=of_streams), error):
-            return
-        if not (of_streams and is_refused_request(error)):
+        of_streams = _speaks_of_streams(error)
+        if not (may_refuse("logprob", error) or (of_streams and is_refused_request(error))):
             raise error
-        self.capabilities.remember(self._name(streamed=True), error)
+        self._unproven[self._name(streamed=of_streams)] = error
+
+    def answered(self, answer: Answer) -> Answer:
+        """The answer, or the first chunk of it, after which what was refused on the way to it is remembered."""
+        for name, error in self._unproven.items():
+            self.capabilities.remember(name, error)
+        self._unproven = {}
+        return answer
 
     def _name(self, *, streamed: bool) -> str:
         if not streamed:
             return self.model
         return f"{self.model} streamed with tools" if self.has_tools else f"{self.model} streamed"
+
+
+def _speaks_of_streams(error: Exception) -> bool:
+    """Whether it is streams that an error refuses; a request for one that is quoted beside that says nothing."""
+    return "stream" in (sentence_that_refuses(error) or str(error)).lower()
 
 
 def watch_for(

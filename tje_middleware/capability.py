@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import threading
+from collections.abc import Iterable
 
 from .errors import MissingLogprobs, TjeError
 from .evidence import without_advice
 
 _RESPONSES_API = "Responses.create()"
+_SENTENCE_ENDS = re.compile(r"""[?!{}\[\]\n]|\\n|\.(?=["'\s]|$)""")
+_CLAUSE_ENDS = re.compile(r"[,;:]")
+_SAYS_NO = re.compile(
+    r"\b(?:no|not|cannot|\w+n't|un(?:supported|known|expected|recognized|available)|invalid|incompatible|disabled)\b",
+    re.IGNORECASE,
+)
+_LONGEST = 120  # characters of a clause
 
 
 class LogprobsCapabilities:
@@ -18,8 +27,7 @@ class LogprobsCapabilities:
 
     Example:
         >>> capabilities = LogprobsCapabilities()
-        >>> capabilities.note("claude", TypeError("create() got an unexpected keyword argument 'logprobs'"))
-        True
+        >>> capabilities.remember("claude", TypeError("create() got an unexpected keyword argument 'logprobs'"))
         >>> capabilities.refusal("claude")
         "the provider refused to give logprobs (TypeError): create() got an unexpected keyword argument 'logprobs'"
     """
@@ -59,20 +67,12 @@ class LogprobsCapabilities:
             return MissingLogprobs(refusal or known)
         return MissingLogprobs(f"{without_advice(missing)}; the model was asked for them")
 
-    def note(self, model: str, error: Exception) -> bool:
-        """Remember an error if it says that asking for logprobs is what failed.
-
-        Returns:
-            Whether it did; the caller then asks again without, and otherwise raises the error.
-        """
-        if not is_refused_request(error) or "logprob" not in str(error).lower():
-            return False
-        self.remember(model, error)
-        return True
-
     def remember(self, model: str, error: Exception) -> None:
         """Remember that such requests are refused, with the error that said so."""
-        said = f"the provider refused to give logprobs ({type(error).__name__}): {str(error)[:200]}"
+        said = f"the provider refused to give logprobs ({type(error).__name__})"
+        quoted = _quotable(error)
+        if quoted:
+            said = f"{said}: {quoted}"
         if _RESPONSES_API in said:
             said = (
                 "the Responses API client takes no logprobs, and LangChain drops those that it returns: "
@@ -85,17 +85,28 @@ class LogprobsCapabilities:
         """Whether a stream may be asked for what it costs: unless that was refused."""
         return model not in self._refuse_usage
 
-    def note_refused_usage(self, model: str, error: Exception) -> bool:
-        """Remember an error if it says that asking a stream for what it costs is what failed.
-
-        Returns:
-            Whether it did; the caller then asks again without.
-        """
-        if not is_refused_request(error) or "stream_options" not in str(error).lower():
-            return False
+    def remember_refused_usage(self, model: str) -> None:
+        """Remember that a stream that is asked for what it costs is refused."""
         with self._lock:
             self._refuse_usage |= {model}
-        return True
+
+
+def may_refuse(what: str, error: Exception) -> bool:
+    """Whether an error may say that an argument of a request is what was wrong.
+
+    It may as well only quote the request, as servers do that tell what they could not read: the argument was refused
+    once the same request without it is answered.
+
+    Args:
+        what: What the argument is called, or a part of that.
+        error: What was raised.
+    """
+    return is_refused_request(error) and what in str(error).lower()
+
+
+def sentence_that_refuses(error: Exception) -> str:
+    """The first sentence of an error that refuses logprobs, apart from what it may quote; empty where none does."""
+    return _first_that_refuses(_SENTENCE_ENDS.split(str(error)))
 
 
 def is_refused_request(error: Exception) -> bool:
@@ -110,3 +121,23 @@ def is_refused_request(error: Exception) -> bool:
         getattr(error, "status_code", None) or getattr(error, "code", None) or getattr(response, "status_code", None)
     )
     return isinstance(error, TypeError) or status in {400, 422}
+
+
+def _quotable(error: Exception) -> str:
+    """What may stand in decisions of what an error says: it may quote the request, and with it the user's prompt."""
+    if isinstance(error, TypeError):  # says what a signature takes, and nothing of what was passed
+        return str(error)[:200]
+    clause = _first_that_refuses(_CLAUSE_ENDS.split(sentence_that_refuses(error)))
+    return _without_loose_quotes(clause.strip())[:_LONGEST]
+
+
+def _first_that_refuses(texts: Iterable[str]) -> str:
+    return next((text for text in texts if "logprob" in text.lower() and _SAYS_NO.search(text)), "")
+
+
+def _without_loose_quotes(clause: str) -> str:
+    """A clause without the quotation mark of a text that it was cut from."""
+    for mark in ('"', "'"):
+        if clause.count(mark) % 2:
+            clause = clause.strip(mark)
+    return clause

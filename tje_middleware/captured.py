@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from .aggregation import TOO_MANY, Aggregate, aggregated_sequence
 from .capture import CallLog, ModelCall, RunId, pooled_entropy
+from .errors import MissingLogprobs
+from .logprobs import SequenceLogprobs
 from .usage import TokenUsage
 
 
@@ -62,6 +65,39 @@ class CapturedCalls:
     def mean_entropy(self) -> float | None:
         """Mean token entropy over all tokens of the calls (bits); None where none of them has logprobs."""
         return pooled_entropy(self._settled())
+
+    def sequence(self, aggregate: Aggregate = "worst", *, signal: str = "mean_entropy") -> SequenceLogprobs:
+        """What speaks for an answer that these calls made, by the rule that a gate will judge such answers by.
+
+        It is for calibration records: what is measured there must be what is measured later.
+
+        Example:
+            >>> import numpy as np
+            >>> from tje_middleware import CalibrationRecord
+            >>> captured = CapturedCalls()
+            >>> captured._log = CallLog()  # a handler's, or that of a block
+            >>> for run_id, alternatives in ("draft", 2), ("refined", 4):
+            ...     captured._log.start(run_id)
+            ...     captured._log.end(run_id, np.log(np.full((3, alternatives), 1 / alternatives)))
+            >>> record = CalibrationRecord(correct=True, sequence=captured.sequence())
+            >>> record.value("mean_entropy", top_k=4)
+            2.0
+
+        Args:
+            aggregate: Which of several calls speak for the answer: ``"worst"``, that of the highest signal;
+                ``"last"``, the one that ended last; ``"pooled"``, the tokens of all as one sequence.
+            signal: The one that will be calibrated, by which the worst is found.
+
+        Raises:
+            MissingLogprobs: no model was called; or a call came without logprobs, which is the worst of all and
+                cannot be pooled; or calls were dropped.
+            UnreadableLogprobs: as above, of logprobs that cannot be read.
+            SignalError: there is no signal of that name.
+            ValueError: a rule that does not exist.
+        """
+        if self.dropped and aggregate != "last":
+            raise MissingLogprobs(TOO_MANY.format(self.dropped))
+        return aggregated_sequence(self.calls, aggregate, signal=signal)
 
     def call(self, run_id: RunId) -> ModelCall | None:
         """The model call of that run id; None where there is none that ended well."""

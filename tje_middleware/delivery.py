@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from ._options import require_one_of
+from ._options import described, require_one_of
 from .decision import GateDecision, Route
 from .gate import EntropyGate
 from .usage import TokenUsage
@@ -45,7 +45,7 @@ class Delivery:
 
     def __post_init__(self) -> None:
         if not isinstance(self.gate, EntropyGate):
-            raise TypeError(f"gate must be an EntropyGate, not {self.gate!r}")
+            raise TypeError(f"gate must be an EntropyGate, not {described(self.gate)}")
         require_one_of("mode", self.mode, get_args(Mode))
         require_one_of("on_branch_error", self.on_branch_error, get_args(OnBranchError))
         require_one_of("tool_calls", self.tool_calls, get_args(ToolCalls))

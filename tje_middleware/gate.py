@@ -9,7 +9,7 @@ from typing import Literal, TypedDict, get_args
 
 from typing_extensions import Unpack
 
-from ._options import require_one_of
+from ._options import described, require_one_of
 from .capability import LogprobsCapabilities
 from .criteria import GIVEN, Criteria, Making
 from .decision import GateDecision, Reason, Route
@@ -67,6 +67,7 @@ class EntropyGate:
     Raises:
         CalibrationError: the profile has no threshold of this method; the message names those that it has.
         SignalError: the profile's signal is not known here.
+        TypeError: what was given is no profile.
         ValueError: a policy that does not exist.
     """
 
@@ -89,6 +90,8 @@ class EntropyGate:
             profile.threshold(method)
             profile.require_signal()
             profile = FixedProfile(profile)
+        elif not hasattr(profile, "lookup"):
+            raise TypeError(f"profile must be a CalibrationProfile, or a source of one, not {described(profile)}")
         self.key = profile.key
         self.method = method
         self.on_missing = on_missing

@@ -34,7 +34,7 @@ def scope(variable: ContextVar[Watcher | None], make: Callable[[Watcher | None],
         variable: Holds the innermost watcher.
         make: Makes the watcher, given that of the block around this one.
     """
-    around = _innermost(variable.get())
+    around = innermost(variable.get())
     watcher = make(around)
     watcher._around = around
     variable.set(watcher)
@@ -45,11 +45,15 @@ def scope(variable: ContextVar[Watcher | None], make: Callable[[Watcher | None],
         # Not by token: a generator may be closed in another context than it was started in, which this block then
         # never was entered in; and blocks in generators are not always left in the order of their nesting.
         if variable.get() is watcher:
-            variable.set(_innermost(around))
+            variable.set(innermost(around))
 
 
-def _innermost(watcher: Watcher | None) -> Watcher | None:
-    """The watcher, or the next around it whose block is not left yet."""
+def innermost(watcher: Watcher | None) -> Watcher | None:
+    """The watcher, or the next around it whose block is not left yet.
+
+    A task keeps the context that it was started in, also when the block is left: what it does later is done within
+    whatever is still open around that.
+    """
     found: Scoped | None = watcher
     while found is not None and found._is_left:
         found = found._around

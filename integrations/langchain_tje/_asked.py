@@ -87,7 +87,7 @@ class AskedModel(WrappedChatModel):
 
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
         # Answers with logprobs and without are two entries in a cache.
-        return super()._get_llm_string(stop=stop, **(self._asking(kwargs) or kwargs))
+        return super()._get_llm_string(stop=stop, **self._asking(kwargs))
 
     def generate(self, *args: Any, **kwargs: Any) -> LLMResult:
         """As every model.
@@ -117,19 +117,19 @@ class AskedModel(WrappedChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         kwargs.pop("stream", None)  # this is the whole answer; a model would give a stream in its place
+        request = self._draft_request(kwargs)
         watch = self._watch(kwargs)
         if watch is not None:
             try:
                 return self._generate_watched(messages, stop, self._with_logprobs(kwargs), watch)
             except Exception as error:
-                self._draft_request(kwargs).note_refused_stream(error)
-        asking = self._asking(kwargs)
-        if asking is not None:
+                request.note_refused_stream(error)
+        if request.may_ask():
             try:
-                return self.inner._generate(messages, stop=stop, **asking)
+                return request.answered(self.inner._generate(messages, stop=stop, **self._with_logprobs(kwargs)))
             except Exception as error:
-                self._draft_request(kwargs).note_refusal(error)
-        return self.inner._generate(messages, stop=stop, **kwargs)
+                request.note_refusal(error)
+        return request.answered(self.inner._generate(messages, stop=stop, **kwargs))
 
     async def _agenerate(
         self,
@@ -139,19 +139,21 @@ class AskedModel(WrappedChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         kwargs.pop("stream", None)
+        request = self._draft_request(kwargs)
         watch = self._watch(kwargs, async_api=True)
         if watch is not None:
             try:
                 return await self._agenerate_watched(messages, stop, self._with_logprobs(kwargs), watch)
             except Exception as error:
-                self._draft_request(kwargs).note_refused_stream(error)
-        asking = self._asking(kwargs)
-        if asking is not None:
+                request.note_refused_stream(error)
+        if request.may_ask():
             try:
-                return await self.inner._agenerate(messages, stop=stop, **asking)
+                return request.answered(
+                    await self.inner._agenerate(messages, stop=stop, **self._with_logprobs(kwargs))
+                )
             except Exception as error:
-                self._draft_request(kwargs).note_refusal(error)
-        return await self.inner._agenerate(messages, stop=stop, **kwargs)
+                request.note_refusal(error)
+        return request.answered(await self.inner._agenerate(messages, stop=stop, **kwargs))
 
     def _stream(
         self,
@@ -160,19 +162,20 @@ class AskedModel(WrappedChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        asking = self._asking(kwargs, streamed=True)
-        if asking is not None:
-            chunks = self.inner._stream(messages, stop=stop, run_manager=run_manager, **asking)
+        request = self._draft_request(kwargs)
+        if request.may_ask(streamed=True):
+            chunks = self.inner._stream(messages, stop=stop, run_manager=run_manager, **self._with_logprobs(kwargs))
             try:
                 first = next(chunks, None)
             except Exception as error:
-                self._draft_request(kwargs).note_refusal(error, streamed=True)
+                request.note_refusal(error, streamed=True)
             else:
                 if first is not None:
                     yield first
                     yield from chunks
                 return
-        yield from self.inner._stream(messages, stop=stop, run_manager=run_manager, **kwargs)
+        for chunk in self.inner._stream(messages, stop=stop, run_manager=run_manager, **kwargs):
+            yield request.answered(chunk)
 
     async def _astream(
         self,
@@ -181,14 +184,14 @@ class AskedModel(WrappedChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        asking = self._asking(kwargs, streamed=True)
-        if asking is not None:
-            stream = self.inner._astream(messages, stop=stop, run_manager=run_manager, **asking)
+        request = self._draft_request(kwargs)
+        if request.may_ask(streamed=True):
+            stream = self.inner._astream(messages, stop=stop, run_manager=run_manager, **self._with_logprobs(kwargs))
             async with aclosed(stream) as chunks:
                 try:
                     first = await anext(chunks, None)
                 except Exception as error:
-                    self._draft_request(kwargs).note_refusal(error, streamed=True)
+                    request.note_refusal(error, streamed=True)
                 else:
                     if first is not None:
                         yield first
@@ -197,7 +200,7 @@ class AskedModel(WrappedChatModel):
                     return
         async with aclosed(self.inner._astream(messages, stop=stop, run_manager=run_manager, **kwargs)) as chunks:
             async for chunk in chunks:
-                yield chunk
+                yield request.answered(chunk)
 
     def _generate_watched(
         self, messages: list[BaseMessage], stop: list[str] | None, asking: dict[str, Any], watch: RejectionWatch
@@ -227,10 +230,9 @@ class AskedModel(WrappedChatModel):
     def _with_logprobs(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         return {**kwargs, "logprobs": True, "top_logprobs": self.top_k}
 
-    def _asking(self, kwargs: dict[str, Any], *, streamed: bool = False) -> dict[str, Any] | None:
-        """The request's settings with logprobs; None where such requests are known to be refused."""
-        may_ask = self._draft_request(kwargs).may_ask(streamed=streamed)
-        return self._with_logprobs(kwargs) if may_ask else None
+    def _asking(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The request's settings; with logprobs, unless such requests are known to be refused."""
+        return self._with_logprobs(kwargs) if self._draft_request(kwargs).may_ask() else kwargs
 
     def _draft_request(self, kwargs: dict[str, Any]) -> DraftRequest:
         name = provider_name(self.inner, kwargs) or type(self.inner).__name__

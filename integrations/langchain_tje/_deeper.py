@@ -13,6 +13,7 @@ from langchain_core.runnables import Runnable, RunnableGenerator, RunnableLambda
 from langchain_core.runnables.base import RunnableBindingBase, coerce_to_runnable
 
 from tje_middleware import GateDecision
+from tje_middleware._options import described
 from tje_middleware.arguments import parameters_of, wanted_by
 
 from ._named import named_model
@@ -38,7 +39,7 @@ def as_runnable(deeper: Deeper | str) -> Runnable[Any, Any]:
     if isinstance(deeper, str):
         return named_model(deeper, "deeper")
     if isinstance(deeper, type) or not (isinstance(deeper, (Runnable, Mapping)) or callable(deeper)):
-        raise TypeError(f"deeper must be a Runnable, a function or the name of a model, not {deeper!r}")
+        raise TypeError(f"deeper must be a Runnable, a function or the name of a model, not {described(deeper)}")
     if not isinstance(deeper, (Runnable, Mapping)):
         _require_input(deeper)
     return coerce_to_runnable(deeper)

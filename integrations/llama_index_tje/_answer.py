@@ -9,6 +9,7 @@ from llama_index.core.base.llms.types import ChatMessage, ChatResponse, Completi
 
 from tje_middleware import GateDecision, TokenUsage
 from tje_middleware.decision import METADATA_KEY, decision_held
+from tje_middleware.logprobs.fields import field
 
 from ._usage import usage_in
 
@@ -51,6 +52,15 @@ def spent_on(response: Response) -> TokenUsage:
     decision = decision_in(response)
     known = decision.usage if decision is not None else None
     return usage_in(response) if known is None else known
+
+
+def model_behind(response: Response) -> str | None:
+    """The model that answered in the place of the one that was asked, where a gate further in did that; else None."""
+    decision = decision_in(response)
+    if decision is None or decision.answered_by != "deeper":
+        return None
+    name = field(response.raw, "model")
+    return name if isinstance(name, str) else "another model"
 
 
 def in_one_chunk(response: Response) -> Response:

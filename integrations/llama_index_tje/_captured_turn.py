@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from tje_middleware import GateDecision, MissingLogprobs, TokenUsage
-from tje_middleware.aggregation import Aggregate, aggregated, in_words
+from tje_middleware.aggregation import TOO_MANY, Aggregate, aggregated, with_advice
 from tje_middleware.capture import ModelCall
 from tje_middleware.delivery import Delivery
 from tje_middleware.turn import GatedTurn
@@ -21,8 +21,6 @@ from ._decision_event import announce
 from ._superseded import Superseded, supersede, superseding
 
 Answer = TypeVar("Answer")
-
-_TOO_MANY = "{} of the model calls behind this answer were let go: there were too many to keep their logprobs"
 
 
 class CapturedTurn(GatedTurn[Answer], ABC):
@@ -61,7 +59,7 @@ class CapturedTurn(GatedTurn[Answer], ABC):
         """The evidence of all calls that the draft was made by, by the rule."""
         speaking = aggregated(self._calls, self._aggregate, self.delivery.gate)
         if self._drafting.dropped and self._aggregate != "last":  # nobody can say how bad those were
-            return replace(speaking, logprobs=MissingLogprobs(_TOO_MANY.format(self._drafting.dropped)))
+            return replace(speaking, logprobs=MissingLogprobs(TOO_MANY.format(self._drafting.dropped)))
         return speaking
 
     def was_asked(self, draft: Answer) -> bool:
@@ -70,7 +68,7 @@ class CapturedTurn(GatedTurn[Answer], ABC):
 
     def remark(self, draft: Answer) -> str | None:
         """By which rule the calls were aggregated, where there were several."""
-        return in_words(self._aggregate, len(self._calls))
+        return with_advice(self._aggregate, self._calls)
 
     def conclude(self, decision: GateDecision) -> None:
         """Dispatch the decision as an event, once, when it is known what the answer cost."""

@@ -11,7 +11,7 @@ from llama_index.core.llms import LLM
 from llama_index.core.workflow import Workflow
 
 from tje_middleware import EntropyGate
-from tje_middleware._options import require_one_of
+from tje_middleware._options import described, require_one_of
 from tje_middleware.aggregation import Aggregate
 from tje_middleware.delivery import Delivery, Mode, OnBranchError
 
@@ -105,7 +105,16 @@ def think_just_enough(
     **Functions** keep their name, signature and kind: plain or asynchronous, of a module or of a class, also a step
     of a workflow (``@step`` above or below this). All LLM calls within are captured and judged together. The LLM of
     such a function must be asked for logprobs, ``ask_logprobs(llm, gate=gate)``; where it was not, the decision says
-    so. Deeper is a function of the same arguments, which may also name ``draft`` (the rejected answer) and
+    so.
+
+    A call belongs to the draft in whose context it is made. Tasks and ``asyncio.to_thread`` have a copy of it; a bare
+    thread (``pool.submit``, ``loop.run_in_executor``) has none, and a worker that several drafts share has that of
+    the first: run the call in ``contextvars.copy_context()``. An LLM of ``ask_logprobs(llm, gate=gate)`` notices that
+    it is called where no draft sees it; the drafts of this gate that may have called it cannot be judged then, and
+    say so, also where the call was made for something else at the same time. Without ``gate=gate`` nobody notices,
+    and the draft is judged by its other calls.
+
+    Deeper is a function of the same arguments, which may also name ``draft`` (the rejected answer) and
     ``decision``, and is then given them; a plain one under an asynchronous one runs in a thread. A step that waits
     for an event in its deeper function is run anew when the event comes, draft and all: ``entropy_route`` gives the
     deeper branch a step of its own.
@@ -166,7 +175,7 @@ def think_just_enough(
 
 def _gated_llm(llm: LLM, deeper: object, delivery: Delivery, aggregate: Aggregate | None) -> EntropyGatedLLM:
     if not isinstance(deeper, LLM):
-        raise TypeError(f"the deeper branch of an LLM is an LLM, not {_described(deeper)}")
+        raise TypeError(f"the deeper branch of an LLM is an LLM, not {described(deeper)}")
     if aggregate is not None:
         raise ValueError("aggregate is for answers that several LLM calls make; an LLM's answer is one call's")
     return EntropyGatedLLM(
@@ -184,7 +193,7 @@ def _require_function(target: object) -> None:
     if isinstance(target, (BaseChatEngine, Workflow)):
         raise TypeError(f"a {type(target).__name__} is gated by its LLM: give it an EntropyGatedLLM")
     if isinstance(target, type) or not callable(target):
-        raise TypeError(f"an LLM, a query engine or a function can be gated, not {_described(target)}")
+        raise TypeError(f"an LLM, a query engine or a function can be gated, not {described(target)}")
 
 
 def _require_deeper_function(deeper: object) -> None:
@@ -192,9 +201,5 @@ def _require_deeper_function(deeper: object) -> None:
         raise TypeError("the deeper branch of a function is a function: give the engine's method, query or aquery")
     if isinstance(deeper, (type, LLM)) or not callable(deeper):
         raise TypeError(
-            f"the deeper branch of a function is a function of the same arguments, not {_described(deeper)}"
+            f"the deeper branch of a function is a function of the same arguments, not {described(deeper)}"
         )
-
-
-def _described(value: object) -> str:
-    return f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"

@@ -20,9 +20,9 @@ from tje_middleware.capture import ModelCall
 from tje_middleware.delivery import Delivery
 from tje_middleware.evidence import without_advice
 
-from ._captured_turn import CapturedTurn
 from ._drafts import call_in
 from ._places import annotated
+from ._user_code_turn import UserCodeTurn
 
 Function = Callable[..., Any]
 
@@ -88,7 +88,7 @@ class _NoWholeAnswer(TypeError):  # noqa: N818
     """A function's answer is still to come, so that no model has written it yet."""
 
 
-class _FunctionTurn(CapturedTurn[Any]):
+class _FunctionTurn(UserCodeTurn[Any]):
     """One call of a gated function."""
 
     def __init__(self, rules: FunctionRules, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
@@ -141,7 +141,7 @@ class _FunctionTurn(CapturedTurn[Any]):
 
     def writer_of(self, draft: Any) -> ModelCall:
         """What speaks for all model calls of the function together, or for the one whose response it returns."""
-        if not self._calls and isinstance(draft, (ChatResponse, CompletionResponse)):
+        if not self._calls and not self._has_strays and isinstance(draft, (ChatResponse, CompletionResponse)):
             return call_in(draft)  # of an LLM that LlamaIndex tells nothing of, or out of a cache
         return super().writer_of(draft)
 

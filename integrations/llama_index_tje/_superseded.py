@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 from tje_middleware.capture import ModelCall, RunId
-from tje_middleware.scope import Scoped, scope
+from tje_middleware.scope import Scoped, innermost, scope
 
 from ._capture.captured import CapturedEntropy
 from ._capture.handler import capture_entropy
@@ -32,20 +32,20 @@ class Superseded(Scoped):
             within = within._around
 
 
-_innermost: ContextVar[Superseded | None] = ContextVar("tje_superseded", default=None)
+_replacing: ContextVar[Superseded | None] = ContextVar("tje_superseded", default=None)
 
 
 @contextmanager
 def superseding() -> Iterator[Superseded]:
     """Around a draft: hears of the calls in it that were made for nothing."""
-    with scope(_innermost, lambda _around: Superseded()) as superseded:
+    with scope(_replacing, lambda _around: Superseded()) as superseded:
         yield superseded
 
 
 @contextmanager
 def replaceable() -> Iterator[CapturedEntropy | None]:
     """Around a call whose answer may be replaced: listens to it, where a gate around this one would want to know."""
-    if _innermost.get() is None:
+    if innermost(_replacing.get()) is None:
         yield None
         return
     with capture_entropy() as captured:
@@ -54,6 +54,6 @@ def replaceable() -> Iterator[CapturedEntropy | None]:
 
 def supersede(calls: Iterable[ModelCall]) -> None:
     """Tell the gates around this one that an answer is not by these calls."""
-    around = _innermost.get()
+    around = innermost(_replacing.get())
     if around is not None:
         around.add(calls)

@@ -20,7 +20,8 @@ The words of the question language, in any order:
 A request decides the rest. ``response_format`` with a JSON schema is answered by small JSON that satisfies it. A
 ``tool_choice`` of one function calls it; ``required`` calls the tool that ``call=`` names, then the first one that
 was not called since the question, at last the last one: an agent comes to an end, since its structured answer is the
-last. Usage comes with a stream only when ``stream_options.include_usage`` asks for it, as OpenAI does it.
+last. Usage comes with a stream only when ``stream_options.include_usage`` asks for it, as OpenAI does it. More than
+four stop words are refused with status 400, as by OpenAI.
 ``/v1/responses`` and ``/v1/completions`` answer like ``/v1/chat/completions``, in forms of their own.
 
 Models: any name answers, under its own name, except
@@ -32,6 +33,7 @@ Models: any name answers, under its own name, except
 ``flaky-2``             status 500 to the first 2 requests, any number
 ``dated``               answers under the name of a snapshot, ``dated-2026-01-01``
 ``top5``                at most 5 alternatives whatever was asked, any number; a cut of the same 20
+``...-echoing``         any name that ends so quotes the request in its errors of status 400
 ``...-toollogprobs``    any name that ends so gives logprobs of calls too, as vLLM does; the others, like OpenAI, none
 """
 

@@ -16,6 +16,9 @@ from types import ModuleType
 from . import chat, completions, responses
 from .answers import Answer, answer_to
 
+_ECHOING = "-echoing"
+_MOST_STOP_WORDS = 4
+
 
 @dataclass(frozen=True)
 class StreamRecord:
@@ -123,10 +126,12 @@ class _Server(ThreadingHTTPServer):
 
 
 def _refusal(question: dict) -> str | None:
-    """What a model says that does not give the logprobs it is asked for."""
+    """What a model says that does not give the logprobs it is asked for, or takes no more stop words."""
+    if isinstance(question.get("stop"), list) and len(question["stop"]) > _MOST_STOP_WORDS:
+        return f"stop takes at most {_MOST_STOP_WORDS} words."
     if not question.get("logprobs"):
         return None
-    if question["model"] == "refuses-logprobs":
+    if question["model"].removesuffix(_ECHOING) == "refuses-logprobs":
         return "logprobs are not supported with reasoning models."
     if question["model"] == "like-llama-cpp" and question.get("stream") and question.get("tools"):
         return "logprobs is not supported with tools + stream"
@@ -160,7 +165,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         refusal = _refusal(question)
         if refusal is not None:
-            self._refuse(400, refusal, "invalid_request_error")
+            quoted = f" The request was: {json.dumps(request)}" if request["model"].endswith(_ECHOING) else ""
+            self._refuse(400, refusal + quoted, "invalid_request_error")
             return
         try:
             answer = answer_to(question)

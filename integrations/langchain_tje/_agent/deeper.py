@@ -15,6 +15,7 @@ from langchain_core.tools import BaseTool
 from langgraph.pregel import Pregel
 
 from tje_middleware import GateDecision
+from tje_middleware._options import described
 from tje_middleware.arguments import parameters_of
 
 from .._asked import AskedModel
@@ -83,7 +84,7 @@ def branch_of(deeper: AgentDeeper | None, settings: Mapping[str, Any] | None) ->
         kind = type(deeper).__name__
         raise ValueError(f"deeper_settings are a model's, and deeper is a {kind}, which has to set its model itself")
     if isinstance(deeper, type) or not (isinstance(deeper, Runnable) or callable(deeper)):
-        raise TypeError(f"deeper must be a model, its name, a Runnable or a function, not {deeper!r}")
+        raise TypeError(f"deeper must be a model, its name, a Runnable or a function, not {described(deeper)}")
     return CustomBranch(deeper)
 
 

@@ -14,19 +14,21 @@ from llama_index.core.base.llms.types import (
     CompletionResponseAsyncGen,
     CompletionResponseGen,
 )
-from llama_index.core.bridge.pydantic import Field
+from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.llms import LLM
 from llama_index.core.llms.structured_llm import StructuredLLM
 from llama_index.core.prompts import BasePromptTemplate
 
 from tje_middleware import EntropyGate
+from tje_middleware._options import described
 from tje_middleware.asking import DraftRequest
 from tje_middleware.capability import LogprobsCapabilities
 from tje_middleware.chunks import aclosed
 
 from .._answer import without_decisions
+from .._capture.strays import note_call
 from .delegating import DelegatingLLM
-from .settings import Asking, Settings, model_of, without_own_asking
+from .settings import Asking, Settings, asking_for_itself, model_of, without_own_asking
 from .streams import StreamAsking, astreamed, streamed
 
 Answer = TypeVar("Answer")
@@ -54,25 +56,25 @@ def ask_logprobs(llm: LLM, *, top_k: int | None = None, gate: EntropyGate | None
         ValueError: ``top_k`` is below 1, or not what the gate needs.
     """
     if not isinstance(llm, LLM):
-        raise TypeError(f"llm must be a LlamaIndex LLM, not {llm!r}")
+        raise TypeError(f"llm must be a LlamaIndex LLM, not {described(llm)}")
     if gate is not None and not isinstance(gate, EntropyGate):
-        raise TypeError(f"gate must be an EntropyGate, not {gate!r}")
+        raise TypeError(f"gate must be an EntropyGate, not {described(gate)}")
     if isinstance(llm, StructuredLLM):  # it parses what the LLM within answers
         return llm.model_copy(update={"llm": ask_logprobs(llm.llm, top_k=top_k, gate=gate)})
     if gate is None:
         return asked(llm, top_k=20 if top_k is None else top_k, capabilities=LogprobsCapabilities())
     if top_k not in {None, gate.key.top_k}:
         raise ValueError(f"the gate needs top_k={gate.key.top_k}, not {top_k}: leave top_k out")
-    return asked(llm, top_k=gate.key.top_k, capabilities=gate.capabilities)
+    return asked(llm, top_k=gate.key.top_k, capabilities=gate.capabilities, noted=True)
 
 
-def asked(llm: LLM, *, top_k: int, capabilities: LogprobsCapabilities) -> AskedLLM:
+def asked(llm: LLM, *, top_k: int, capabilities: LogprobsCapabilities, noted: bool = False) -> AskedLLM:
     """The LLM, asked for logprobs; one that is asked so already as it is."""
     if not isinstance(llm, AskedLLM) or llm.captures:
-        return AskedLLM(llm=without_own_asking(llm), top_k=top_k, capabilities=capabilities)
-    if llm.top_k >= top_k and llm.capabilities is capabilities:
+        return AskedLLM(llm=llm, top_k=top_k, capabilities=capabilities, noted=noted)
+    if llm.top_k >= top_k and llm.capabilities is capabilities and llm.noted >= noted:
         return llm
-    return AskedLLM(llm=llm.llm, top_k=max(top_k, llm.top_k), capabilities=capabilities)
+    return AskedLLM(llm=llm.llm, top_k=max(top_k, llm.top_k), capabilities=capabilities, noted=noted)
 
 
 class AskedLLM(DelegatingLLM):
@@ -89,6 +91,11 @@ class AskedLLM(DelegatingLLM):
         exclude=True, repr=False, description="The LogprobsCapabilities that remember refusals."
     )
     top_k: int = Field(ge=1, description="Alternatives a token that are asked for.")
+    noted: bool = Field(
+        default=False, exclude=True, repr=False, description="Whether the gate's drafts hear of calls that none sees."
+    )
+
+    _plain: tuple[dict[str, Any], LLM] | None = PrivateAttr(default=None)
 
     @classmethod
     def class_name(cls) -> str:
@@ -105,41 +112,56 @@ class AskedLLM(DelegatingLLM):
 
     def request(self, settings: Settings) -> DraftRequest:
         """One request, as far as it concerns what its model refuses."""
+        if self.noted:
+            note_call(self.capabilities)
         name = model_of(self.llm, settings) or type(self.llm).__name__
         return DraftRequest(self.capabilities, name, has_tools=bool(settings.get("tools")))
+
+    @property
+    def plain(self) -> LLM:
+        """The LLM within as it is now, without what it asks for by its own settings: they win over a request's."""
+        if not asking_for_itself(self.llm):
+            return self.llm
+        # Kept as long as the LLM stays as it is, for the copy has connections of its own.
+        now = dict(self.llm.__dict__)
+        if self._plain is None or self._plain[0] != now:
+            self._plain = (now, without_own_asking(self.llm))
+        return self._plain[1]
 
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answer messages."""
         plain = without_decisions(messages)
-        return self._ask(lambda settings: self.llm.chat(plain, **settings), kwargs)
+        return self._ask(lambda settings: self.plain.chat(plain, **settings), kwargs)
 
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """The same on the event loop."""
         plain = without_decisions(messages)
-        return await self._aask(lambda settings: self.llm.achat(plain, **settings), kwargs)
+        return await self._aask(lambda settings: self.plain.achat(plain, **settings), kwargs)
 
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """Answer messages in chunks."""
         plain = without_decisions(messages)
-        return self._ask_for_stream(lambda settings: self.llm.stream_chat(plain, **settings), kwargs)
+        return self._ask_for_stream(lambda settings: self.plain.stream_chat(plain, **settings), kwargs)
 
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """The same on the event loop."""
         plain = without_decisions(messages)
-        return self._aask_for_stream(lambda settings: self.llm.astream_chat(plain, **settings), kwargs)
+        return self._aask_for_stream(lambda settings: self.plain.astream_chat(plain, **settings), kwargs)
 
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Answer a prompt."""
-        return self._ask(lambda settings: self.llm.complete(prompt, formatted=formatted, **settings), kwargs)
+        return self._ask(lambda settings: self.plain.complete(prompt, formatted=formatted, **settings), kwargs)
 
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """The same on the event loop."""
-        return await self._aask(lambda settings: self.llm.acomplete(prompt, formatted=formatted, **settings), kwargs)
+        return await self._aask(
+            lambda settings: self.plain.acomplete(prompt, formatted=formatted, **settings), kwargs
+        )
 
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
         """Answer a prompt in chunks."""
         return self._ask_for_stream(
-            lambda settings: self.llm.stream_complete(prompt, formatted=formatted, **settings), kwargs
+            lambda settings: self.plain.stream_complete(prompt, formatted=formatted, **settings), kwargs
         )
 
     async def astream_complete(
@@ -147,7 +169,7 @@ class AskedLLM(DelegatingLLM):
     ) -> CompletionResponseAsyncGen:
         """The same on the event loop."""
         return self._aask_for_stream(
-            lambda settings: self.llm.astream_complete(prompt, formatted=formatted, **settings), kwargs
+            lambda settings: self.plain.astream_complete(prompt, formatted=formatted, **settings), kwargs
         )
 
     # Structured output in the LLM's own way: with its provider's schema where it has one
@@ -161,7 +183,7 @@ class AskedLLM(DelegatingLLM):
     ) -> Any:
         """Answer with an object."""
         return self._ask(
-            lambda settings: self.llm.structured_predict(output_cls, prompt, llm_kwargs=settings, **prompt_args),
+            lambda settings: self.plain.structured_predict(output_cls, prompt, llm_kwargs=settings, **prompt_args),
             llm_kwargs or {},
         )
 
@@ -174,7 +196,7 @@ class AskedLLM(DelegatingLLM):
     ) -> Any:
         """The same on the event loop."""
         return await self._aask(
-            lambda settings: self.llm.astructured_predict(output_cls, prompt, llm_kwargs=settings, **prompt_args),
+            lambda settings: self.plain.astructured_predict(output_cls, prompt, llm_kwargs=settings, **prompt_args),
             llm_kwargs or {},
         )
 
@@ -187,7 +209,7 @@ class AskedLLM(DelegatingLLM):
     ) -> Generator[Any, None, None]:
         """Answer with an object that grows."""
         return self._ask_for_stream(
-            lambda settings: self.llm.stream_structured_predict(
+            lambda settings: self.plain.stream_structured_predict(
                 output_cls, prompt, llm_kwargs=settings, **prompt_args
             ),
             llm_kwargs or {},
@@ -203,7 +225,7 @@ class AskedLLM(DelegatingLLM):
     ) -> AsyncGenerator[Any, None]:
         """The same on the event loop."""
         return self._aask_for_stream(
-            lambda settings: self.llm.astream_structured_predict(
+            lambda settings: self.plain.astream_structured_predict(
                 output_cls, prompt, llm_kwargs=settings, **prompt_args
             ),
             llm_kwargs or {},
@@ -219,7 +241,7 @@ class AskedLLM(DelegatingLLM):
                 return call(self.asking.for_logprobs(settings))
             except Exception as error:
                 request.note_refusal(error)
-        return call(dict(settings))
+        return request.answered(call(dict(settings)))
 
     async def _aask(self, call: Callable[[dict[str, Any]], Awaitable[Answer]], settings: Settings) -> Answer:
         request = self.request(settings)
@@ -228,7 +250,7 @@ class AskedLLM(DelegatingLLM):
                 return await call(self.asking.for_logprobs(settings))
             except Exception as error:
                 request.note_refusal(error)
-        return await call(dict(settings))
+        return request.answered(await call(dict(settings)))
 
     def _ask_for_stream(
         self, call: Callable[[dict[str, Any]], Iterator[Answer]], settings: Settings, *, counted: bool = True

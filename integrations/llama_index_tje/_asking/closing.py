@@ -2,12 +2,13 @@
 
 LlamaIndex's LLMs hold their client's stream by nothing but a ``for`` loop, and OpenAI's client holds it in a cycle of
 references: when such an LLM's generator is closed, the request goes on, and is paid for, until the garbage collector
-happens to come by. So the generators that one reads from are looked up before it is closed, and closed after it.
+happens to come by. So the client's streams are looked up before the generator is closed, and closed after it.
 """
 
 from __future__ import annotations
 
 import gc
+import inspect
 from collections.abc import AsyncIterator, Iterator
 from types import AsyncGeneratorType, CellType, FrameType, GeneratorType
 from typing import Any, TypeVar
@@ -16,7 +17,7 @@ Chunk = TypeVar("Chunk")
 
 
 def released(stream: Iterator[Chunk], *ahead: Chunk) -> Iterator[Chunk]:
-    """A stream that is closed together with all that it reads from, however it is left.
+    """A stream that is closed together with the client's stream that it reads from, however it is left.
 
     Args:
         stream: The stream.
@@ -27,9 +28,9 @@ def released(stream: Iterator[Chunk], *ahead: Chunk) -> Iterator[Chunk]:
         for chunk in stream:  # noqa: UP028  # what is yielded from is closed first, and then shows nothing any more
             yield chunk
     finally:
-        for each in [stream, *_read_from(stream)]:
+        for each in [*_clients_streams(stream), stream]:
             close = getattr(each, "close", None)  # an iterator that is no generator has nothing to close
-            if close is not None:
+            if close is not None and not inspect.iscoroutinefunction(close):
                 close()
 
 
@@ -41,38 +42,36 @@ async def areleased(stream: AsyncIterator[Chunk], *ahead: Chunk) -> AsyncIterato
         async for chunk in stream:
             yield chunk
     finally:
-        for each in [stream, *_read_from(stream)]:
-            if isinstance(each, GeneratorType):
-                each.close()
-            elif hasattr(each, "aclose"):
-                await each.aclose()
+        clients_streams = _clients_streams(stream)
+        if hasattr(stream, "aclose"):
+            await stream.aclose()
+        for each in clients_streams:
+            closing = each.close()
+            if inspect.isawaitable(closing):
+                await closing
 
 
-def _read_from(stream: object) -> list[Any]:
-    """The generators that a suspended one reads from, the nearest first; none where it has ended."""
+def _clients_streams(stream: object) -> list[Any]:
+    """The clients' streams that a suspended generator reads from; none where it has ended.
+
+    Generators are only looked through: one that an LLM reads from may be its user's own.
+    """
     found: list[Any] = []
     looked_at, to_look_at = {id(stream)}, [stream]
     for holder in to_look_at:
-        for held in _held_by(holder):
+        for held in gc.get_referents(holder):
             if id(held) in looked_at:
                 continue
             looked_at.add(id(held))
-            if isinstance(held, (GeneratorType, AsyncGeneratorType)):
+            if isinstance(held, (GeneratorType, AsyncGeneratorType, CellType, FrameType)):
+                to_look_at.append(held)
+            elif _is_clients_stream(held):
                 found.append(held)
-                to_look_at.append(held)
-            elif isinstance(held, (CellType, FrameType)) or _is_iterator(held):
-                to_look_at.append(held)
     return found
 
 
-def _held_by(holder: object) -> list[object]:
-    """What a generator holds: also that over which it loops, which has no name."""
-    if isinstance(holder, (GeneratorType, AsyncGeneratorType, CellType, FrameType)):
-        return gc.get_referents(holder)
-    return list(vars(holder).values())
-
-
-def _is_iterator(thing: object) -> bool:
-    """Whether it is an iterator of a class of its own, such as a client's stream."""
+def _is_clients_stream(thing: object) -> bool:
+    """Whether it is an iterator over an HTTP response that it can close, as the clients of OpenAI and others have."""
     kind = type(thing)
-    return (hasattr(kind, "__next__") or hasattr(kind, "__anext__")) and hasattr(thing, "__dict__")
+    is_iterator = hasattr(kind, "__next__") or hasattr(kind, "__anext__")
+    return is_iterator and hasattr(kind, "close") and hasattr(getattr(thing, "response", None), "aclose")

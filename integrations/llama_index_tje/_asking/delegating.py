@@ -50,6 +50,15 @@ class DelegatingLLM(FunctionCallingLLM):
         if name in _FORWARDED:
             self._forward(name, value)
 
+    def __getattr__(self, name: str) -> Any:
+        # Whoever was given the LLM itself may ask it for its model, its temperature, its tokenizer.
+        try:
+            return super().__getattr__(name)  # type: ignore[misc]  # pydantic's, for private attributes
+        except AttributeError:
+            if name.startswith("_") or "llm" not in self.__dict__:
+                raise
+            return getattr(self.llm, name)
+
     def __repr__(self) -> str:
         # Not pydantic's, which prints keys.
         return f"{type(self).__name__}(llm={named(self.llm)})"

@@ -72,9 +72,16 @@ def without_own_asking(llm: LLM) -> LLM:
     return llm.model_copy(update={**own, **({"additional_kwargs": rest} if "additional_kwargs" in fields else {})})
 
 
+def asks_for_logprobs(settings: Settings) -> bool:
+    """Whether a request's own settings ask for logprobs."""
+    return bool(settings.get("logprobs")) or _OF_RESPONSES in (settings.get("include") or ())
+
+
 def without_asking(settings: Settings) -> dict[str, Any]:
     """The settings without those that ask for logprobs, for an LLM that is asked anyway."""
-    return {name: value for name, value in settings.items() if name not in _LOGPROBS}
+    rest = {name: value for name, value in settings.items() if name not in _LOGPROBS}
+    included = [each for each in settings.get("include") or () if each != _OF_RESPONSES]
+    return {**rest, "include": included} if included else {k: v for k, v in rest.items() if k != "include"}
 
 
 def model_of(llm: BaseLLM, settings: Settings) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from llama_index.core.llms import LLM
 
 from tje_middleware.asking import DraftRequest
-from tje_middleware.capability import LogprobsCapabilities
+from tje_middleware.capability import LogprobsCapabilities, may_refuse
 from tje_middleware.chunks import aclosed
 
 from .closing import areleased, released
@@ -20,6 +20,8 @@ Chunk = TypeVar("Chunk")
 
 class StreamAsking:
     """The settings of one request for a stream, as far as its provider takes them.
+
+    Errors that only quote the request look like refusals: what is left out is remembered when a stream came without.
 
     Args:
         llm: Who is asked.
@@ -41,7 +43,10 @@ class StreamAsking:
         self._plain = settings
         self._capabilities = capabilities
         self._model = model_of(llm, settings) or type(llm).__name__
-        self._usage = usage and tells_usage_when_asked(llm, settings) and capabilities.may_ask_usage(self._model)
+        tells_usage = tells_usage_when_asked(llm, settings) and capabilities.may_ask_usage(self._model)
+        self._usage_is_wanted = usage and tells_usage
+        self._usage = self._usage_is_wanted
+        self._request = logprobs[1] if logprobs is not None else None
         self._logprobs = logprobs if logprobs is not None and logprobs[1].may_ask(streamed=True) else None
 
     @property
@@ -56,13 +61,21 @@ class StreamAsking:
         Raises:
             Exception: the error itself, where it is no refusal of what was asked for.
         """
-        if self._usage and self._capabilities.note_refused_usage(self._model, error):
+        if self._usage and may_refuse("stream_options", error):
             self._usage = False
             return
         if self._logprobs is None:
             raise error
         self._logprobs[1].note_refusal(error, streamed=True)
         self._logprobs = None
+        self._usage = self._usage_is_wanted  # without it nothing came either: it may not be what was refused
+
+    def answered(self) -> None:
+        """Remember what was refused on the way to a stream that came."""
+        if self._usage_is_wanted and not self._usage:
+            self._capabilities.remember_refused_usage(self._model)
+        if self._request is not None:
+            self._request.answered(None)
 
 
 def streamed(call: Callable[[dict[str, Any]], Iterator[Chunk]], asking: StreamAsking) -> Iterator[Chunk]:
@@ -75,6 +88,7 @@ def streamed(call: Callable[[dict[str, Any]], Iterator[Chunk]], asking: StreamAs
         except Exception as error:  # noqa: PERF203  # what is tried again is not tried often
             asking.after(error)
         else:
+            asking.answered()
             yield from released(chunks, *first)
             return
 
@@ -90,6 +104,7 @@ async def astreamed(
         except Exception as error:  # noqa: PERF203
             asking.after(error)
         else:
+            asking.answered()
             async with aclosed(areleased(chunks, *first)) as source:
                 async for chunk in source:
                     yield chunk

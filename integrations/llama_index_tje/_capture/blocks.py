@@ -12,7 +12,7 @@ from llama_index.core.instrumentation.events import BaseEvent
 from pydantic import PrivateAttr
 
 from tje_middleware.quiet import QuietLock
-from tje_middleware.scope import scope
+from tje_middleware.scope import innermost, scope
 
 from .call_tracking import CallTracking
 from .captured import CapturedEntropy
@@ -39,15 +39,23 @@ def capturing(captured: CapturedEntropy) -> Iterator[CapturedEntropy]:
 
 @contextmanager
 def resumed(captured: CapturedEntropy) -> Iterator[None]:
-    """Keep there what begins here, where the context does not say otherwise: on a thread that came without one."""
-    if _capturing.get() is not None:
+    """Keep there what begins here, whatever context the thread or the task came with; open blocks in it excepted."""
+    here = _capturing.get()
+    within = innermost(here)
+    if captured._is_left or (within is not None and within.tells(captured)):
         yield
         return
     _capturing.set(captured)
     try:
         yield
     finally:
-        _capturing.set(None)
+        if _capturing.get() is captured:  # not where a generator is closed in another context
+            _capturing.set(here)
+
+
+def capturing_here() -> CapturedEntropy | None:
+    """What would keep a call that were made here and now."""
+    return _blocks.here()[0]
 
 
 class _BlockListener(BaseEventHandler):
@@ -75,7 +83,8 @@ class _Blocks:
     def __init__(self) -> None:
         self._lock = QuietLock()
         self._open = 0
-        self._tracking = CallTracking(_capturing.get, self._rest)
+        self._tracking = CallTracking(lambda: innermost(_capturing.get()), self._rest)
+        self._unsettled = 0  # events since it was found out which streams are over
         self._listener = _BlockListener(self._event)
         self._spans = SpanListener(self._tracking, self._listener)
 
@@ -97,12 +106,17 @@ class _Blocks:
 
     def settle(self) -> None:
         """Find out which streams are over, and rest where nothing goes on."""
+        self._unsettled = 0
         self._tracking.settle()
         self._rest()
 
     def _event(self, event: BaseEvent) -> None:
         hear(event, self._tracking)
-        if not self._open:
+        if self._open:
+            return
+        # Looking at all streams at every event of each would cost the square of their number.
+        self._unsettled += 1
+        if self._unsettled >= self._tracking.streams:
             self.settle()
 
     def _rest(self) -> None:

@@ -63,6 +63,11 @@ class CallTracking:
         """Whether no span is open, and no call in flight."""
         return not self._spans
 
+    @property
+    def streams(self) -> int:
+        """How many streams are not known to be over."""
+        return len(self._streams)
+
     # What LlamaIndex tells
 
     def entered(self, span_id: str, parent_id: str | None, instance: object) -> None:
@@ -205,6 +210,10 @@ class CallTracking:
 
     def _begin(self, span_id: str, parent_id: str | None) -> _Span | None:
         captured, stream_id = self.here()
+        around = self._spans.get(parent_id or "")
+        # A block has what is a part of something that began in it, such as an agent's run, also when it is left.
+        if around is not None and around.captured._is_left and (captured is None or around.captured.tells(captured)):
+            captured = around.captured
         if captured is None:
             return None
         if stream_id is not None and all(above_id != stream_id for above_id, _ in self._above(parent_id)):

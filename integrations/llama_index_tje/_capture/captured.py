@@ -59,6 +59,13 @@ class CapturedEntropy(CapturedCalls, Scoped):
         self._around = around
         self._log.parent = None if around is None else around._log
 
+    def tells(self, other: CapturedEntropy) -> bool:
+        """Whether all that is seen here is seen by the other: it is the same, or around this one."""
+        log: CallLog | None = self._log
+        while log is not None and log is not other._log:
+            log = log.parent
+        return log is not None
+
     def take_decision(self, decision: GateDecision) -> None:
         """Keep what a gate decided."""
         with self._lock:

@@ -99,9 +99,10 @@ class EntropyEventHandler(CapturedCalls, BaseEventHandler):
         """Errors of the handler itself, or of ``on_call``; each was logged, since LlamaIndex keeps silent of them."""
         return self._captured.errors
 
-    def attach(self) -> None:
+    def attach(self) -> Self:
         """See every call of the process from now on; where it is attached already, nothing changes."""
         listen(self, self._spans)
+        return self
 
     def detach(self) -> None:
         """See nothing more, however it was attached; calls that are in flight are over, with what came of them."""

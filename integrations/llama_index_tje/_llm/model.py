@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from hashlib import sha256
 from typing import Any, ClassVar
 
 from llama_index.core.base.llms.types import (
@@ -15,13 +16,16 @@ from llama_index.core.base.llms.types import (
     CompletionResponseGen,
     LLMMetadata,
 )
-from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr, model_validator
+from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr
+from llama_index.core.callbacks import CallbackManager
 from llama_index.core.llms import LLM
 from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.tools.types import BaseTool
+from pydantic import computed_field
 
 from tje_middleware import EntropyGate
+from tje_middleware._options import described
 from tje_middleware.delivery import Delivery, Mode, OnBranchError, ToolCalls
 
 from .._answer import decision_in
@@ -68,9 +72,16 @@ class EntropyGatedLLM(DelegatingLLM):
     with the provider's schema where it has one, and are gated where the answers behind them come with logprobs. The
     object has no place for the decision: ``capture_entropy().decisions`` has it. A draft is held with ``abort``.
 
+    An object that comes by a call of tools is one without logprobs with many providers, whatever ``tool_calls`` says.
+
     **What is delegated.** ``metadata`` is ``llm``'s, with the smaller context window, and tools only where both LLMs
-    call them. A callback manager or rate limiter that is put into this LLM is put into both. Keys, settings and
-    prompts are in no serialised form or ``repr`` of it.
+    call them; prompts, system prompt and every other attribute are ``llm``'s. A callback manager or rate limiter that
+    is put into this LLM is put into both. Serialised, it gives the names of the LLMs, the gate's key and a
+    fingerprint of all settings; API keys, settings and prompts are in no serialised form, and in no ``repr``.
+
+    Raises:
+        TypeError: one of the LLMs is none, the gate is none, or an argument is unknown: policies are the gate's.
+        ValueError: there is nothing to go deeper with, or an option does not exist.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -105,13 +116,40 @@ class EntropyGatedLLM(DelegatingLLM):
     _asked: AskedLLM | None = PrivateAttr(default=None)
     _made_of: tuple[object, object] = PrivateAttr(default=(None, None))
 
-    @model_validator(mode="after")
-    def _goes_deeper_somehow(self) -> EntropyGatedLLM:
-        if self.deeper is None and not self.deeper_settings and not self.instruction and self.mode != "annotate":
+    def __init__(
+        self,
+        *,
+        llm: LLM,
+        deeper: LLM | None = None,
+        gate: EntropyGate,
+        threshold: float | None = None,
+        mode: Mode = "hold",
+        on_branch_error: OnBranchError = "draft",
+        tool_calls: ToolCalls = "gate",
+        deeper_settings: Mapping[str, Any] | None = None,
+        instruction: str | None = None,
+        callback_manager: CallbackManager | None = None,
+    ) -> None:
+        for role, given in (("llm", llm), ("deeper", deeper)):
+            if not isinstance(given, LLM) and not (given is None and role == "deeper"):
+                raise TypeError(f"{role} must be a LlamaIndex LLM, not {described(given)}")
+        Delivery(gate, mode, on_branch_error, tool_calls)
+        if deeper is None and not deeper_settings and not instruction and mode != "annotate":
             raise ValueError(
                 "there is nothing to go deeper with: give deeper (an LLM), deeper_settings or instruction"
             )
-        return self
+        super().__init__(
+            llm=llm,
+            deeper=deeper,
+            gate=gate,
+            threshold=threshold,
+            mode=mode,
+            on_branch_error=on_branch_error,
+            tool_calls=tool_calls,
+            deeper_settings=dict(deeper_settings or {}),
+            instruction=instruction,
+            callback_manager=callback_manager,
+        )
 
     def __repr__(self) -> str:
         deeper = named(self._answers_deeper)
@@ -123,6 +161,19 @@ class EntropyGatedLLM(DelegatingLLM):
     def class_name(cls) -> str:
         """LlamaIndex's name for the class."""
         return "entropy_gated_llm"
+
+    @computed_field  # type: ignore[prop-decorator]  # pydantic's own way
+    @property
+    def answers_by(self) -> dict[str, str]:
+        """What its answers depend on, by name and as a fingerprint, by which caches tell LLMs apart."""
+        deeper = {} if self.deeper is None else self.deeper.to_dict()
+        everything = (self.llm.to_dict(), deeper, self.deeper_settings, self.instruction, self.gate.fingerprint())
+        return {
+            "llm": named(self.llm),
+            "deeper": named(self._answers_deeper),
+            "gate": str(self.gate.key),
+            "fingerprint": sha256(repr(everything).encode()).hexdigest()[:16],
+        }
 
     @property
     def metadata(self) -> LLMMetadata:
@@ -259,7 +310,7 @@ class EntropyGatedLLM(DelegatingLLM):
         gate = self.gate if self.threshold is None else self.gate.with_threshold(self.threshold)
         return Turns(
             asked=self._asking,
-            deeper=DeeperLLM(self._answers_deeper, self.deeper_settings, self.instruction),
+            deeper=DeeperLLM(self._answers_deeper, self.deeper_settings, self.instruction, gate.capabilities),
             delivery=Delivery(gate, self.mode, self.on_branch_error, self.tool_calls),
         )
 

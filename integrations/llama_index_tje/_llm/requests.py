@@ -6,13 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llama_index.core.base.llms.types import ChatMessage, MessageRole
+from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock
 from llama_index.core.llms import LLM
 from llama_index.core.prompts import BasePromptTemplate, ChatPromptTemplate
 
+from tje_middleware.capability import LogprobsCapabilities
+
 from .._answer import without_decisions
+from .._asking.asked import asked
 from .._asking.calls import LLMCall
-from .._asking.settings import Kind, Settings
+from .._asking.settings import Kind, Settings, asks_for_logprobs, without_asking
 from .structured import StructuredCall
 
 
@@ -24,11 +27,13 @@ class DeeperLLM:
         llm: The LLM.
         settings: Arguments of its calls; they win over the question's.
         instruction: For its system message.
+        capabilities: Where it is remembered that an LLM refuses logprobs, for callers that want them of both.
     """
 
     llm: LLM
     settings: Settings
     instruction: str | None
+    capabilities: LogprobsCapabilities
 
     def asked(self, kind: Kind, question: Any, settings: Settings) -> LLMCall:
         """The request for a question that is asked in messages or by a prompt."""
@@ -36,7 +41,7 @@ class DeeperLLM:
             question = self._instructed(without_decisions(question))
         elif self.instruction is not None:
             question = f"{self.instruction}\n\n{question}"
-        return LLMCall(self.llm, kind, question, {**settings, **self.settings})
+        return LLMCall(self.asking_for(settings), kind, question, self._own(settings))
 
     def predicting(
         self, output_cls: type[Any], prompt: BasePromptTemplate, settings: Settings, variables: Mapping[str, Any]
@@ -45,7 +50,20 @@ class DeeperLLM:
         if self.instruction is not None:
             messages = prompt.format_messages(llm=self.llm, **variables)
             prompt, variables = ChatPromptTemplate(message_templates=self._instructed(messages)), {}
-        return StructuredCall(self.llm, output_cls, prompt, {**settings, **self.settings}, variables)
+        return StructuredCall(self.asking_for(settings), output_cls, prompt, self._own(settings), variables)
+
+    def asking_for(self, settings: Settings) -> LLM:
+        """The LLM as it is asked: a caller who wants logprobs gets the answer without, where it refuses them."""
+        if not asks_for_logprobs(settings):
+            return self.llm
+        wanted = settings.get("top_logprobs")
+        return asked(
+            self.llm, top_k=wanted if isinstance(wanted, int) and wanted else 20, capabilities=self.capabilities
+        )
+
+    def _own(self, settings: Settings) -> dict[str, Any]:
+        rest = {name: value for name, value in without_asking(settings).items() if name != "model"}
+        return {**rest, **self.settings}  # another model than the one that drafts is not asked for by its name
 
     def _instructed(self, messages: Sequence[ChatMessage]) -> list[ChatMessage]:
         """The messages with the instruction at the end of the system message; not as one of the user's."""
@@ -56,7 +74,6 @@ class DeeperLLM:
         if place is None:
             return [ChatMessage(role=MessageRole.SYSTEM, content=self.instruction), *instructed]
         system = instructed[place]
-        content = f"{system.content}\n\n{self.instruction}" if system.content else self.instruction
-        rest = system.additional_kwargs
-        instructed[place] = ChatMessage(role=MessageRole.SYSTEM, content=content, additional_kwargs=rest)
+        more = TextBlock(text=f"\n\n{self.instruction}" if system.content else self.instruction)
+        instructed[place] = system.model_copy(update={"blocks": [*system.blocks, more]})
         return instructed

@@ -16,6 +16,11 @@ from tje_middleware.delivery import Delivery
 from .._asking.closing import areleased, released
 from .._captured_turn import CapturedTurn
 
+_NO_LOGPROBS = (
+    "what the object was read from came without logprobs; many providers give none for calls of tools: where the LLM "
+    "has a schema of its own for objects, let it use that (for OpenAILike: should_use_structured_outputs=True)"
+)
+
 
 @dataclass(frozen=True)
 class StructuredCall:
@@ -118,6 +123,10 @@ class StructuredTurn(CapturedTurn[Any]):
         async with aclosed(areleased(chunks, *([] if first is None else [first]))) as source:
             async for chunk in source:
                 yield chunk
+
+    def why_missing(self, draft: Any) -> str | None:
+        """Objects come by calls of tools, unless the provider is asked for its own schema."""
+        return _NO_LOGPROBS
 
     def annotated(self, answer: Any, decision: GateDecision) -> Any:
         """The object as it is.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 
 from tje_middleware import GateDecision, TokenUsage
-from tje_middleware.asking import watch_for
+from tje_middleware.asking import DraftRequest, watch_for
 from tje_middleware.capture import ModelCall
 from tje_middleware.chunks import aclosed, closed
 from tje_middleware.delivery import Delivery
@@ -14,7 +15,16 @@ from tje_middleware.evidence import StreamedEvidence
 from tje_middleware.stopping import DraftStopped, raise_if_rejected
 from tje_middleware.turn import GatedTurn
 
-from .._answer import Response, annotated, calls_tools, in_one_chunk, spent_on, whole, without_decisions
+from .._answer import (
+    Response,
+    annotated,
+    calls_tools,
+    in_one_chunk,
+    model_behind,
+    spent_on,
+    whole,
+    without_decisions,
+)
 from .._asking.asked import AskedLLM
 from .._asking.calls import LLMCall, acounted, counted
 from .._asking.settings import limits_of, model_of, setting_of, temperature_of
@@ -61,12 +71,13 @@ class LLMTurn(GatedTurn[Response]):
         """Ask for the draft: whole, or as a stream that may be stopped."""
         watch = self._watch()
         with replaceable() as self._replaceable:
+            request, call = self._asked.request(self._draft.settings), self._draft
             if watch is not None:
                 try:
                     return self._watched(watch)
                 except Exception as error:
-                    self._not_streamed(error)
-            response = self._draft.whole()
+                    call = self._not_streamed(request, error)
+            response = request.answered(call.whole())
         self._draft_usage = spent_on(response)
         return response
 
@@ -74,12 +85,13 @@ class LLMTurn(GatedTurn[Response]):
         """The same on the event loop."""
         watch = self._watch()
         with replaceable() as self._replaceable:
+            request, call = self._asked.request(self._draft.settings), self._draft
             if watch is not None:
                 try:
                     return await self._awatched(watch)
                 except Exception as error:
-                    self._not_streamed(error)
-            response = await self._draft.awhole()
+                    call = self._not_streamed(request, error)
+            response = request.answered(await call.awhole())
         self._draft_usage = spent_on(response)
         return response
 
@@ -124,11 +136,12 @@ class LLMTurn(GatedTurn[Response]):
     def writer_of(self, draft: Response) -> ModelCall:
         """The one call there was."""
         llm, settings = self._asked.llm, self._draft.settings
+        by_another = model_behind(draft)
         return ModelCall(
             None,
             self._evidence.of(payload_of_stream_end(draft) if self._came_in_chunks else draft),
             self._draft_usage,
-            model=model_of(llm, settings),
+            model=model_of(llm, settings) if by_another is None else by_another,
             temperature=temperature_of(llm, settings),
         )
 
@@ -184,11 +197,11 @@ class LLMTurn(GatedTurn[Response]):
         )
 
     def _watched(self, watch: RejectionWatch) -> Response:
-        kept: list[Response] = []
+        kept = _Kept()
         try:
             with closed(self._written(self._to_watch)) as chunks:
                 for chunk in chunks:
-                    kept.append(chunk)
+                    kept.take(chunk)
                     raise_if_rejected(watch.add(payload_of_chunk(chunk)), kept)
         except DraftStopped as stopped:
             self._draft_usage = stopped.usage
@@ -196,11 +209,11 @@ class LLMTurn(GatedTurn[Response]):
         return self._ended(kept)
 
     async def _awatched(self, watch: RejectionWatch) -> Response:
-        kept: list[Response] = []
+        kept = _Kept()
         try:
             async with aclosed(self._awritten(self._to_watch)) as chunks:
                 async for chunk in chunks:
-                    kept.append(chunk)
+                    kept.take(chunk)
                     raise_if_rejected(watch.add(payload_of_chunk(chunk)), kept)
         except DraftStopped as stopped:
             self._draft_usage = stopped.usage
@@ -213,7 +226,7 @@ class LLMTurn(GatedTurn[Response]):
         kind, question = self._draft.kind, self._draft.question
         plain = without_decisions(question) if kind == "chat" else question
         settings = self._asked.asking.for_logprobs(self._draft.settings)
-        return LLMCall(self._asked.llm, kind, plain, settings)
+        return LLMCall(self._asked.plain, kind, plain, settings)
 
     def _written(self, call: LLMCall) -> Iterator[Response]:
         usage, self._came_in_chunks = StreamUsage(), True
@@ -231,13 +244,33 @@ class LLMTurn(GatedTurn[Response]):
                 self._evidence.add(payload_of_chunk(chunk))
                 yield chunk
 
-    def _ended(self, chunks: list[Response]) -> Response:
-        if not chunks:
+    def _ended(self, kept: _Kept) -> Response:
+        if kept.last is None:
             raise ValueError("the LLM's stream ended without a chunk")
-        response = whole(chunks[-1])
+        response = whole(kept.last)
         return response if self._draft.finish is None else self._draft.finish(response)
 
-    def _not_streamed(self, error: Exception) -> None:
-        """Go on unstreamed where such a stream is refused; every other error is raised."""
-        self._asked.request(self._draft.settings).note_refused_stream(error)
+    def _not_streamed(self, request: DraftRequest, error: Exception) -> LLMCall:
+        """How to go on unstreamed where such a stream is refused; every other error is raised."""
+        request.note_refused_stream(error)
         self._evidence, self._came_in_chunks, self._draft_usage = StreamedEvidence(), False, TokenUsage()
+        if request.may_ask():
+            return self._draft
+        plain = without_decisions(self._draft.question) if self._draft.kind == "chat" else self._draft.question
+        return replace(self._draft, llm=self._asked.llm, question=plain)
+
+
+class _Kept:
+    """Of a stream the last chunk, which has all the text: each has all that came before, and many are too much."""
+
+    def __init__(self) -> None:
+        self.last: Response | None = None
+        self._came = 0
+
+    def __len__(self) -> int:
+        return self._came
+
+    def take(self, chunk: Response) -> None:
+        """Keep a chunk in the place of the one before."""
+        self.last = chunk
+        self._came += 1

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from dataclasses import dataclass, field
+from itertools import islice
 from types import MethodType
 from typing import Any
 
@@ -23,6 +24,13 @@ from .draft_llm import draft_llm
 # What LLMs are found in: engines, synthesizers, retrievers, selectors and query transforms are of the first kind.
 # Indexes are none of these: what they store is neither copied nor searched.
 _HOLDERS = (PromptMixin, BaseNodePostprocessor, QueryEngineTool)
+# Engines and retrievers may also hold data by themselves: vectors, caches, histories. A container is taken for data,
+# and looked at no further, where its first items lead to no LLM; so is one in containers in containers.
+_LOOKED_AT = 24
+_CONTAINERS_DEEP = 2
+# And no engine is made of engines in engines without an end.
+_HOLDERS_DEEP = 32
+_PLAIN = (str, bytes, int, float, bool, type(None))
 
 
 @dataclass(frozen=True)
@@ -43,9 +51,34 @@ def asking(engine: BaseQueryEngine, gate: EntropyGate, captured: CapturedEntropy
 
     What leads to an LLM is copied, flatly, and everything else is shared. Made anew for each question, so that what
     is changed in the user's engine later (prompts, callbacks, postprocessors) holds, too.
+
+    An LLM in a container is seen where there is one among, or within, the first two dozen items, and in at most two
+    containers within one another. Any other is one of the user's own code: it is for ``ask_logprobs``.
     """
     search = _Search(gate, captured)
     return AskingEngine(search.replaced(engine), search.llm_seen)
+
+
+@dataclass(frozen=True)
+class _Within:
+    """How deep a value lies: what nests without an end is left alone."""
+
+    containers: int = 0
+    holders: int = 0
+
+    def container(self) -> _Within:
+        """What lies in a container that lies here."""
+        return _Within(self.containers + 1, self.holders)
+
+    def holder(self) -> _Within:
+        """What lies in an engine, or a part of one, that lies here."""
+        return _Within(0, self.holders + 1)
+
+    def is_too_deep_for(self, value: object) -> bool:
+        """Whether a value is not looked into here."""
+        if type(value) in (list, tuple, dict):
+            return self.containers == _CONTAINERS_DEEP
+        return self.holders == _HOLDERS_DEEP
 
 
 @dataclass
@@ -57,29 +90,31 @@ class _Search:
     llm_seen: bool = False
     done: dict[int, Any] = field(default_factory=dict)
 
-    def replaced(self, value: Any) -> Any:
+    def replaced(self, value: Any, within: _Within = _Within()) -> Any:
         """The value, or what stands for it; what is used twice is replaced once."""
+        if type(value) in _PLAIN or within.is_too_deep_for(value):
+            return value
         if id(value) not in self.done:
             self.done[id(value)] = value  # for whoever comes back to it on the way
-            self.done[id(value)] = self._replaced(value)
+            self.done[id(value)] = self._replaced(value, within)
         return self.done[id(value)]
 
-    def _replaced(self, value: Any) -> Any:
+    def _replaced(self, value: Any, within: _Within) -> Any:
         if isinstance(value, StructuredLLM):  # it parses what the LLM within answers
-            return value.model_copy(update={"llm": self.replaced(value.llm)})
+            return value.model_copy(update={"llm": self.replaced(value.llm, within)})
         if isinstance(value, LLM):
             self.llm_seen = True
             return draft_llm(value, self.gate, self.captured)
         if type(value) in (list, tuple):
-            items = [self.replaced(item) for item in value]
-            return type(value)(items) if _differ(items, value) else value
+            changed = self._changed_items(lambda: enumerate(value), within.container())
+            return type(value)(changed.get(i, item) for i, item in enumerate(value)) if changed else value
         if type(value) is dict:
-            changed = self._changed(value)
+            changed = self._changed_items(value.items, within.container())
             return {**value, **changed} if changed else value
-        return self._with_parts(value) if isinstance(value, _HOLDERS) else value
+        return self._with_parts(value, within.holder()) if isinstance(value, _HOLDERS) else value
 
-    def _with_parts(self, holder: Any) -> Any:
-        changes = [self._changed(attributes) for attributes in _attributes(holder)]
+    def _with_parts(self, holder: Any, within: _Within) -> Any:
+        changes = [self._changed(list(attributes.items()), within) for attributes in _attributes(holder)]
         if not any(changes):
             return holder
         copied = copy.copy(holder)
@@ -93,9 +128,16 @@ class _Search:
             )
         return copied
 
-    def _changed(self, attributes: MutableMapping[str, Any]) -> dict[str, Any]:
-        replaced = {name: self.replaced(value) for name, value in list(attributes.items())}
-        return {name: value for name, value in replaced.items() if value is not attributes[name]}
+    def _changed_items(self, items: Callable[[], Iterable[tuple[Any, Any]]], within: _Within) -> dict[Any, Any]:
+        """What is replaced of a container, by index or key."""
+        # Lists of them: who owns the container may change it meanwhile, on another thread.
+        if not self._changed(list(islice(items(), _LOOKED_AT)), within):
+            return {}
+        return self._changed(list(items()), within)
+
+    def _changed(self, named: Iterable[tuple[Any, Any]], within: _Within) -> dict[Any, Any]:
+        replaced = ((name, value, self.replaced(value, within)) for name, value in named)
+        return {name: other for name, value, other in replaced if other is not value}
 
 
 def _attributes(holder: object) -> Iterator[MutableMapping[str, Any]]:
@@ -104,7 +146,3 @@ def _attributes(holder: object) -> Iterator[MutableMapping[str, Any]]:
     private = getattr(holder, "__pydantic_private__", None)
     if private is not None:
         yield private
-
-
-def _differ(items: list[Any], others: Any) -> bool:
-    return any(item is not other for item, other in zip(items, others, strict=True))

@@ -15,6 +15,7 @@ from llama_index.core.base.response.schema import Response
 from llama_index.core.schema import NodeWithScore, QueryBundle
 
 from tje_middleware import GateDecision
+from tje_middleware._options import described
 from tje_middleware.arguments import wanted_by
 
 from .answers import Answer
@@ -96,7 +97,7 @@ def as_branch(deeper: Deeper) -> Branch:
             f"it, such as index.as_query_engine(llm=...), or gate the LLM itself with EntropyGatedLLM"
         )
     if isinstance(deeper, type) or not callable(deeper):
-        raise TypeError(f"deeper must be a query engine or a function of the query bundle, not {deeper!r}")
+        raise TypeError(f"deeper must be a query engine or a function of the query bundle, not {described(deeper)}")
     _require_input(deeper)
     return _FunctionBranch(deeper)
 
@@ -161,7 +162,7 @@ def _as_answer(given: object, function: Callable[..., Any]) -> Answer:
         return Response(given)
     if isinstance(given, Answer):
         return given
-    raise NoAnswer(f"the deeper branch {_name(function)} must give a response or a text, not {given!r}")
+    raise NoAnswer(f"the deeper branch {_name(function)} must give a response or a text, not {described(given)}")
 
 
 def _name(function: Callable[..., Any]) -> str:

@@ -15,7 +15,7 @@ from llama_index.core.prompts.mixin import PromptMixin
 from llama_index.core.schema import NodeWithScore, QueryBundle
 
 from tje_middleware import EntropyGate
-from tje_middleware._options import require_one_of
+from tje_middleware._options import described, require_one_of
 from tje_middleware.aggregation import Aggregate
 from tje_middleware.delivery import Delivery, Mode, OnBranchError
 
@@ -55,7 +55,9 @@ class EntropyGatedQueryEngine(BaseQueryEngine):
 
     Args:
         engine: Answers first. What it is made of is copied flatly for each query where it leads to an LLM, so that
-            what such an engine counts or replaces in its own attributes while it answers is not kept.
+            what such an engine counts or replaces in its own attributes while it answers is not kept. LLMs are found
+            in its parts, and in their lists, tuples and dicts as far as these are no data: where an LLM is among, or
+            within, the first two dozen items, and in at most two containers within one another.
         deeper: Answers where the gate is not satisfied: a query engine, or a function of the query bundle, also an
             asynchronous one, which gives a response or its text and may name ``draft`` and ``decision``.
         gate: Decides.
@@ -85,7 +87,7 @@ class EntropyGatedQueryEngine(BaseQueryEngine):
         callback_manager: CallbackManager | None = None,
     ) -> None:
         if not isinstance(engine, BaseQueryEngine):
-            raise TypeError(f"engine must be a LlamaIndex query engine, not {engine!r}")
+            raise TypeError(f"engine must be a LlamaIndex query engine, not {described(engine)}")
         if mode == "abort":
             raise ValueError(
                 "mode='abort' stops an LLM while it writes, and a query engine only hears of whole answers: give the "

@@ -15,7 +15,7 @@ from tje_middleware.chunks import aclosed, closed
 from tje_middleware.decision import METADATA_KEY
 from tje_middleware.delivery import Delivery
 
-from .._captured_turn import CapturedTurn
+from .._user_code_turn import UserCodeTurn
 from .answers import Answer, Stream, abegun, awhole, begun, followed, is_stream, noted, whole, with_decision
 from .asking import asking
 from .deeper import Branch, NoAnswer, Question
@@ -26,7 +26,7 @@ _HIDDEN = (
 )
 
 
-class QueryTurn(CapturedTurn[Answer | str]):
+class QueryTurn(UserCodeTurn[Answer | str]):
     """One question; answers are responses, and the tokens of a draft that is shown while it is written.
 
     Args:

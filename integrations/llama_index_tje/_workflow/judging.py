@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from tje_middleware import GateDecision, MissingLogprobs, Route, TokenUsage
-from tje_middleware.aggregation import Aggregate, aggregated, in_words
+from tje_middleware import GateDecision, MissingLogprobs, TokenUsage
+from tje_middleware.aggregation import Aggregate, aggregated, with_advice
 from tje_middleware.capture import ModelCall
 from tje_middleware.delivery import Delivery
 from tje_middleware.evidence import without_advice
@@ -50,20 +50,11 @@ def judged(
         call = aggregated(calls, aggregate, delivery.gate) if calls else call_in(draft)
         usage = sum((each.usage for each in calls), TokenUsage()) if calls else call.usage
         decision = _decided(call, delivery)
-        words = in_words(aggregate, len(calls))
+        words = with_advice(aggregate, calls)
         if words is not None:
             decision = replace(decision, detail=f"{decision.detail} ({words})")
-        if decision.accepted or (decision.route is Route.ABSTAIN and not hands_over):
-            decision = delivery.with_draft(decision, usage)
-        else:
-            decision = replace(decision, draft_usage=usage)
+        decision = delivery.handed_on(decision, usage, hands_over=hands_over)
     return Judged(annotated(draft, decision), decision)
-
-
-def still_to_go(decision: GateDecision) -> Route:
-    """The route that is left of a decision: none but final where the deeper branch or a human has answered."""
-    tried = decision.answered_by in {"deeper", "human"} or decision.reason in {"branch_failed", "capped"}
-    return Route.FINAL if tried else decision.route
 
 
 def _decided(call: ModelCall, delivery: Delivery) -> GateDecision:

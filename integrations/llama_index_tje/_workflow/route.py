@@ -9,14 +9,14 @@ from typing import Any, Union, get_args
 from llama_index.core.workflow import Context, Event, StopEvent, step
 
 from tje_middleware import EntropyGate, GateDecision, Route
-from tje_middleware._options import require_one_of
+from tje_middleware._options import described, require_one_of
 from tje_middleware.aggregation import Aggregate
 from tje_middleware.capture import ModelCall
 from tje_middleware.delivery import Delivery
 
 from .._decision_event import announce
 from .events import DecisionEvent, DeeperEvent, DraftEvent
-from .judging import judged, still_to_go
+from .judging import judged
 
 #: A step of a workflow, as its class has it.
 Step = Callable[..., Awaitable[Event]]
@@ -96,7 +96,7 @@ def entropy_route(
     events = {"draft": draft, "final": final, "deeper": deeper, "abstain": final if abstain is None else abstain}
     for name, event in events.items():
         if not (isinstance(event, type) and issubclass(event, Event)):
-            raise TypeError(f"{name} must be a class of events, not {event!r}")
+            raise TypeError(f"{name} must be a class of events, not {described(event)}")
     routing = _Routing(
         delivery=delivery,
         targets={Route.FINAL: final, Route.DEEPER: deeper, Route.ABSTAIN: events["abstain"]},
@@ -144,7 +144,7 @@ class _Routing:
         draft, decision = judged(
             values[self.draft_field], calls, self.delivery, self.aggregate, hands_over=self.hands_over
         )
-        target = self.targets[still_to_go(decision)]
+        target = self.targets[self.delivery.route_left(decision)]
         values = {**values, self.draft_field: draft, "decision": decision}
         if not issubclass(target, StopEvent):
             return decision, target(**values)

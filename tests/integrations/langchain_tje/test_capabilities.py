@@ -1,8 +1,10 @@
 """Models that refuse or ignore logprobs: found out once, remembered, asked without, and never silently accepted."""
 
+import asyncio
+import json
 import pickle
 import warnings
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 from langchain_core.messages import AIMessage
@@ -17,7 +19,12 @@ from tests.standin import StandIn
 from tje_middleware import EntropyGate, TjeWarning
 
 Chat = Callable[..., ChatOpenAI]
+Way = Callable[..., Awaitable[AIMessage]]
 MODES = ("hold", "annotate", "abort")
+#: Their errors quote the request: what they were asked for, and the prompt.
+ECHOING, REFUSING = "standin-echoing", "refuses-logprobs-echoing"
+PRIVATE = "bits=0.2 tokens=2 What do logprobs say of Ada, who is not well?"
+MALFORMED = {"stop": ["a", "b", "c", "d", "e"]}
 
 
 @tool
@@ -61,7 +68,7 @@ class TestAModelThatRefuses:
 
     def test_is_known_to_a_gate_in_another_process(self) -> None:
         gate = make_gate()
-        gate.capabilities.note("o3", TypeError("no logprobs"))
+        gate.capabilities.remember("o3", TypeError("no logprobs"))
         assert "no logprobs" in (pickle.loads(pickle.dumps(gate)).capabilities.refusal("o3") or "")
 
     def test_says_nothing_of_other_models(self, chat: Chat, provider: StandIn) -> None:
@@ -94,6 +101,86 @@ def test_an_error_that_is_no_refusal_is_raised(chat: Chat, provider: StandIn) ->
     with pytest.raises(Exception, match="the server is broken"):
         gated(chat("broken"), make_gate("broken")).invoke("bits=0.5")
     assert len(provider.requests) == 1
+
+
+async def invoke(chain: Runnable, question: str, **settings: object) -> AIMessage:
+    return await asyncio.to_thread(lambda: chain.invoke(question, **settings))
+
+
+async def ainvoke(chain: Runnable, question: str, **settings: object) -> AIMessage:
+    return await chain.ainvoke(question, **settings)
+
+
+async def stream(chain: Runnable, question: str, **settings: object) -> AIMessage:
+    return await asyncio.to_thread(lambda: joined(list(chain.stream(question, **settings))))
+
+
+async def astream(chain: Runnable, question: str, **settings: object) -> AIMessage:
+    return joined([chunk async for chunk in chain.astream(question, **settings)])
+
+
+def joined(chunks: list) -> AIMessage:
+    return sum(chunks[1:], chunks[0])
+
+
+def total(model: str, **policies: object) -> EntropyGate:
+    """A gate whose rejections can be foreseen, for every mode."""
+    return make_gate(model, signal="total_entropy", **policies)
+
+
+every_mode = pytest.mark.parametrize("mode", MODES)
+every_way = pytest.mark.parametrize("way", [invoke, ainvoke, stream, astream], ids=lambda way: way.__name__)
+
+
+@every_mode
+@every_way
+class TestAMalformedRequestWhoseErrorQuotesIt:
+    async def test_raises_what_it_raises_without_the_gate(self, chat: Chat, way: Way, mode: str) -> None:
+        with pytest.raises(Exception, match="stop takes at most") as plain:
+            await way(chat(ECHOING), PRIVATE, **MALFORMED)
+        with pytest.raises(Exception, match="stop takes at most") as raised:
+            await way(gated(chat(ECHOING), total(ECHOING), mode), PRIVATE, **MALFORMED)
+        assert type(raised.value) is type(plain.value)
+        assert "logprobs'" not in str(raised.value).replace(PRIVATE, "")
+
+    async def test_says_nothing_of_the_next(self, chat: Chat, provider: StandIn, way: Way, mode: str) -> None:
+        gate = total(ECHOING)
+        chain = gated(chat(ECHOING), gate, mode)
+        with pytest.raises(Exception, match="stop takes at most"):
+            await way(chain, PRIVATE, **MALFORMED)
+        assert gate.capabilities.any_refusal() is None
+        decision = (await way(chain, PRIVATE)).response_metadata["tje"]
+        assert (decision["reason"], decision["tokens"]) == ("confident", 2)
+        assert provider.asked_for_logprobs()[-1] == 20
+        assert "Ada" not in json.dumps(decision)
+
+    async def test_leaves_streams_to_be_asked_for(self, chat: Chat, provider: StandIn, way: Way, mode: str) -> None:
+        chain = gated(chat(ECHOING), total(ECHOING), mode)
+        with pytest.raises(Exception, match="stop takes at most"):
+            await way(chain, PRIVATE, **MALFORMED)
+        await way(chain, PRIVATE)
+        in_chunks = mode == "abort" or (mode == "annotate" and way in (stream, astream))
+        assert bool(provider.requests[-1].get("stream")) == in_chunks
+
+
+@every_mode
+@every_way
+class TestARefusalThatQuotesTheRequest:
+    async def test_is_remembered_after_one_try(self, chat: Chat, provider: StandIn, way: Way, mode: str) -> None:
+        chain = gated(chat(REFUSING), total(REFUSING, on_missing="final"), mode)
+        with pytest.warns(TjeWarning, match="refused to give logprobs"):
+            await way(chain, PRIVATE)
+        tried = len(provider.requests)
+        await way(chain, PRIVATE)
+        assert provider.asked_for_logprobs()[tried:] == [None]
+
+    async def test_is_told_without_the_prompt(self, chat: Chat, way: Way, mode: str) -> None:
+        chain = gated(chat(REFUSING), total(REFUSING, on_missing="final"), mode)
+        with pytest.warns(TjeWarning, match="refused to give logprobs") as warned:
+            decision = [await way(chain, PRIVATE) for _ in range(2)][-1].response_metadata["tje"]
+        assert decision["reason"] == "no_logprobs"
+        assert "Error): logprobs are not supported with reasoning models" in decision["detail"]
+        assert "Ada" not in json.dumps(decision) + "".join(str(each.message) for each in warned)
 
 
 class TestTheResponsesApi:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import threading
@@ -21,6 +22,7 @@ from llama_index.core.llms.callbacks import llm_completion_callback
 from llama_index.core.tools import function_tool
 from llama_index_tje import EntropyEventHandler, capture_entropy
 from llama_index_tje._capture.blocks import _blocks
+from llama_index_tje._capture.call_tracking import CallTracking
 from llama_index_tje._capture.captured import CapturedEntropy
 from llama_index_tje._decision_event import announce
 from openai import InternalServerError
@@ -259,6 +261,50 @@ async def test_a_stream_that_is_closed_before_it_is_begun_leaves_nothing(like: M
         await stream.aclose()
         check_nothing_is_open(seen)
     assert seen.usage == TokenUsage(calls=1, partly_known=1)
+
+
+@pytest.mark.parametrize("around", [False, True], ids=["within none", "within another"])
+async def test_what_a_task_calls_after_its_block_is_left_is_seen_by_the_one_around_that(around, like: Make) -> None:
+    go = asyncio.Event()
+
+    async def late() -> None:
+        await go.wait()
+        await achat(like(reuse_client=False), "bits=0.4")
+
+    with capture_entropy() if around else contextlib.nullcontext() as outer:
+        with capture_entropy() as left:
+            task = asyncio.create_task(late())
+            await asyncio.sleep(0)
+        with capture_entropy() as elsewhere:
+            go.set()
+            await task
+    assert (left.calls, elsewhere.calls) == ((), ())
+    if around:
+        assert bits(outer.calls) == pytest.approx([0.4])
+
+
+def test_reading_many_streams_after_it_costs_about_as_much_as_reading_a_few() -> None:
+    looked_at = []
+
+    class Counted(CallTracking):
+        def settle(self) -> None:
+            looked_at.append(len(self._streams))
+            super().settle()
+
+    with capture_entropy() as seen:
+        streams = [MockLLM(max_tokens=4).stream_complete("a b c d") for _ in range(100)]
+    tracking, kind = _blocks._tracking, type(_blocks._tracking)
+    tracking.__class__ = Counted
+    try:
+        for _ in range(5):
+            for stream in streams:
+                next(stream, None)
+    finally:
+        tracking.__class__ = kind
+    events = 100 * 5
+    assert sum(looked_at) <= 4 * events  # and not the square of the number of streams
+    assert len(seen.calls) == 100
+    assert not is_listening()
 
 
 async def test_a_request_that_is_cancelled_counts_as_partly_known() -> None:

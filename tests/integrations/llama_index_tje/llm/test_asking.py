@@ -42,6 +42,17 @@ async def test_a_requests_own_asking_gives_way(like: Make, gate: EntropyGate, pr
     assert provider.asked_for_logprobs() == [20, 5]
 
 
+@pytest.mark.parametrize("own", [{}, {"logprobs": True, "top_logprobs": 5}], ids=["unset", "set"])
+def test_what_is_changed_on_the_llm_later_holds(like: Make, gate: EntropyGate, provider: StandIn, own: dict) -> None:
+    llm = like(**own)
+    gated = EntropyGatedLLM(llm=llm, deeper=like("deep"), gate=gate)
+    gated.complete(SURE)
+    llm.temperature = 0.7
+    with pytest.warns(UserWarning, match=r"sampled at temperature 0\.7"):
+        gated.complete(SURE)
+    assert [request["temperature"] for request in provider.requests] == [0.0, 0.7, 0.0]
+
+
 def test_openai_itself_is_asked_likewise(gate: EntropyGate, provider: StandIn) -> None:
     gate = make_gate("gpt-4o-mini")
     llm = OpenAI(model="gpt-4o-mini", api_base=provider.base_url, api_key="none", temperature=0.0, max_retries=0)

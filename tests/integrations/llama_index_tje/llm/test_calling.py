@@ -161,3 +161,26 @@ def test_a_gated_llm_may_be_the_deeper_one_of_another(like: Make, gate: EntropyG
         assert text_of(response).startswith("deepest-0")
         assert decision["key"] == str(gate.key)
         assert (decision["deeper_usage"]["calls"], response.additional_kwargs["completion_tokens"]) == (2, 15)
+
+
+def test_a_deeper_llm_that_refuses_logprobs_answers_callers_who_want_them_without(
+    like: Make, gate: EntropyGate
+) -> None:
+    llm = EntropyGatedLLM(llm=like(), deeper=like("refuses-logprobs"), gate=gate)
+    answer = llm.chat(messages(UNSURE), logprobs=True, top_logprobs=20)
+    assert text_of(answer).startswith("refuses-logprobs-0")
+    assert decision_of(answer)["answered_by"] == "deeper"
+
+
+def test_an_answer_of_a_gate_further_in_is_of_the_model_that_gave_it(like: Make, gate: EntropyGate) -> None:
+    inner = EntropyGatedLLM(llm=like(), deeper=like("mid"), gate=gate, threshold=0.2)
+    llm = EntropyGatedLLM(llm=inner, deeper=like("big"), gate=make_gate())
+    with pytest.warns(UserWarning, match="written by .mid."):
+        answer = llm.chat(messages("bits=0.5 says_model"))
+    assert (text_of(answer)[:5], decision_of(answer)["reason"]) == ("big-0", "other_settings")
+
+
+def test_a_model_asked_for_by_name_is_the_drafts(like: Make, gate: EntropyGate, provider: StandIn) -> None:
+    llm = EntropyGatedLLM(llm=like("another"), deeper=like("deep"), gate=gate)
+    llm.chat(messages(UNSURE), model="standin")
+    assert [request["model"] for request in provider.requests] == ["standin", "deep"]

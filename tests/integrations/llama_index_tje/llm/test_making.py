@@ -11,6 +11,7 @@ from llama_index.core.prompts import PromptTemplate
 from llama_index.core.schema import Document
 from llama_index_tje import EntropyGatedLLM
 
+from tests.gates import make_gate
 from tests.integrations.llama_index_tje.llm.conftest import KEY, Make
 from tests.standin import StandIn
 from tje_middleware import EntropyGate
@@ -95,9 +96,7 @@ def test_there_must_be_something_to_go_deeper_with(like: Make, gate: EntropyGate
         EntropyGatedLLM(llm=like(), gate=gate)
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"mode": "fast"}, {"on_branch_error": "ignore"}, {"tool_calls": "no"}, {"gate": 1}]
-)
+@pytest.mark.parametrize("wrong", [{"mode": "fast"}, {"on_branch_error": "ignore"}, {"tool_calls": "no"}])
 def test_options_that_do_not_exist_are_refused(like: Make, gate: EntropyGate, wrong: dict) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         EntropyGatedLLM(**{"llm": like(), "deeper": like("deep"), "gate": gate, **wrong})
@@ -121,3 +120,36 @@ def test_an_llm_without_tools_says_so(gate: EntropyGate) -> None:
 def test_goes_to_another_process(llm: EntropyGatedLLM) -> None:
     there: LLM = pickle.loads(pickle.dumps(llm))
     assert str(there.complete("bits=0.5")).startswith("w0")
+
+
+@pytest.mark.parametrize("wrong", ["llm", "deeper", "gate"])
+def test_what_is_given_in_the_place_of_something_else_is_refused_without_showing_it(
+    like: Make, gate: EntropyGate, wrong: str
+) -> None:
+    engine = SummaryIndex.from_documents([]).as_query_engine(llm=like())
+    misplaced = like() if wrong == "gate" else engine
+    with pytest.raises(TypeError, match=f"{wrong} must be a.* not an? ") as refused:
+        EntropyGatedLLM(**{"llm": like(), "deeper": like("deep"), "gate": gate, wrong: misplaced})
+    assert KEY not in str(refused.value)
+
+
+@pytest.mark.parametrize("unknown", ["on_missing", "method", "strict", "toolcalls", "system_prompt", "draft"])
+def test_an_unknown_argument_is_refused(like: Make, gate: EntropyGate, unknown: str) -> None:
+    with pytest.raises(TypeError, match=unknown):
+        EntropyGatedLLM(llm=like(), deeper=like("deep"), gate=gate, **{unknown: "x"})
+
+
+def test_caches_tell_gated_llms_apart(like: Make, gate: EntropyGate) -> None:
+    def shown(**changed: object) -> dict:
+        return EntropyGatedLLM(**{"llm": like(), "deeper": like("deep"), "gate": gate, **changed}).to_dict()
+
+    assert shown() == shown()
+    assert shown()["answers_by"]["llm"] == "OpenAILike('standin')"
+    others = [{"llm": like("other")}, {"deeper": like("deep", temperature=0.5)}, {"gate": make_gate(strict=True)}]
+    others += [{"threshold": 2.0}, {"instruction": "Think."}, {"deeper_settings": {"seed": 1}}]
+    assert [other for other in others if shown(**other) == shown()] == []
+
+
+def test_whoever_was_given_the_llm_itself_finds_its_attributes(llm: EntropyGatedLLM) -> None:
+    assert (llm.model, llm.temperature) == ("standin", 0.0)
+    assert not hasattr(llm, "no_such_thing")

@@ -1,6 +1,11 @@
 """Who sees what of a draft, and when its request is cancelled."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
+from llama_index.core.base.llms.types import CompletionResponse, LLMMetadata
+from llama_index.core.llms import CustomLLM
 from llama_index_tje import EntropyGatedLLM
 
 from tests.gates import make_gate
@@ -113,3 +118,38 @@ class TestEarlyClosedStreams:
             await anext(stream)
         await stream.aclose()
         assert provider.wait_for_disconnect()
+
+    def test_leave_what_the_llm_reads_from_open(self, gate: EntropyGate) -> None:
+        """A generator that an LLM reads from may be its user's own, and be read on."""
+        llm = EntropyGatedLLM(llm=Shared(words=iter_of_words()), gate=gate, mode="annotate")
+        with pytest.warns(UserWarning, match="without logprobs"):
+            first = llm.stream_complete("?")
+            next(first)
+            first.close()
+            assert [chunk.delta for chunk in llm.stream_complete("?")][:1] == ["c"]
+
+
+def iter_of_words() -> Iterator[str]:
+    yield from "abcd"
+
+
+class Shared(CustomLLM):
+    """All its answers come from one source."""
+
+    words: Any
+
+    @property
+    def metadata(self) -> LLMMetadata:
+        return LLMMetadata()
+
+    def complete(self, prompt: str, formatted: bool = False, **settings: Any) -> CompletionResponse:
+        return CompletionResponse(text=next(self.words))
+
+    def stream_complete(self, prompt: str, formatted: bool = False, **settings: Any) -> Any:
+        source = self.words
+
+        def chunks() -> Iterator[CompletionResponse]:
+            for word in source:
+                yield CompletionResponse(text=word, delta=word)
+
+        return chunks()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from llama_index.core.indices.query.query_transform import HyDEQueryTransform
+from llama_index.core.llms import LLM
 from llama_index.core.postprocessor import LLMRerank
-from llama_index.core.query_engine import RetrieverQueryEngine, TransformQueryEngine
+from llama_index.core.query_engine import CustomQueryEngine, RetrieverQueryEngine, TransformQueryEngine
 from llama_index.core.schema import QueryBundle
-from llama_index_tje import EntropyGatedQueryEngine, _captured_turn
+from llama_index_tje import EntropyGatedQueryEngine, _captured_turn, ask_logprobs, capture_entropy
 
 from tje_middleware import TokenUsage
 
@@ -140,6 +143,76 @@ def test_calls_that_were_too_many_to_keep_are_not_taken_for_sure(engines, gate, 
     assert (decision.reason, decision.answered_by) == ("no_logprobs", "deeper")
     assert "1 of the model calls" in decision.detail
     assert decision.draft_usage == TokenUsage(input_tokens=30, output_tokens=12, calls=3)
+
+
+async def test_a_call_by_a_worker_that_was_begun_in_an_earlier_draft_is_the_later_drafts(engines, gate):
+    class Worker:
+        task = None
+
+        async def run(self):
+            while True:
+                llm, prompt, answer = await self.queue.get()
+                answer.set_result((await llm.acomplete(prompt)).text)
+
+        async def ask(self, llm, prompt):
+            if self.task is None:
+                self.queue = asyncio.Queue()
+                self.task = asyncio.create_task(self.run())
+            answer = asyncio.get_running_loop().create_future()
+            await self.queue.put((llm, prompt, answer))
+            return await answer
+
+    class Batching(CustomQueryEngine):
+        llm: LLM
+        worker: Any
+
+        def custom_query(self, query_str):
+            raise NotImplementedError
+
+        async def acustom_query(self, query_str):
+            await self.llm.acomplete(SURE)
+            return await self.worker.ask(self.llm, query_str)
+
+    engine = Batching(llm=engines.llm(), worker=Worker())
+    both = EntropyGatedQueryEngine(engine=engine, deeper=lambda _: "deeper", gate=gate)
+    with capture_entropy() as seen:
+        decisions = [decision_in(await both.aquery(bits)) for bits in (SURE, UNSURE, UNSURE)]
+    engine.worker.task.cancel()
+    assert [each.answered_by for each in decisions] == ["draft", "deeper", "deeper"]
+    assert [each.draft_usage.calls for each in decisions] == [2, 2, 2]
+    assert len(seen.calls) == 6
+
+
+def test_the_call_of_an_llm_that_cannot_be_seen_on_a_bare_thread_leaves_the_draft_unjudged(engines, gate):
+    hidden = ask_logprobs(engines.llm(), gate=gate)
+
+    class Hiding(CustomQueryEngine):
+        def custom_query(self, query_str):
+            hidden.complete(SURE)
+            with ThreadPoolExecutor(1) as pool:
+                return pool.submit(hidden.complete, query_str).result().text
+
+    both = EntropyGatedQueryEngine(engine=Hiding(), deeper=lambda _: "deeper", gate=gate)
+    decision = decision_in(both.query(UNSURE))
+    assert (decision.reason, decision.answered_by) == ("no_logprobs", "deeper")
+    assert "without this draft's context" in decision.detail
+
+
+@pytest.mark.parametrize(("rule", "answered_by"), [("worst", "deeper"), ("last", "draft")])
+def test_of_a_first_call_without_logprobs_is_said_which_rule_leaves_it_out(engines, gate, rule, answered_by):
+    class Routed(CustomQueryEngine):
+        select: LLM
+        llm: LLM
+
+        def custom_query(self, query_str):
+            self.select.complete(query_str)
+            return self.llm.complete(query_str).text
+
+    engine = Routed(select=engines.llm("ignores-logprobs"), llm=engines.llm())
+    both = EntropyGatedQueryEngine(engine=engine, deeper=engines.deep(), gate=gate, aggregate=rule)
+    decision = decision_in(both.query(SURE))
+    assert decision.answered_by == answered_by
+    assert ("aggregate='last'" in decision.detail) == (rule == "worst")
 
 
 @pytest.mark.parametrize("streaming", [False, True], ids=["whole", "streamed"])

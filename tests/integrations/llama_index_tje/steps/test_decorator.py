@@ -56,7 +56,7 @@ class Flow(Workflow):
         (lambda llm: SimpleChatEngine.from_defaults(llm=llm), "a SimpleChatEngine is gated by its LLM"),
         (lambda _: Flow(), "a Flow is gated by its LLM"),
         (lambda _: Flow, "an LLM, a query engine or a function can be gated, not the class Flow"),
-        (lambda _: "gpt-4o", "can be gated, not a str"),
+        (lambda _: "gpt-4o", "can be gated, not 'gpt-4o'"),
         (lambda _: staticmethod(str.upper), "put this decorator under @staticmethod"),
         (lambda _: classmethod(str.upper), "put this decorator under @classmethod"),
     ],
@@ -72,7 +72,7 @@ def test_a_deeper_branch_of_another_kind_is_refused(llm: Make, provider: StandIn
         think_just_enough(llm(), gate=gate, deeper=engine)
     with pytest.raises(TypeError, match="give the engine's method, query or aquery"):
         think_just_enough(str.upper, gate=gate, deeper=engine)
-    for deeper, said in [(llm(), "not a OpenAILike"), (str, "not the class str"), (None, "not a NoneType")]:
+    for deeper, said in [(llm(), "not a OpenAILike"), (str, "not the class str"), (None, "not None")]:
         with pytest.raises(TypeError, match=f"is a function of the same arguments, {said}"):
             think_just_enough(str.upper, gate=gate, deeper=deeper)
 

@@ -6,6 +6,7 @@ import inspect
 import pickle
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from contextvars import copy_context
 from typing import Any
 
@@ -22,6 +23,7 @@ from llama_index.core.workflow import (
     step,
 )
 from llama_index_tje import ask_logprobs, capture_entropy, think_just_enough
+from llama_index_tje._capture import strays
 from workflows.errors import WorkflowCancelledByUser
 
 from tests.gates import make_gate
@@ -221,6 +223,85 @@ class TestEvidence:
 
         answered, decision = decided(answer)
         assert (answered, decision.signal_value) == ("deeper", pytest.approx(2.5))
+
+    @pytest.mark.filterwarnings("ignore:a draft for:tje_middleware.TjeWarning")
+    def test_a_call_on_a_bare_thread_leaves_the_draft_unjudged(self, asked: LLM, gate: EntropyGate) -> None:
+        @think_just_enough(gate=gate, deeper=lambda: "deeper")
+        def answer() -> str:
+            asked.complete(CERTAIN)
+            with ThreadPoolExecutor() as pool:
+                return pool.submit(asked.complete, UNSURE).result().text
+
+        answered, decision = decided(answer)
+        assert (answered, decision.reason) == ("deeper", "no_logprobs")
+        assert "run the thread in contextvars.copy_context()" in decision.detail
+
+    @pytest.mark.filterwarnings("ignore:a draft for:tje_middleware.TjeWarning")
+    async def test_so_does_one_in_the_event_loops_executor_and_to_thread_counts(
+        self, asked: LLM, gate: EntropyGate
+    ) -> None:
+        @think_just_enough(gate=gate, deeper=lambda *_, decision: decision)
+        async def answer(on_thread: Callable[..., Any]) -> str:
+            await asked.acomplete(CERTAIN)
+            return str(await on_thread(asked.complete, UNSURE))
+
+        in_executor = functools.partial(asyncio.get_running_loop().run_in_executor, None)
+        assert (await answer(in_executor)).reason == "no_logprobs"
+        assert (await answer(asyncio.to_thread)).signal_value == pytest.approx(2.5)
+
+    @pytest.mark.filterwarnings("ignore:a draft for:tje_middleware.TjeWarning")
+    @pytest.mark.parametrize("watched", [False, True], ids=["alone", "in a block"])
+    async def test_so_does_one_by_a_worker_that_was_begun_in_an_earlier_draft(
+        self, watched: bool, asked: LLM, gate: EntropyGate
+    ) -> None:
+        questions: asyncio.Queue[tuple[str, asyncio.Future[str]]] = asyncio.Queue()
+        workers: list[asyncio.Task[None]] = []
+
+        async def work() -> None:
+            while True:
+                question, answer = await questions.get()
+                answer.set_result((await asked.acomplete(question)).text)
+
+        @think_just_enough(gate=gate, deeper=lambda *_, decision: decision.reason)
+        async def answer(question: str) -> str:
+            await asked.acomplete(CERTAIN)
+            if not workers:
+                workers.append(asyncio.create_task(work()))
+            written: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+            await questions.put((question, written))
+            return (await written).strip()
+
+        with capture_entropy() if watched else nullcontext():
+            answers = [await answer(question) for question in (CERTAIN, UNSURE)]
+        workers[0].cancel()
+        assert answers == ["w0 w1 w2 w3", "no_logprobs"]
+
+    async def test_drafts_at_the_same_time_are_no_strangers_to_one_another(
+        self, llm: Make, asked: LLM, gate: EntropyGate
+    ) -> None:
+        """Neither are LLMs of another gate, nor calls that are seen in a block of their own."""
+
+        @think_just_enough(gate=gate, deeper=lambda _: "deeper")
+        async def answer(question: str) -> str:
+            return (await asked.acomplete(question)).text.strip()
+
+        async def elsewhere() -> None:
+            await ask_logprobs(llm(), gate=make_gate()).acomplete(CERTAIN)
+            with capture_entropy():
+                await asked.acomplete(CERTAIN)
+
+        *answers, _ = await asyncio.gather(*(answer("bits=0.5 delay=0.2") for _ in range(8)), elsewhere())
+        assert answers == ["w0 w1 w2 w3"] * 8
+
+    def test_nothing_is_kept_of_a_draft_that_is_over(self, asked: LLM, gate: EntropyGate) -> None:
+        @think_just_enough(gate=gate, deeper=lambda: "deeper")
+        def fail() -> str:
+            asked.complete(CERTAIN)
+            raise ConnectionError
+
+        with pytest.raises(ConnectionError):
+            fail()
+        assert not strays._open
 
     async def test_calls_in_tasks_count_each_for_its_own_function(self, asked: LLM, gate: EntropyGate) -> None:
         @think_just_enough(gate=gate, deeper=lambda *_, decision: decision.signal_value)

@@ -297,7 +297,7 @@ class TestOwnEvents:
 
     @pytest.mark.parametrize("name", ["draft", "final", "deeper", "abstain"])
     def test_what_is_no_class_of_events_is_refused_by_name(self, gate: EntropyGate, name: str) -> None:
-        with pytest.raises(TypeError, match=f"{name} must be a class of events, not <class 'str'>"):
+        with pytest.raises(TypeError, match=f"{name} must be a class of events, not the class str"):
             entropy_route(gate=gate, **{name: str})
 
     def test_unknown_options_are_refused(self, gate: EntropyGate) -> None:
