@@ -310,7 +310,13 @@ class EntropyGatedLLM(DelegatingLLM):
         gate = self.gate if self.threshold is None else self.gate.with_threshold(self.threshold)
         return Turns(
             asked=self._asking,
-            deeper=DeeperLLM(self._answers_deeper, self.deeper_settings, self.instruction, gate.capabilities),
+            deeper=DeeperLLM(
+                self._answers_deeper,
+                self.deeper_settings,
+                self.instruction,
+                gate.capabilities,
+                is_another=self.deeper is not None,
+            ),
             delivery=Delivery(gate, self.mode, self.on_branch_error, self.tool_calls),
         )
 

@@ -28,12 +28,14 @@ class DeeperLLM:
         settings: Arguments of its calls; they win over the question's.
         instruction: For its system message.
         capabilities: Where it is remembered that an LLM refuses logprobs, for callers that want them of both.
+        is_another: Whether it is another LLM than the one that drafts, and not asked for a model by that one's name.
     """
 
     llm: LLM
     settings: Settings
     instruction: str | None
     capabilities: LogprobsCapabilities
+    is_another: bool = True
 
     def asked(self, kind: Kind, question: Any, settings: Settings) -> LLMCall:
         """The request for a question that is asked in messages or by a prompt."""
@@ -62,8 +64,10 @@ class DeeperLLM:
         )
 
     def _own(self, settings: Settings) -> dict[str, Any]:
-        rest = {name: value for name, value in without_asking(settings).items() if name != "model"}
-        return {**rest, **self.settings}  # another model than the one that drafts is not asked for by its name
+        rest = without_asking(settings)
+        if self.is_another:
+            rest.pop("model", None)
+        return {**rest, **self.settings}
 
     def _instructed(self, messages: Sequence[ChatMessage]) -> list[ChatMessage]:
         """The messages with the instruction at the end of the system message; not as one of the user's."""
