@@ -280,7 +280,9 @@ class TestTheEnd:
         turn = turn_of(Said("42", UNSURE), deeper=[ValueError("no")], on_branch_error="raise")
         with pytest.raises(ValueError, match="no"):
             asked(turn)
-        assert [(each.route, each.answered_by) for each in turn.seen.concluded] == [(Route.DEEPER, None)]
+        (told,) = turn.seen.concluded
+        assert (told.route, told.answered_by) == (Route.DEEPER, None)
+        assert (told.draft_usage, told.deeper_usage) == (DRAFT_COST, DEEPER_COST)
 
     def test_is_told_of_a_stream_that_is_left(self, way):
         turn = turn_of(Said("42", UNSURE))

@@ -37,6 +37,7 @@ class GatedTurn(FrameworkTurn[Answer]):
         self.delivery = delivery
         self.kept: Answer | None = None
         self.decision: GateDecision | None = None
+        self._went_deeper = False
 
     # The way
 
@@ -51,6 +52,7 @@ class GatedTurn(FrameworkTurn[Answer]):
             if decision is None or not self.delivery.goes_deeper(decision):
                 return self._with_draft(decision)
             self.require_deeper(on_loop=False)
+            self._went_deeper = True
             try:
                 answer = self.deeper(decision)
             except Exception as error:
@@ -64,6 +66,7 @@ class GatedTurn(FrameworkTurn[Answer]):
             if decision is None or not self.delivery.goes_deeper(decision):
                 return self._with_draft(decision)
             self.require_deeper(on_loop=True)
+            self._went_deeper = True
             try:
                 answer = await self.adeeper(decision)
             except Exception as error:
@@ -96,6 +99,7 @@ class GatedTurn(FrameworkTurn[Answer]):
             yield self._with_draft(decision)
             return
         self.require_deeper(on_loop=False)
+        self._went_deeper = True
         given = False
         try:
             with closed(self.deeper_chunks(decision)) as chunks:
@@ -118,6 +122,7 @@ class GatedTurn(FrameworkTurn[Answer]):
             yield self._with_draft(decision)
             return
         self.require_deeper(on_loop=True)
+        self._went_deeper = True
         given = False
         try:
             async with aclosed(self.adeeper_chunks(decision)) as chunks:
@@ -137,7 +142,14 @@ class GatedTurn(FrameworkTurn[Answer]):
             yield
         finally:
             if self.decision is not None:
-                self.conclude(self.decision)
+                self.conclude(self._so_far(self.decision))
+
+    def _so_far(self, decision: GateDecision) -> GateDecision:
+        """The decision with what was spent until now, where nobody answered."""
+        if decision.answered_by is not None or decision.draft_usage is not None:
+            return decision
+        deeper_usage = self.deeper_usage if self._went_deeper else None
+        return replace(decision, draft_usage=self.draft_usage, deeper_usage=deeper_usage)
 
     def _decided(self) -> GateDecision | None:
         try:

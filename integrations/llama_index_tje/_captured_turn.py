@@ -14,6 +14,7 @@ from tje_middleware.capture import ModelCall
 from tje_middleware.delivery import Delivery
 from tje_middleware.turn import GatedTurn
 
+from ._capture.blocks import keeper_here
 from ._capture.captured import CapturedEntropy
 from ._capture.handler import capture_entropy
 from ._control_flow import is_control_flow
@@ -37,6 +38,7 @@ class CapturedTurn(GatedTurn[Answer], ABC):
         self._drafting = CapturedEntropy()
         self._deepening = CapturedEntropy()
         self._superseded = Superseded()
+        self._keeper: CapturedEntropy | None = None
 
     @contextmanager
     def _as_draft(self) -> Iterator[None]:
@@ -70,9 +72,13 @@ class CapturedTurn(GatedTurn[Answer], ABC):
         """By which rule the calls were aggregated, where there were several."""
         return with_advice(self._aggregate, self._calls)
 
+    def announce(self, decision: GateDecision) -> None:
+        """Note where the draft was judged: the block that it is in is told of the end, wherever that comes."""
+        self._keeper = keeper_here()
+
     def conclude(self, decision: GateDecision) -> None:
         """Dispatch the decision as an event, once, when it is known what the answer cost."""
-        announce(decision)
+        announce(decision, self._keeper)
 
     def is_control_flow(self, error: Exception) -> bool:
         """Whether a workflow waits for an event, or was cancelled."""

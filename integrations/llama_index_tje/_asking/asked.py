@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator, Sequence
+from copy import copy
 from typing import Any, ClassVar, TypeVar
 
 from llama_index.core.base.llms.types import (
@@ -91,6 +92,9 @@ class AskedLLM(DelegatingLLM):
         exclude=True, repr=False, description="The LogprobsCapabilities that remember refusals."
     )
     top_k: int = Field(ge=1, description="Alternatives a token that are asked for.")
+    given: Any = Field(
+        default=None, exclude=True, repr=False, description="The arguments to ask with; None for the provider's."
+    )
     noted: bool = Field(
         default=False, exclude=True, repr=False, description="Whether the gate's drafts hear of calls that none sees."
     )
@@ -108,7 +112,7 @@ class AskedLLM(DelegatingLLM):
         llm = self.llm
         while isinstance(llm, AskedLLM):
             llm = llm.llm
-        return Asking(llm, self.top_k)
+        return Asking(llm, self.top_k, self.given)
 
     def request(self, settings: Settings) -> DraftRequest:
         """One request, as far as it concerns what its model refuses."""
@@ -123,7 +127,8 @@ class AskedLLM(DelegatingLLM):
         if not asking_for_itself(self.llm):
             return self.llm
         # Kept as long as the LLM stays as it is, for the copy has connections of its own.
-        now = dict(self.llm.__dict__)
+        now = {**self.llm.__dict__, **(self.llm.__pydantic_private__ or {})}
+        now = {name: copy(value) if isinstance(value, (dict, list)) else value for name, value in now.items()}
         if self._plain is None or self._plain[0] != now:
             self._plain = (now, without_own_asking(self.llm))
         return self._plain[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, LLMMetadata
@@ -11,6 +12,8 @@ from llama_index.core.llms import LLM
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.tools.types import BaseTool
+from pydantic import computed_field
+from typing_extensions import Self
 
 # What LlamaIndex puts into an LLM after it was made, and what decides how a prompt becomes a request.
 _FORWARDED = ("callback_manager", "rate_limiter")
@@ -45,6 +48,15 @@ class DelegatingLLM(FunctionCallingLLM):
             else:
                 self.__dict__[name] = getattr(self.llm, name, None)
 
+    @classmethod
+    def from_dict(cls, data: dict[str, Any], **kwargs: Any) -> Self:
+        """LLMs of this kind cannot be made of their serialised form.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError(f"the serialised form of {cls.__name__} has neither its LLMs nor its gate: make it anew")
+
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
         if name in _FORWARDED:
@@ -64,6 +76,12 @@ class DelegatingLLM(FunctionCallingLLM):
         return f"{type(self).__name__}(llm={named(self.llm)})"
 
     __str__ = __repr__
+
+    @computed_field  # type: ignore[prop-decorator]  # pydantic's own way
+    @property
+    def answers_by(self) -> dict[str, str]:
+        """What its answers depend on, by name and as a fingerprint, by which caches tell LLMs apart."""
+        return {"llm": named(self.llm), "fingerprint": fingerprint_of(self.llm.to_dict())}
 
     @property
     def metadata(self) -> LLMMetadata:
@@ -127,6 +145,11 @@ def prepared_for_tools(
     # Some LLMs write the user's message into the very list that they are given.
     history = None if chat_history is None else list(chat_history)
     return tool_caller(llm)._prepare_chat_with_tools_compat(tools, chat_history=history, **options)
+
+
+def fingerprint_of(*settings: object) -> str:
+    """A short word for settings, of which nothing can be read in it."""
+    return sha256(repr(settings).encode()).hexdigest()[:16]
 
 
 def named(llm: LLM) -> str:

@@ -28,13 +28,17 @@ class Asking:
     Attributes:
         llm: The LLM.
         top_k: Alternatives a token.
+        given: The very arguments to ask with, where a caller gave them; None for those of the provider.
     """
 
     llm: LLM
     top_k: int
+    given: Settings | None = None
 
     def for_logprobs(self, settings: Settings) -> dict[str, Any]:
         """A request's settings with the question for logprobs; one that asks for more already stays so."""
+        if self.given is not None:
+            return {**settings, **self.given}
         top_k = max(self.top_k, _alternatives(settings))
         if _is(self.llm, "OpenAIResponses"):
             include = [*(settings.get("include") or getattr(self.llm, "include", None) or ()), _OF_RESPONSES]
@@ -75,6 +79,11 @@ def without_own_asking(llm: LLM) -> LLM:
 def asks_for_logprobs(settings: Settings) -> bool:
     """Whether a request's own settings ask for logprobs."""
     return bool(settings.get("logprobs")) or _OF_RESPONSES in (settings.get("include") or ())
+
+
+def asking_of(settings: Settings) -> dict[str, Any]:
+    """The part of a request's settings that asks for logprobs."""
+    return {name: settings[name] for name in (*_LOGPROBS, "include") if name in settings}
 
 
 def without_asking(settings: Settings) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.instrumentation.events import BaseEvent
+from llama_index_instrumentation.span import active_span_id
 from pydantic import PrivateAttr
 
 from tje_middleware.quiet import QuietLock
@@ -58,6 +59,11 @@ def capturing_here() -> CapturedEntropy | None:
     return _blocks.here()[0]
 
 
+def keeper_here() -> CapturedEntropy | None:
+    """What keeps a decision that is made here and now."""
+    return _blocks.keeper_here()
+
+
 class _BlockListener(BaseEventHandler):
     """One event handler for all blocks."""
 
@@ -103,6 +109,10 @@ class _Blocks:
     def here(self) -> tuple[CapturedEntropy | None, str | None]:
         """The innermost block here and now, and the stream in whose code this is called."""
         return self._tracking.here()
+
+    def keeper_here(self) -> CapturedEntropy | None:
+        """What keeps a decision that is made here and now."""
+        return self._tracking.keeper(active_span_id.get())
 
     def settle(self) -> None:
         """Find out which streams are over, and rest where nothing goes on."""

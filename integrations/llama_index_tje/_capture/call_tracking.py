@@ -161,13 +161,21 @@ class CallTracking:
 
     def decided(self, span_id: str, decision: GateDecision) -> None:
         """A gate has decided, in this span."""
+        keeper = self.keeper(span_id)
+        if keeper is not None:
+            keeper.take_decision(decision)
+
+    def keeper(self, span_id: str | None) -> CapturedEntropy | None:
+        """What keeps a decision that is made here and now, in this span."""
         captured, stream_id = self.here()
-        span = (
-            self._spans.get(span_id) if stream_id is None else None
-        )  # the span would be that of who reads the stream
-        captured = captured if span is None else span.captured
-        if captured is not None:
-            captured.take_decision(decision)
+        # In a stream's code the span would be that of who reads the stream.
+        span = self._spans.get(span_id) if stream_id is None and span_id is not None else None
+        return captured if span is None else span.captured
+
+    @property
+    def is_of_blocks(self) -> bool:
+        """Whether it follows for blocks, of which each keeps its own."""
+        return self._on_idle is not None
 
     def _start(self, span_id: str, span: _Span, model: str | None, temperature: float | None) -> None:
         only_calling = []

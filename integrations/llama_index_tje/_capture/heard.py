@@ -74,4 +74,5 @@ def _fail(event: ExceptionEvent | SpanDropEvent, tracking: CallTracking) -> None
 
 @_tell.register(EntropyDecisionEvent)
 def _decide(event: EntropyDecisionEvent, tracking: CallTracking) -> None:
-    tracking.decided(event.span_id or "", GateDecision.from_dict(event.decision))
+    if not (event.is_kept and tracking.is_of_blocks):  # a block that has it already
+        tracking.decided(event.span_id or "", GateDecision.from_dict(event.decision))

@@ -28,9 +28,9 @@ class OpenDraft:
         """Whether calls that are kept there are this draft's."""
         return captured is not None and captured.tells(self._captured)
 
-    def may_lack(self, captured: CapturedEntropy | None, capabilities: LogprobsCapabilities) -> bool:
-        """Whether a call that is kept there, by an LLM of such a gate, may have been made for this draft."""
-        return self._capabilities is capabilities and (captured is None or self._captured.tells(captured))
+    def may_lack(self, capabilities: LogprobsCapabilities) -> bool:
+        """Whether a call by an LLM of such a gate, which no draft sees, may have been made for this draft."""
+        return self._capabilities is capabilities
 
 
 _open: set[OpenDraft] = set()
@@ -65,4 +65,4 @@ def note_call(capabilities: LogprobsCapabilities) -> None:
     if any(draft.sees(captured) for draft in drafts):
         return
     for draft in drafts:
-        draft.has_strays |= draft.may_lack(captured, capabilities)
+        draft.has_strays |= draft.may_lack(capabilities)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
-from hashlib import sha256
 from typing import Any, ClassVar
 
 from llama_index.core.base.llms.types import (
@@ -26,11 +25,12 @@ from pydantic import computed_field
 
 from tje_middleware import EntropyGate
 from tje_middleware._options import described
+from tje_middleware.capability import LogprobsCapabilities
 from tje_middleware.delivery import Delivery, Mode, OnBranchError, ToolCalls
 
 from .._answer import decision_in
 from .._asking.asked import AskedLLM, asked
-from .._asking.delegating import DelegatingLLM, named, tool_caller
+from .._asking.delegating import DelegatingLLM, fingerprint_of, named, tool_caller
 from .requests import DeeperLLM
 from .turns import Turns
 
@@ -114,6 +114,7 @@ class EntropyGatedLLM(DelegatingLLM):
     #: A stream of its answers may be of either of two LLMs.
     answers_by_several: ClassVar[bool] = True
     _asked: AskedLLM | None = PrivateAttr(default=None)
+    _refusals_of_deeper: LogprobsCapabilities = PrivateAttr(default_factory=LogprobsCapabilities)
     _made_of: tuple[object, object] = PrivateAttr(default=(None, None))
 
     def __init__(
@@ -167,12 +168,12 @@ class EntropyGatedLLM(DelegatingLLM):
     def answers_by(self) -> dict[str, str]:
         """What its answers depend on, by name and as a fingerprint, by which caches tell LLMs apart."""
         deeper = {} if self.deeper is None else self.deeper.to_dict()
-        everything = (self.llm.to_dict(), deeper, self.deeper_settings, self.instruction, self.gate.fingerprint())
+        asked_otherwise = (self.deeper_settings, self.instruction)
         return {
             "llm": named(self.llm),
             "deeper": named(self._answers_deeper),
             "gate": str(self.gate.key),
-            "fingerprint": sha256(repr(everything).encode()).hexdigest()[:16],
+            "fingerprint": fingerprint_of(self.llm.to_dict(), deeper, asked_otherwise, self.gate.fingerprint()),
         }
 
     @property
@@ -314,7 +315,7 @@ class EntropyGatedLLM(DelegatingLLM):
                 self._answers_deeper,
                 self.deeper_settings,
                 self.instruction,
-                gate.capabilities,
+                self._refusals_of_deeper,
                 is_another=self.deeper is not None,
             ),
             delivery=Delivery(gate, self.mode, self.on_branch_error, self.tool_calls),

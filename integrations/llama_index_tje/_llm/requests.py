@@ -13,9 +13,9 @@ from llama_index.core.prompts import BasePromptTemplate, ChatPromptTemplate
 from tje_middleware.capability import LogprobsCapabilities
 
 from .._answer import without_decisions
-from .._asking.asked import asked
+from .._asking.asked import AskedLLM
 from .._asking.calls import LLMCall
-from .._asking.settings import Kind, Settings, asks_for_logprobs, without_asking
+from .._asking.settings import Kind, Settings, asking_of, asks_for_logprobs, without_asking
 from .structured import StructuredCall
 
 
@@ -27,7 +27,8 @@ class DeeperLLM:
         llm: The LLM.
         settings: Arguments of its calls; they win over the question's.
         instruction: For its system message.
-        capabilities: Where it is remembered that an LLM refuses logprobs, for callers that want them of both.
+        capabilities: Where it is remembered that this LLM refuses logprobs, for callers that want them of both; not
+            the gate's, since it may be the LLM that drafts, with other settings.
         is_another: Whether it is another LLM than the one that drafts, and not asked for a model by that one's name.
     """
 
@@ -58,10 +59,8 @@ class DeeperLLM:
         """The LLM as it is asked: a caller who wants logprobs gets the answer without, where it refuses them."""
         if not asks_for_logprobs(settings):
             return self.llm
-        wanted = settings.get("top_logprobs")
-        return asked(
-            self.llm, top_k=wanted if isinstance(wanted, int) and wanted else 20, capabilities=self.capabilities
-        )
+        given = asking_of(settings)
+        return AskedLLM(llm=self.llm, top_k=1, capabilities=self.capabilities, given=given)
 
     def _own(self, settings: Settings) -> dict[str, Any]:
         rest = without_asking(settings)

@@ -28,6 +28,7 @@ from .._answer import (
 from .._asking.asked import AskedLLM
 from .._asking.calls import LLMCall, acounted, counted
 from .._asking.settings import limits_of, model_of, setting_of, temperature_of
+from .._capture.blocks import keeper_here
 from .._capture.captured import CapturedEntropy
 from .._decision_event import announce
 from .._payloads import payload_of_chunk, payload_of_stream_end
@@ -62,6 +63,7 @@ class LLMTurn(GatedTurn[Response]):
         self._evidence = StreamedEvidence()
         self._came_in_chunks = False
         self._replaceable: CapturedEntropy | None = None
+        self._keeper: CapturedEntropy | None = None
         self._draft_usage = TokenUsage()
         self._deeper_usage = TokenUsage()
 
@@ -173,9 +175,13 @@ class LLMTurn(GatedTurn[Response]):
         """What the deeper LLM spent so far."""
         return self._deeper_usage
 
+    def announce(self, decision: GateDecision) -> None:
+        """Note where the draft was judged: the block that it is in is told of the end, wherever that comes."""
+        self._keeper = keeper_here()
+
     def conclude(self, decision: GateDecision) -> None:
         """Dispatch the decision as an event, once, when it is known what the answer cost."""
-        announce(decision)
+        announce(decision, self._keeper)
 
     # A draft that may be stopped
 

@@ -9,7 +9,7 @@ from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
 from llama_index.core.llms import LLM, MockLLM
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.schema import Document
-from llama_index_tje import EntropyGatedLLM
+from llama_index_tje import EntropyGatedLLM, ask_logprobs
 
 from tests.gates import make_gate
 from tests.integrations.llama_index_tje.llm.conftest import KEY, Make
@@ -153,3 +153,13 @@ def test_caches_tell_gated_llms_apart(like: Make, gate: EntropyGate) -> None:
 def test_whoever_was_given_the_llm_itself_finds_its_attributes(llm: EntropyGatedLLM) -> None:
     assert (llm.model, llm.temperature) == ("standin", 0.0)
     assert not hasattr(llm, "no_such_thing")
+
+
+def test_caches_tell_asked_llms_apart(like: Make) -> None:
+    assert ask_logprobs(like()).to_dict() == ask_logprobs(like()).to_dict()
+    assert ask_logprobs(like()).to_dict() != ask_logprobs(like("other")).to_dict()
+
+
+def test_cannot_be_made_of_its_serialised_form_and_says_so(llm: EntropyGatedLLM) -> None:
+    with pytest.raises(TypeError, match="has neither its LLMs nor its gate"):
+        EntropyGatedLLM.from_dict(llm.to_dict())

@@ -17,7 +17,7 @@ from llama_index.core.agent.workflow import AgentWorkflow, FunctionAgent, ReActA
 from llama_index.core.chat_engine import SimpleChatEngine
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.schema import Document
-from llama_index_tje import EntropyGatedLLM, capture_entropy
+from llama_index_tje import EntropyEventHandler, EntropyGatedLLM, capture_entropy
 from pydantic import BaseModel
 
 from tests.gates import make_gate
@@ -324,3 +324,37 @@ def test_two_hundred_calls_of_threads_are_each_decided_by_their_own_tokens(like:
     with ThreadPoolExecutor(16) as threads:
         answers = list(threads.map(lambda bits: llm.complete(f"bits={bits:.2f}"), entropies))
     assert [decision_of(answer)["signal_value"] for answer in answers] == pytest.approx(entropies, abs=1e-6)
+
+
+# Where the decision of a stream is kept
+
+
+def test_of_a_stream_the_block_is_told_in_which_the_draft_was_judged(like: Make, gate: EntropyGate) -> None:
+    llm = EntropyGatedLLM(llm=like(), deeper=like("deep"), gate=gate)
+    with capture_entropy() as begun:
+        stream = llm.stream_chat(messages("bits=2.5"))
+        next(stream)
+    with capture_entropy() as left:
+        stream.close()
+    assert ([each.reason for each in begun.decisions], left.decisions) == (["uncertain"], ())
+
+
+async def test_a_stream_that_is_left_on_the_event_loop_has_told_its_block(like: Make, gate: EntropyGate) -> None:
+    llm = EntropyGatedLLM(llm=like(), deeper=like("deep"), gate=gate)
+    with capture_entropy() as seen:
+        async for _ in await llm.astream_chat(messages("bits=2.5 tokens=30")):
+            break
+    del _
+    for _ in range(100):
+        if seen.decisions:
+            break
+        await asyncio.sleep(0.01)
+    (decision,) = seen.decisions
+    assert (decision.answered_by, decision.draft_usage.output_tokens) == (None, 30)
+
+
+def test_a_handler_that_is_attached_hears_of_a_decision_once(like: Make, gate: EntropyGate) -> None:
+    llm = EntropyGatedLLM(llm=like(), deeper=like("deep"), gate=gate)
+    with EntropyEventHandler() as handler, capture_entropy() as outer, capture_entropy() as inner:
+        llm.complete("bits=0.5")
+    assert [len(each.decisions) for each in (handler, outer, inner)] == [1, 1, 1]

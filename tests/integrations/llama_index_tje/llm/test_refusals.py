@@ -7,6 +7,7 @@ import warnings
 
 import pytest
 from llama_index.core.llms import LLM
+from llama_index.llms.openai_like import OpenAILike
 from llama_index_tje import EntropyGatedLLM, ask_logprobs
 
 from tests.gates import make_gate
@@ -127,3 +128,32 @@ def test_a_tool_call_of_a_malformed_request_raises_as_well(like: Make, gate: Ent
     with pytest.raises(Exception, match="stop takes at most"):
         llm.chat(messages(PRIVATE), tools=tools)
     assert provider.asked_for_logprobs()[-1] is None
+
+
+def test_what_the_deeper_llm_refuses_is_not_held_against_the_one_that_drafts(like: Make, gate: EntropyGate) -> None:
+    """They may be the same model, with other settings."""
+
+    class Reasoning(OpenAILike):
+        def chat(self, messages: object, **settings: object) -> object:
+            if settings.get("reasoning_effort") and settings.get("logprobs"):
+                raise TypeError("logprobs are not supported with reasoning_effort")
+            return super().chat(messages, **settings)
+
+    plain = like()
+    llm = EntropyGatedLLM(
+        llm=Reasoning(**{name: getattr(plain, name) for name in MADE_OF}),
+        deeper_settings={"reasoning_effort": "high"},
+        gate=gate,
+    )
+    assert decision_of(llm.chat(messages("bits=3"), logprobs=True))["answered_by"] == "deeper"
+    assert decision_of(llm.chat(messages("bits=0.3")))["reason"] == "confident"
+
+
+MADE_OF = ("model", "api_base", "api_key", "temperature", "max_retries", "is_chat_model", "reuse_client")
+
+
+def test_the_deeper_llm_is_asked_as_the_caller_asks(like: Make, gate: EntropyGate, provider: StandIn) -> None:
+    EntropyGatedLLM(llm=like(), deeper=like("deep"), gate=gate).chat(
+        messages("bits=3"), logprobs=True, top_logprobs=5
+    )
+    assert provider.asked_for_logprobs() == [20, 5]
