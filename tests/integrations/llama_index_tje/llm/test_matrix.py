@@ -302,7 +302,7 @@ async def test_a_draft_that_is_no_object_goes_deeper_where_it_is_unsure(like: Ma
 
 
 async def test_two_hundred_calls_at_once_are_each_decided_by_their_own_tokens(like: Make, gate: EntropyGate) -> None:
-    llm = EntropyGatedLLM(llm=like(reuse_client=True), deeper=like("deep", reuse_client=True), gate=gate)
+    llm = EntropyGatedLLM(llm=like(), deeper=like("deep"), gate=gate)
     entropies = [0.005 + 0.01 * number for number in range(200)]
 
     async def ask(number: int, bits: float) -> dict:
@@ -319,7 +319,7 @@ async def test_two_hundred_calls_at_once_are_each_decided_by_their_own_tokens(li
 
 
 def test_two_hundred_calls_of_threads_are_each_decided_by_their_own_tokens(like: Make, gate: EntropyGate) -> None:
-    llm = EntropyGatedLLM(llm=like(reuse_client=True), deeper=like("deep", reuse_client=True), gate=gate)
+    llm = EntropyGatedLLM(llm=like(), deeper=like("deep"), gate=gate)
     entropies = [0.01 * (number + 1) for number in range(200)]
     with ThreadPoolExecutor(16) as threads:
         answers = list(threads.map(lambda bits: llm.complete(f"bits={bits:.2f}"), entropies))

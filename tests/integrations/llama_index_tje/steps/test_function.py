@@ -279,7 +279,7 @@ class TestEvidence:
     async def test_drafts_at_the_same_time_are_no_strangers_to_one_another(
         self, llm: Make, asked: LLM, gate: EntropyGate
     ) -> None:
-        """Neither are LLMs of another gate, nor calls that are seen in a block of their own."""
+        """Neither are LLMs of another gate."""
 
         @think_just_enough(gate=gate, deeper=lambda _: "deeper")
         async def answer(question: str) -> str:
@@ -287,11 +287,23 @@ class TestEvidence:
 
         async def elsewhere() -> None:
             await ask_logprobs(llm(), gate=make_gate()).acomplete(CERTAIN)
-            with capture_entropy():
-                await asked.acomplete(CERTAIN)
 
         *answers, _ = await asyncio.gather(*(answer("bits=0.5 delay=0.2") for _ in range(8)), elsewhere())
         assert answers == ["w0 w1 w2 w3"] * 8
+
+    def test_a_block_of_its_own_on_a_bare_thread_hides_no_call(self, asked: LLM, gate: EntropyGate) -> None:
+        def traced() -> str:
+            with capture_entropy():
+                return asked.complete(UNSURE).text
+
+        @think_just_enough(gate=gate, deeper=lambda: "deeper")
+        def answer() -> str:
+            asked.complete(CERTAIN)
+            with ThreadPoolExecutor(1) as pool:
+                return pool.submit(traced).result()
+
+        with pytest.warns(TjeWarning, match="came without this draft's context"):
+            assert answer() == "deeper"
 
     def test_nothing_is_kept_of_a_draft_that_is_over(self, asked: LLM, gate: EntropyGate) -> None:
         @think_just_enough(gate=gate, deeper=lambda: "deeper")
