@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from enum import Enum
 from typing import Any, Literal
 
@@ -24,6 +24,7 @@ Reason = Literal[
     "no_signal",
     "no_profile",
     "unusable_profile",
+    "drifted",
     "other_settings",
     "branch_failed",
     "capped",
@@ -59,6 +60,9 @@ class GateDecision:
         profile_version: The registry's version of the profile; None where it was not stored.
         stale: True where the registry could not be asked and the last profile seen was used.
         key: The profile's key in words: whose decision it is; None where nobody said.
+        decision_id: Names this decision, such as in ``ledger.feedback(decision_id, correct=...)``; None where it is
+            not one of a gate's.
+        alarm: The kind of an alarm that was raised about the profile (``drift``, ``risk``); None: there is none.
         aborted: True where the draft was stopped before its end, because it was sure to be rejected; the signal's
             value is then a lower bound, and tokens counts what came.
         answered_by: Which answer was taken in the end; None before that is known. A draft that was to go deeper
@@ -79,6 +83,8 @@ class GateDecision:
     profile_version: int | None = None
     stale: bool = False
     key: str | None = None
+    decision_id: str | None = field(default=None, compare=False)
+    alarm: str | None = None
     aborted: bool = False
     answered_by: Answerer | None = None
     draft_usage: TokenUsage | None = None

@@ -13,6 +13,9 @@ The tree::
     ├── RegistryError                        the store of profiles
     │   ├── RegistryUnavailable              unreachable, read-only, locked or full
     │   ├── RegistryDamaged                  reachable, but what it holds cannot be read
+    │   ├── SchemaMismatch                   its tables are those of another release
+    │   ├── StalePromotion                   another version is active than the caller saw
+    │   ├── UnreadableExport                 a file that cannot be imported; nothing was stored
     │   └── ProfileNotFound (LookupError)    no profile under this key
     ├── LocalModelError                      the embedded model could not be found, verified or started
     └── DemoError                            the demo could not run
@@ -65,6 +68,18 @@ class RegistryUnavailable(RegistryError):  # noqa: N818
 
 class RegistryDamaged(RegistryError):  # noqa: N818
     """The registry was reached, but what it holds cannot be read."""
+
+
+class SchemaMismatch(RegistryError):  # noqa: N818
+    """The registry's tables are those of another release; the message says whether to migrate or to upgrade."""
+
+
+class StalePromotion(RegistryError):  # noqa: N818
+    """Another version is active than the one that was to be replaced; look again before promoting."""
+
+
+class UnreadableExport(RegistryError):  # noqa: N818
+    """A file that is no export of a registry, or one that was changed; nothing of it was stored."""
 
 
 class ProfileNotFound(RegistryError, LookupError):  # noqa: N818

@@ -19,6 +19,7 @@ from pydantic import (
     PositiveInt,
 )
 
+from .alarms import Alarm
 from .errors import CalibrationError, NoThreshold
 from .learned import LearnedSignal
 from .logprobs import SequenceLogprobs
@@ -238,8 +239,12 @@ class ProfileLookup:
         profile: The profile, or None where there is none to be had.
         stale: True where the store could not be asked and this is the last profile seen.
         problem: Why the profile is missing or stale; None when all is well.
+        alarm: The newest alarm about this version of it that nobody has dismissed; None: there is none.
+        names: Other names of the profile's model, declared as aliases of it.
     """
 
     profile: CalibrationProfile | None
     stale: bool = False
     problem: str | None = None
+    alarm: Alarm | None = None
+    names: frozenset[str] = frozenset()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from .alarms import Alarm
+from .decision import GateDecision
 from .profile import CalibrationProfile, ProfileKey, ProfileLookup
 
 
@@ -25,7 +27,39 @@ class ProfileStore(Protocol):
     """What a gate needs of a registry."""
 
     def lookup(self, key: ProfileKey) -> ProfileLookup:
-        """The newest profile of a key; answers from memory where it can, and never raises."""
+        """The active profile of a key; answers from memory where it can, and never raises."""
+        ...
+
+    def report_alarm(self, key: ProfileKey, alarm: Alarm) -> None:
+        """Have an alarm about a version of a key stored, soon and for all processes; never waits, never raises."""
+        ...
+
+
+class DecisionSink(Protocol):
+    """Where decisions are written down."""
+
+    def record(
+        self,
+        decision: GateDecision,
+        *,
+        profile: CalibrationProfile | None = None,
+        latency_seconds: float | None = None,
+        draft_model: str | None = None,
+        deeper_model: str | None = None,
+        prompt: str | None = None,
+        answer: str | None = None,
+    ) -> None:
+        """Have a decision stored, soon; the last one of a ``decision_id`` counts. Never waits, never raises.
+
+        Args:
+            decision: The gate's, as far as it is settled.
+            profile: What it was decided by.
+            latency_seconds: From the question to the answer (seconds).
+            draft_model: The model that wrote the draft.
+            deeper_model: The model that wrote the deeper answer.
+            prompt: What was asked; kept only where texts are switched on.
+            answer: What was answered; likewise.
+        """
         ...
 
 

@@ -1,0 +1,70 @@
+"""What drivers' errors mean, and what a user can do about them."""
+
+from __future__ import annotations
+
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from ..errors import RegistryDamaged, RegistryError, RegistryUnavailable
+from ._url import DatabaseUrl
+
+DAMAGE_REMEDY = "the file is damaged or not a registry: move it away and calibrate anew, or restore a copy"
+
+# What the databases say, and what a user can do about it; in the order in which they are looked for.
+_REMEDIES: tuple[tuple[tuple[str, ...], type[RegistryError], str], ...] = (
+    (
+        ("not a database", "malformed", "no such column", "no column named", "encrypted", "could not decode"),
+        RegistryDamaged,
+        DAMAGE_REMEDY,
+    ),
+    (
+        ("readonly", "read-only"),
+        RegistryUnavailable,
+        "it cannot be written: check the rights of the file and its folder, or of the database's role",
+    ),
+    (("unable to open",), RegistryUnavailable, "check that its folder exists and may be read and written"),
+    (
+        ("disk is full", "disk i/o", "no space left", "disk full"),
+        RegistryUnavailable,
+        "the disk may be full: make room; what was stored before is intact",
+    ),
+    (("database is locked", "table is locked"), RegistryUnavailable, "another process holds it: try again"),
+    (
+        ("lock timeout", "statement timeout"),
+        RegistryUnavailable,
+        "another process holds it, or the server is overloaded: try again",
+    ),
+    (
+        ("password authentication", "no password supplied", "no pg_hba.conf entry", 'role "'),
+        RegistryUnavailable,
+        "check the user and its password in the URL, and the role's rights",
+    ),
+    (("permission denied",), RegistryUnavailable, "the role may not do this: grant it, or name another role"),
+    (
+        (
+            "connection refused",
+            "could not connect",
+            "timeout expired",
+            "connection is bad",
+            "server closed",
+            "terminat",
+        ),
+        RegistryUnavailable,
+        "check that the server runs and can be reached from here",
+    ),
+    (("does not exist",), RegistryUnavailable, "check the name of the database in the URL"),
+)
+
+
+def explained(url: DatabaseUrl, error: SQLAlchemyError) -> RegistryError:
+    """What went wrong in the words of this library, with a remedy and without secrets."""
+    said = url.scrubbed(str(error.orig if isinstance(error, DBAPIError) else error)).strip()
+    said = " ".join(said.split())
+    for signs, kind, remedy in _REMEDIES:
+        if any(sign in said.lower() for sign in signs):
+            return kind(f"{url}: {said}; {remedy}")
+    return RegistryUnavailable(f"{url}: {said}")
+
+
+def holds_secret(url: DatabaseUrl, error: BaseException) -> bool:
+    """Whether an error's own words, as a traceback prints them, would show a secret."""
+    return url.scrubbed(str(error)) != str(error)

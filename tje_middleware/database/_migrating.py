@@ -1,0 +1,72 @@
+"""At which migration a database is, and how it gets to the last one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import Connection, inspect, text
+
+from ..errors import RegistryDamaged, SchemaMismatch
+from ._url import DatabaseUrl
+from .schema import HEAD, METADATA, PROFILES, VERSION_TABLE
+
+# What releases before the first migration made says nothing of its schema.
+_UNSTAMPED = "0001"
+
+
+def revision_of(connection: Connection) -> str | None:
+    """The migration that a database is at; None for one without our tables."""
+    found = inspect(connection)
+    if found.has_table(VERSION_TABLE):
+        revision = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()
+        if revision is not None:
+            return str(revision)
+    return _UNSTAMPED if found.has_table(PROFILES.name) else None
+
+
+def require_head(url: DatabaseUrl, revision: str) -> None:
+    """Refuse a schema that is not this release's.
+
+    Raises:
+        SchemaMismatch: older or newer; the message says what to do.
+    """
+    if revision == HEAD:
+        return
+    if revision in known_revisions():
+        raise SchemaMismatch(
+            f"{url} has the schema of an earlier release ({revision}, this one needs {HEAD}); nothing was changed: "
+            f"run tje registry migrate --registry URL once, with every process that uses it stopped or upgraded"
+        )
+    raise SchemaMismatch(
+        f"{url} has a schema that this release does not know ({revision}, this one needs {HEAD}): "
+        f"upgrade tje-middleware to the release that made it"
+    )
+
+
+def refuse_another_database(connection: Connection, url: DatabaseUrl) -> None:
+    """Refuse a file without our tables that holds something else; an empty one becomes a registry."""
+    others = [name for name in inspect(connection).get_table_names() if name not in METADATA.tables]
+    if others:
+        raise RegistryDamaged(
+            f"{url} is no registry but another application's database (its tables: "
+            f"{', '.join(others[:3])}); nothing was written: name another file"
+        )
+
+
+def known_revisions() -> frozenset[str]:
+    """Every migration of this release."""
+    versions = Path(__file__).parent / "migrations" / "versions"
+    return frozenset(path.stem.split("_")[0].lstrip("r") for path in versions.glob("r[0-9]*.py"))
+
+
+def upgrade(connection: Connection) -> None:
+    """Bring a database to the last migration, within the transaction that the connection is in."""
+    from alembic import command  # noqa: PLC0415 (a tenth of a second, and hardly ever needed)
+    from alembic.config import Config  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.attributes["connection"] = connection
+    if not inspect(connection).has_table(VERSION_TABLE) and revision_of(connection) == _UNSTAMPED:
+        command.stamp(config, _UNSTAMPED)
+    command.upgrade(config, HEAD)

@@ -1,0 +1,49 @@
+"""PostgreSQL: how a server is connected to."""
+
+from __future__ import annotations
+
+import os
+import weakref
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+
+from ..errors import RegistryError
+from ._url import DatabaseUrl
+
+#: Under this name a change of what is active is told to whoever listens.
+CHANNEL = "tje_registry"
+_CONNECT_TIMEOUT_SECONDS = 5
+# Held by whoever changes what is registered, until the end of its transaction; any number that others do not use.
+_WRITERS_LOCK = 0x746A65  # "tje"
+
+
+def postgres_engine(url: DatabaseUrl) -> Engine:
+    """An engine for the server that a URL names; nothing is connected to yet.
+
+    Raises:
+        RegistryError: psycopg is not installed.
+    """
+    value = url.value
+    if "connect_timeout" not in value.query:
+        value = value.update_query_dict({"connect_timeout": str(_CONNECT_TIMEOUT_SECONDS)})
+    try:
+        engine = create_engine(value, pool_size=2, max_overflow=8, pool_pre_ping=True, pool_recycle=1800)
+    except ImportError as error:
+        raise RegistryError(
+            f'{url} needs a driver that is not installed: pip install "tje-middleware[postgres]"'
+        ) from error
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        if connection.get_execution_options().get("tje_write", False):
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _WRITERS_LOCK})
+
+    if hasattr(os, "register_at_fork"):
+        held = weakref.ref(engine)
+
+        def _leave_to_the_parent() -> None:
+            if (mine := held()) is not None:
+                mine.dispose(close=False)  # the sockets are the parent's
+
+        os.register_at_fork(after_in_child=_leave_to_the_parent)
+    return engine

@@ -1,0 +1,72 @@
+"""SQLite: how a file is opened, made and looked over."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event
+
+from ..errors import RegistryDamaged
+from ._faults import DAMAGE_REMEDY
+from ._url import DatabaseUrl
+
+LOCK_TIMEOUT_SECONDS = 30.0
+
+
+def sqlite_engine(url: DatabaseUrl) -> Engine:
+    """An engine for the file that a URL names; nothing is opened yet."""
+    # A connection a transaction: one kept open would go on reading a file that has since been replaced, and must
+    # not be shared with a forked child.
+    engine = create_engine(url.value, poolclass=NullPool, connect_args={"timeout": LOCK_TIMEOUT_SECONDS})
+
+    @event.listens_for(engine, "do_connect")
+    def _make_private_file(*_how: object) -> None:
+        make_private(path_of(url))
+
+    @event.listens_for(engine, "connect")
+    def _leave_transactions_to_sqlalchemy(connection: object, _record: object) -> None:
+        # The driver begins transactions late and only before writes, so two processes could read the same
+        # newest version and both go on to write.
+        connection.isolation_level = None  # type: ignore[attr-defined]
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get("tje_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def path_of(url: DatabaseUrl) -> Path:
+    """The file."""
+    return Path(str(url.value.database)).absolute()
+
+
+def make_private(path: Path) -> None:
+    """Make the file, where there is none, so that its owner alone can read it; SQLite's others follow its mode."""
+    with contextlib.suppress(FileExistsError, OSError):  # what is wrong with the folder SQLite says better
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+
+
+def write_ahead(engine: Engine) -> None:
+    """Let readers go on while somebody writes; kept in the file. Outside of a transaction, as SQLite wants it."""
+    with engine.connect() as connection:
+        raw = connection.connection.dbapi_connection
+        assert raw is not None
+        cursor = raw.cursor()
+        # No file system of every kind can do it; what cannot stays with the journal that it has.
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.close()
+
+
+def refuse_cut_file(connection: Connection, path: Path, url: DatabaseUrl) -> None:
+    """Refuse a file whose last page is cut off: SQLite fills it up with zeros and takes it for whole.
+
+    Called in a transaction, so that nobody else is writing. The file is not opened for this: closing it again
+    would drop every lock that this process holds on it (https://sqlite.org/howtocorrupt.html, 2.2).
+    """
+    page_size = connection.exec_driver_sql("PRAGMA page_size").scalar_one()
+    if path.stat().st_size % page_size > 1:  # to SQLite, a file of one byte is an empty one
+        raise RegistryDamaged(f"{url}: the end of the file is missing; {DAMAGE_REMEDY}")

@@ -1,0 +1,89 @@
+"""The URL of a database: what it may be, and how it is shown without its secrets."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from ..errors import RegistryError
+
+_SQLITE = {"sqlite", "sqlite+pysqlite"}
+_POSTGRES = {"postgresql", "postgres", "postgresql+psycopg"}
+_HELP = "a file is sqlite:///path/to/tje.db, a server postgresql+psycopg://user@host/database"
+_HIDDEN = "***"
+# The password of a URL that could not even be read; up to the last @, as passwords may have one.
+_PASSWORD = re.compile(r"((?:://|^|['\"\s])[^/?#:@\s]*:(?!//))([^\s]*)@")
+_QUERY_SECRET = re.compile(r"([?&][^=&]*(?:pass|secret|token|key)[^=&]*=)[^&#\s]*", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class DatabaseUrl:
+    """A URL whose password nobody sees: not in ``repr``, ``str``, errors or logs.
+
+    Attributes:
+        shown: The URL with its secrets hidden.
+        value: The URL for the driver.
+    """
+
+    shown: str
+    value: URL = field(repr=False)
+
+    @classmethod
+    def parse(cls, url: str) -> DatabaseUrl:
+        """Read a URL.
+
+        Raises:
+            RegistryError: it is none, or of a database that is not supported.
+        """
+        try:
+            value = make_url(url)
+        except (ArgumentError, ValueError, TypeError):
+            # Not chained: the cause quotes the URL as it is.
+            raise RegistryError(f"{hidden(str(url))!r} is no registry URL; {_HELP}") from None
+        if "@" in f"{value.host}{value.database}" and value.drivername not in _SQLITE:
+            raise RegistryError(
+                f"{hidden(url)!r} has more than one @: write those of its password as %40, and its slashes as %2F"
+            )
+        if value.drivername in _SQLITE:
+            return cls(hidden(url), _with_file(value, url))
+        if value.drivername in _POSTGRES:
+            return cls(hidden(url), value.set(drivername="postgresql+psycopg"))
+        raise RegistryError(f"registries are kept in SQLite or PostgreSQL, not in {value.drivername!r}; {_HELP}")
+
+    def __str__(self) -> str:
+        return self.shown
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether it names a file."""
+        return self.value.drivername in _SQLITE
+
+    def scrubbed(self, text: str) -> str:
+        """A driver's words without this URL's secrets."""
+        for secret in sorted(self._secrets(), key=len, reverse=True):
+            text = text.replace(secret, _HIDDEN)
+        return hidden(text)
+
+    def _secrets(self) -> set[str]:
+        given = [str(self.value.password or "")]
+        for name, values in self.value.query.items():
+            if _QUERY_SECRET.match(f"?{name}=x"):
+                given += [values] if isinstance(values, str) else list(values)
+        return {secret for secret in given if secret}
+
+
+def hidden(text: str) -> str:
+    """A text with the passwords of the URLs in it hidden."""
+    return _QUERY_SECRET.sub(rf"\g<1>{_HIDDEN}", _PASSWORD.sub(rf"\g<1>{_HIDDEN}@", text))
+
+
+def _with_file(value: URL, url: str) -> URL:
+    if not value.database or value.database.startswith((":memory:", "file:")):
+        raise RegistryError(
+            f"{hidden(url)!r} names no file by its path, and a registry in memory is shared with nobody; "
+            f"a file is sqlite:///path/to/tje.db"
+        )
+    return value
