@@ -7,7 +7,7 @@ OLDEST := .venv-oldest
 OLDEST_STAMP := $(OLDEST)/.installed
 # What stands on LangChain and LlamaIndex, and what uses the other packages whose oldest releases pyproject.toml names.
 OLDEST_TESTS := tests/integrations tests/test_readme.py tests/test_versions.py tests/test_profile.py \
-    tests/test_gate.py tests/test_registry.py
+    tests/test_gate.py tests/registry/test_registry.py
 PACKAGES := tje_middleware integrations/langchain_tje integrations/llama_index_tje
 
 .PHONY: demo test test-oldest lint format bench simulate lock clean help
@@ -36,8 +36,9 @@ format: $(STAMP) ## Rewrite the code in the house format
 bench: $(STAMP)  ## Measure the speeds, each as a ratio within one run; ARGS="--json"
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
 
-simulate: $(STAMP) ## Hold the guarantees against simulated calibrations; ARGS="--json"
+simulate: $(STAMP) ## Hold the guarantees against simulated calibrations and streams; ARGS="--json"
 	@$(BIN)/python -m tests.simulation.guarantee $(ARGS)
+	@$(BIN)/python -m tests.simulation.drift $(ARGS)
 
 COMPILE := $(BIN)/uv pip compile -q pyproject.toml --upgrade --universal --python-version 3.10 --generate-hashes \
     --no-annotate --no-emit-index-url --custom-compile-command 'make lock'

@@ -141,7 +141,7 @@ class TestProfile:
         assert CalibrationProfile.model_validate(json.loads(json.dumps(made.model_dump(mode="json")))) == made
 
     def test_of_a_newer_schema_is_refused(self):
-        text = json.dumps({**profile().model_dump(mode="json"), "schema_version": 3})
+        text = json.dumps({**profile().model_dump(mode="json"), "schema_version": 4})
         with pytest.raises(ValidationError, match="schema_version"):
             CalibrationProfile.model_validate_json(text)
 

@@ -13,6 +13,7 @@ from .errors import CalibrationError, NoThreshold
 from .observations import Observations
 from .profile import CalibrationProfile, ProfileKey, Threshold
 from .record import CalibrationRecord
+from .reference import fingerprint, reference_of
 from .resampling import Spread, spreads
 from .selection import Choice, choose
 from .separation import auroc, auroc_interval, judge, mann_whitney_p
@@ -151,6 +152,10 @@ def _profile(
         verdict_reason=reason,
         abstain=abstain,
         settings=settings,
+        reference=reference_of(drafts.signal, tokens=observations.tokens, deeper_tokens=drafts.deeper_tokens),
+        records_fingerprint=fingerprint(
+            drafts.signal, drafts.correct, drafts.deeper_correct, drafts.deeper_tokens, observations.tokens
+        ),
     )
 
 

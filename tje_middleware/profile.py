@@ -23,6 +23,7 @@ from .alarms import Alarm
 from .errors import CalibrationError, NoThreshold
 from .learned import LearnedSignal
 from .logprobs import SequenceLogprobs
+from .reference import ReferenceDistribution
 from .settings import CalibrationSettings
 from .signals import measure, resolve_signal
 
@@ -150,7 +151,7 @@ class CalibrationProfile(BaseModel):
 
     model_config = _FROZEN
 
-    schema_version: Literal[1, 2] = 2
+    schema_version: Literal[1, 2, 3] = 3
     key: ProfileKey
     version: PositiveInt | None = Field(default=None, description="Given by the registry; None: not stored.")
     created_at: datetime = Field(default_factory=lambda: datetime.now(timezone.utc))
@@ -175,6 +176,12 @@ class CalibrationProfile(BaseModel):
     abstain: Threshold | None = Field(default=None, description="From which value on going deeper is hopeless.")
     settings: CalibrationSettings | None = Field(default=None, description="What calibration was asked for.")
     notes: tuple[str, ...] = Field(default=(), description="What is odd about the records.")
+    reference: ReferenceDistribution | None = Field(
+        default=None, description="The signal over the records; None: of an earlier release, drift cannot be seen."
+    )
+    records_fingerprint: str | None = Field(
+        default=None, description="SHA-256 of what the thresholds were computed from; None: not recorded."
+    )
 
     @property
     def signal(self) -> str:
@@ -208,6 +215,10 @@ class CalibrationProfile(BaseModel):
         rule = self.abstain if method != "cost" else None
         own = self.thresholds[method].abstain_from
         return own if own is not None or rule is None else rule.value
+
+    def expected_deeper_tokens(self, threshold: float) -> float | None:
+        """What going deeper would cost a draft that a threshold accepts (tokens); None: the records do not tell."""
+        return self.reference.expected_deeper_tokens(threshold) if self.reference else None
 
     def threshold(self, method: str) -> float:
         """The threshold of one method, in the signal's unit.
