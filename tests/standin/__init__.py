@@ -29,6 +29,10 @@ Models: any name answers, under its own name, except
 ``refuses-logprobs``    status 400 to requests for logprobs, as OpenAI's reasoning models
 ``like-llama-cpp``      status 400 to requests for logprobs that are streamed and offer tools
 ``ignores-logprobs``    answers without logprobs
+``whole-only``          gives logprobs, but none with streams
+``streams-only``        gives logprobs with streams alone
+``at-most-5``           status 400 to requests for more than 5 alternatives
+``reasons``             status 400 to ``max_tokens`` and to temperatures but 1; counts 7 tokens that it thought
 ``broken``              status 500 to every request
 ``flaky-2``             status 500 to the first 2 requests, any number
 ``dated``               answers under the name of a snapshot, ``dated-2026-01-01``

@@ -39,6 +39,7 @@ class Answer:
     call: Call | None
     shows_logprobs: bool
     pace: float  # seconds before each streamed token
+    thought: int  # tokens, which are counted and never shown
 
     @property
     def text(self) -> str:
@@ -58,7 +59,7 @@ def answer_to(request: dict) -> Answer:
     model = request["model"]
     question, replies = _question(request["messages"])
     name = _tool_to_call(request, question, replies)
-    asked = bool(request.get("logprobs")) and model != "ignores-logprobs"
+    asked = bool(request.get("logprobs")) and _gives_logprobs(model, streamed=bool(request.get("stream")))
     if name is None:
         pieces = [[token] for token in _tokens(request, question)]
         texts, bits = [piece[0] for piece in pieces], question.bits
@@ -79,6 +80,7 @@ def answer_to(request: dict) -> Answer:
         call=None if name is None else Call(f"call_{_tool_messages(request['messages']) + 1}", name),
         shows_logprobs=asked,
         pace=question.pace,
+        thought=7 if model == "reasons" else 0,
     )
 
 
@@ -140,6 +142,10 @@ def _tokens(request: dict, question: Question) -> list[str]:
 
 def _json_tokens(text: str) -> list[str]:
     return re.findall(r'": |\w+|(?:(?!": )\W)+', text)
+
+
+def _gives_logprobs(model: str, *, streamed: bool) -> bool:
+    return model not in {"ignores-logprobs", "whole-only" if streamed else "streams-only"}
 
 
 def _most_alternatives(model: str) -> int:

@@ -67,5 +67,6 @@ def _envelope(answer: Answer, kind: str) -> dict:
 
 
 def _usage(answer: Answer) -> dict:
-    tokens = len(answer.positions)
-    return {"prompt_tokens": 10, "completion_tokens": tokens, "total_tokens": 10 + tokens}
+    tokens = len(answer.positions) + answer.thought
+    details = {"completion_tokens_details": {"reasoning_tokens": answer.thought}} if answer.thought else {}
+    return {"prompt_tokens": 10, "completion_tokens": tokens, "total_tokens": 10 + tokens, **details}

@@ -126,11 +126,18 @@ class _Server(ThreadingHTTPServer):
 
 
 def _refusal(question: dict) -> str | None:
-    """What a model says that does not give the logprobs it is asked for, or takes no more stop words."""
+    """What a model says that does not take an option, or does not give the logprobs that it is asked for."""
     if isinstance(question.get("stop"), list) and len(question["stop"]) > _MOST_STOP_WORDS:
         return f"stop takes at most {_MOST_STOP_WORDS} words."
+    if question["model"] == "reasons":
+        if "max_tokens" in question:
+            return "Unsupported parameter: 'max_tokens' is not supported. Use 'max_completion_tokens' instead."
+        if question.get("temperature", 1) != 1:
+            return "Unsupported value: 'temperature' does not support 0. Only the default (1) is supported."
     if not question.get("logprobs"):
         return None
+    if question["model"] == "at-most-5" and (question.get("top_logprobs") or 0) > 5:
+        return "Invalid value for 'top_logprobs': must be less than or equal to 5."
     if question["model"].removesuffix(_ECHOING) == "refuses-logprobs":
         return "logprobs are not supported with reasoning models."
     if question["model"] == "like-llama-cpp" and question.get("stream") and question.get("tools"):

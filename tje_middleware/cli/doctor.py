@@ -1,0 +1,57 @@
+"""``tje doctor``."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from .console import explained, print_result, say
+
+if TYPE_CHECKING:
+    from ..live import Finding, LiveModel
+
+_COLOURS = {"ok": "green", "limited": "yellow", "missing": "yellow", "failed": "red"}
+
+
+def doctor(
+    base_url: Annotated[str, typer.Option(help="An OpenAI-compatible API, such as http://localhost:8000/v1.")],
+    model: Annotated[str, typer.Option(help="The model's name, as it is asked for.")],
+    api_key_env: Annotated[str, typer.Option(help="The environment variable that holds the key.")] = "OPENAI_API_KEY",
+    top_k: Annotated[int, typer.Option(min=1, max=100, help="Alternatives a position to ask for.")] = 20,
+    timeout: Annotated[float, typer.Option(min=0.1, help="What one answer may take (seconds).")] = 60.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Ask a live model what logprobs it really returns, and say whether it can be gated.
+
+    Sends at most 11 short requests. Exits with status 1 when the model cannot be gated or reached.
+    """
+    with explained("openai"):
+        from ..live import examine  # noqa: PLC0415 (numpy and an extra)
+
+        found = examine(base_url, model, api_key=os.environ.get(api_key_env) or "none", top_k=top_k, timeout=timeout)
+    print_result(_shown(found), found.as_dict(), as_json=as_json)
+    say(f"{found.requests} requests to {found.endpoint}")
+    if not found.can_be_gated:
+        raise typer.Exit(1)
+
+
+def _shown(found: LiveModel) -> Group:
+    table = Table(title=Text(f"What {found.model} returns"), title_justify="left", show_lines=False)
+    table.add_column("check", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    table.add_column("what was seen, and what to do about it")
+    for finding in found.findings:
+        table.add_row(Text(finding.check), Text(finding.outcome, style=_COLOURS[finding.outcome]), _words(finding))
+    style = "bold green" if found.can_be_gated else "bold red"
+    return Group(table, Text("can be gated: ") + Text(found.verdict, style=style))
+
+
+def _words(finding: Finding) -> Text:
+    # Text, not markup, and nothing that a terminal obeys: a provider may say anything.
+    words = Text("".join(each if each.isprintable() else " " for each in finding.words))
+    return words + Text(f"\n→ {finding.advice}", style="dim") if finding.advice else words

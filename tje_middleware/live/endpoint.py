@@ -1,0 +1,197 @@
+"""A model behind an OpenAI-compatible endpoint, and what one of its answers holds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from ..errors import UnknownShape
+from ..evidence import Evidence, StreamedEvidence, read
+from ..logprobs.fields import field, is_sequence, text_of
+from .manner import Manner
+
+_REASONING = ("reasoning_content", "reasoning")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer, as far as it is looked at; what is not known is None.
+
+    Attributes:
+        evidence: Its logprobs, or why there are none.
+        text: What it says.
+        reasoning: What it thought, where that is returned apart.
+        arguments: Of the tool that it calls; None where it calls none.
+        model: The name under which it came.
+        reasoning_tokens: How many tokens of thinking the provider counts (tokens).
+        has_usage: Whether it says what it cost.
+    """
+
+    evidence: Evidence
+    text: str
+    reasoning: str | None
+    arguments: str | None
+    model: str | None
+    reasoning_tokens: int | None
+    has_usage: bool
+
+    @classmethod
+    def of(cls, payload: object) -> Answer:
+        """The answer that a whole payload is, of chat completions or of completions.
+
+        Raises:
+            UnknownShape: it is neither, such as a web page.
+        """
+        choices = field(payload, "choices")
+        choice = choices[0] if is_sequence(choices) and choices else None
+        message = field(choice, "message")
+        calls = field(message, "tool_calls")
+        text = text_of(field(message, "content")) if message is not None else text_of(field(choice, "text"))
+        evidence = read(payload)
+        if isinstance(evidence, UnknownShape):
+            raise evidence
+        return cls(
+            evidence=evidence,
+            text=text or "",
+            reasoning=text_of(field(message, *_REASONING)),
+            arguments=_arguments(calls) if calls and is_sequence(calls) else None,
+            model=text_of(field(payload, "model")),
+            **_usage(field(payload, "usage")),
+        )
+
+    @classmethod
+    def of_stream(cls, chunks: Iterable[object]) -> Answer:
+        """The answer that a stream's chunks are together."""
+        streamed, texts, thoughts, calls = StreamedEvidence(), list[str](), list[str](), list[object]()
+        model: str | None = None
+        usage: object = None
+        for chunk in chunks:
+            streamed.add(chunk)
+            model = model or text_of(field(chunk, "model"))
+            usage = field(chunk, "usage") or usage
+            choices = field(chunk, "choices")
+            delta = field(choices[0], "delta") if is_sequence(choices) and choices else None
+            texts.append(text_of(field(delta, "content")) or "")
+            thoughts.append(text_of(field(delta, *_REASONING)) or "")
+            more = field(delta, "tool_calls")
+            calls.extend(more if is_sequence(more) else ())
+        text = "".join(texts)
+        whole = {"choices": [{"message": {"content": text, "tool_calls": calls or None}}]}
+        return cls(
+            evidence=streamed.of(whole),
+            text=text,
+            reasoning="".join(thoughts) or None,
+            arguments=_arguments(calls) if calls else None,
+            model=model,
+            **_usage(usage),
+        )
+
+
+class Endpoint:
+    """Asks one model, and counts how often.
+
+    Args:
+        base_url: Of the OpenAI-compatible API.
+        model: The model's name.
+        api_key: The key; it is sent there and shown nowhere.
+        timeout: What one answer may take (seconds).
+
+    Raises:
+        ImportError: the package ``openai`` is not installed.
+    """
+
+    def __init__(self, base_url: str, model: str, api_key: str, timeout: float) -> None:
+        from openai import OpenAI  # noqa: PLC0415 (an extra)
+
+        self.model = model
+        self.timeout = timeout
+        self.requests = 0
+        self._client = OpenAI(base_url=base_url, api_key=api_key, timeout=timeout, max_retries=0)
+
+    def chat(self, question: str, options: Manner) -> Answer:
+        """An answer of chat completions.
+
+        Raises:
+            Exception: whatever the client raises; ``trouble`` says it in words.
+        """
+        self.requests += 1
+        asked = self._client.chat.completions.create(model=self.model, messages=_messages(question), **options)
+        return Answer.of(asked)
+
+    def chat_streamed(self, question: str, options: Manner) -> Answer:
+        """The same as a stream."""
+        self.requests += 1
+        options = {**options, "stream": True}
+        with self._client.chat.completions.create(
+            model=self.model, messages=_messages(question), **options
+        ) as stream:
+            return Answer.of_stream(_in_time(stream, self.timeout))
+
+    def complete(self, prompt: str, options: Manner) -> Answer:
+        """An answer of completions."""
+        self.requests += 1
+        return Answer.of(self._client.completions.create(model=self.model, prompt=prompt, **options))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+
+def trouble(error: Exception, timeout: float) -> tuple[str, str]:
+    """What went wrong and what to do about it, without the error's text: it may quote keys and requests."""
+    status = getattr(error, "status_code", None)
+    name = type(error).__name__
+    if "Timeout" in name:
+        return f"there was no answer within {timeout:g} s", "is the model loaded? --timeout gives it longer"
+    if status in {401, 403}:
+        return f"the key was refused (HTTP {status})", "put a key into the variable that --api-key-env names"
+    if status == 404:
+        return "there is no such model or path (HTTP 404)", "check --model, and --base-url (most end in /v1)"
+    if status == 429:
+        return "too many requests, or no credit left (HTTP 429)", "try again later"
+    if status is not None:
+        return (
+            f"the request was refused (HTTP {status})" if status < 500 else f"the server failed (HTTP {status})",
+            "",
+        )
+    if isinstance(error, ValueError):  # UnknownShape, and what JSON and encodings raise
+        return f"what came back is no answer of this API ({name})", "check --base-url (most end in /v1)"
+    return f"the endpoint could not be reached ({name})", "check --base-url, and that the server runs"
+
+
+def shown(base_url: str) -> str:
+    """The URL without user, password and query."""
+    try:
+        parts = urlsplit(base_url)
+    except ValueError:
+        return "(no URL)"
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}{parts.path}" if host else "(no URL)"
+
+
+def _messages(question: str) -> Any:  # noqa: ANN401 (the client's own types, which are an extra)
+    return [{"role": "user", "content": question}]
+
+
+def _in_time(chunks: Iterable[object], timeout: float) -> Iterable[object]:
+    """The client's own limit is for one chunk: a stream may go on for ever."""
+    end = time.monotonic() + timeout
+    for chunk in chunks:
+        if time.monotonic() > end:
+            raise TimeoutError
+        yield chunk
+
+
+def _arguments(calls: Iterable[object]) -> str:
+    return "".join(text_of(field(field(call, "function"), "arguments")) or "" for call in calls)
+
+
+def _usage(usage: object) -> dict[str, Any]:
+    counted = field(field(usage, "completion_tokens_details"), "reasoning_tokens")
+    return {
+        "reasoning_tokens": counted if isinstance(counted, int) else None,
+        "has_usage": field(usage, "completion_tokens") is not None,
+    }
