@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.postgres import postgres, postgres_of_this_run, postgres_to_stop  # noqa: F401 (fixtures)
 from tje_middleware.signals import SIGNALS
 
 

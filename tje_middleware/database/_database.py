@@ -13,7 +13,7 @@ from ..errors import RegistryUnavailable
 from . import _migrating
 from ._faults import explained, holds_secret
 from ._postgres import postgres_engine
-from ._sqlite import path_of, refuse_cut_file, sqlite_engine, write_ahead
+from ._sqlite import is_set_in_stone, path_of, refuse_cut_file, sqlite_engine, stone_engine, write_ahead
 from ._url import DatabaseUrl
 from .schema import HEAD
 
@@ -57,7 +57,7 @@ class Database:
         with self._explaining(), self._snapshot() as connection:
             if patience is not None:
                 self._wait_at_most(connection, patience)
-            made = self._require_schema(connection)
+            made = self._is_at_head or self._require_schema(connection)
             yield lambda query: connection.execute(query).all() if made else []
             self._look_over(connection)
 
@@ -76,13 +76,21 @@ class Database:
         with self._explaining():
             if not self._is_at_head:
                 self._make()
-            # SQLite has one writer at a time in any case, and says so before it is too late.
-            engine = self.engine.execution_options(tje_write=alone or self.is_sqlite)
-            with engine.begin() as connection:
+            with self._transaction(alone=alone) as connection:
                 self._look_over(connection)
-                if not self._require_schema(connection):
-                    _migrating.upgrade(connection)
+                # Again and again of a file: it may have been removed since, and is then made anew.
+                if self.is_sqlite and not self._require_schema(connection):
+                    _migrating.upgrade(connection, self.url)
                 yield connection
+
+    def require_file(self) -> None:
+        """Refuse a file that is not there, for whoever only looks: reading would make an empty one.
+
+        Raises:
+            RegistryUnavailable: there is none. A server is not looked for.
+        """
+        if self.is_sqlite and not path_of(self.url).exists():
+            raise RegistryUnavailable(f"{self.url}: there is no such file; name the registry's with --registry URL")
 
     def revision(self) -> str | None:
         """The migration that the database is at; None while it is empty.
@@ -91,7 +99,7 @@ class Database:
             RegistryUnavailable, RegistryDamaged: as :meth:`reading`.
         """
         with self._explaining(), self._snapshot() as connection:
-            return _migrating.revision_of(connection)
+            return _migrating.revision_of(connection, self.url)
 
     def migrate(self) -> tuple[str | None, str]:
         """Bring it to this release's schema; returns the migrations that it was at and is at now.
@@ -101,14 +109,14 @@ class Database:
             SchemaMismatch: a newer release has been here.
         """
         with self._explaining():
-            with self.engine.execution_options(tje_write=True).begin() as connection:
+            with self._transaction(alone=True) as connection:
                 self._look_over(connection)
-                before = _migrating.revision_of(connection)
+                before = _migrating.revision_of(connection, self.url)
                 if before is None and self.is_sqlite:
                     _migrating.refuse_another_database(connection, self.url)
                 if before is not None and before not in _migrating.known_revisions():
                     _migrating.require_head(self.url, before)
-                _migrating.upgrade(connection)
+                _migrating.upgrade(connection, self.url)
             if self.is_sqlite:
                 write_ahead(self.engine)
         self._is_at_head = True
@@ -125,39 +133,47 @@ class Database:
         return type(self), (self._given,)
 
     def _make(self) -> None:
-        """Make the file and the tables where there are none, of processes that start together by one."""
-        with self.engine.execution_options(tje_write=True).begin() as connection:
+        """Make the tables where there are none, of processes that start together by one."""
+        with self._snapshot() as connection:
+            made = self._require_schema(connection)
             self._look_over(connection)
-            if self._require_schema(connection):
+            if made:
                 return
-            _migrating.upgrade(connection)
         if self.is_sqlite:
             write_ahead(self.engine)
+        with self._transaction(alone=True) as connection:
+            if not self._require_schema(connection):
+                _migrating.upgrade(connection, self.url)
 
     @contextmanager
-    def _snapshot(self) -> Iterator[Connection]:
-        # On SQLite every transaction is one.
-        options = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+    def _transaction(self, *, alone: bool) -> Iterator[Connection]:
+        if self.is_sqlite:  # it has one writer at a time in any case, and says so before it is too late
+            options: dict[str, Any] = {"tje_write": True}
+        else:  # whoever waited for the lock has to see what the one before it wrote
+            options = {"tje_write": alone, "isolation_level": "READ COMMITTED"}
         with self.engine.connect().execution_options(**options) as connection, connection.begin():
             yield connection
 
+    @contextmanager
+    def _snapshot(self) -> Iterator[Connection]:
+        if not self.is_sqlite:
+            options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+            with self.engine.connect().execution_options(**options) as connection, connection.begin():
+                yield connection
+            return
+        alone = is_set_in_stone(path_of(self.url))
+        with (stone_engine(self.url) if alone else self.engine).begin() as connection:
+            yield connection
+
     def _require_schema(self, connection: Connection) -> bool:
-        """Whether there are tables; of another release they are refused."""
-        if self._is_at_head and not self.is_sqlite:
-            return True
-        revision = _migrating.revision_of(connection)  # again and again of a file: it may have been replaced
-        if revision is None:
-            if self.is_sqlite:
-                _migrating.refuse_another_database(connection, self.url)
-            if self._is_at_head:
-                raise RegistryUnavailable(
-                    f"{self.url} held profiles and is empty now: the file was removed or replaced; "
-                    f"bring it back, or calibrate and put() anew"
-                )
-            return False
-        _migrating.require_head(self.url, revision)
-        self._is_at_head = True
-        return True
+        """Whether there are tables; those of another release are refused."""
+        revision = _migrating.revision_of(connection, self.url)
+        if revision is not None:
+            _migrating.require_head(self.url, revision)
+        elif self.is_sqlite:
+            _migrating.refuse_another_database(connection, self.url)
+        self._is_at_head = revision is not None
+        return self._is_at_head
 
     def _look_over(self, connection: Connection) -> None:
         if self.is_sqlite:
@@ -175,9 +191,20 @@ class Database:
         try:
             yield
         except SQLAlchemyError as error:
-            told = explained(self.url, error)
+            told = self._missing(error) or explained(self.url, error)
             if holds_secret(self.url, error):
                 raise told from None
             raise told from error
         except OSError as error:
             raise RegistryUnavailable(f"{self.url}: {error}; check its file and folder") from error
+
+    def _missing(self, error: SQLAlchemyError) -> RegistryUnavailable | None:
+        """What happened to tables that were there before; None where it is something else."""
+        said = str(error).lower()
+        if not self._is_at_head or not ("no such table" in said or "undefinedtable" in said):
+            return None
+        self._is_at_head = False
+        return RegistryUnavailable(
+            f"{self.url} held profiles and is empty now: it was removed or replaced; "
+            f"bring it back, or calibrate and put() anew"
+        )

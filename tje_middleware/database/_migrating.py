@@ -12,16 +12,28 @@ from .schema import HEAD, METADATA, PROFILES, VERSION_TABLE
 
 # What releases before the first migration made says nothing of its schema.
 _UNSTAMPED = "0001"
+_UNSTAMPED_COLUMNS = {"key", "version", "body"}
 
 
-def revision_of(connection: Connection) -> str | None:
-    """The migration that a database is at; None for one without our tables."""
+def revision_of(connection: Connection, url: DatabaseUrl) -> str | None:
+    """The migration that a database is at; None for one without our tables.
+
+    Raises:
+        RegistryDamaged: it has a table of another's by the name of ours.
+    """
     found = inspect(connection)
     if found.has_table(VERSION_TABLE):
         revision = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()
         if revision is not None:
             return str(revision)
-    return _UNSTAMPED if found.has_table(PROFILES.name) else None
+    if not found.has_table(PROFILES.name):
+        return None
+    if {column["name"] for column in found.get_columns(PROFILES.name)} != _UNSTAMPED_COLUMNS:
+        raise RegistryDamaged(
+            f"{url}: its table {PROFILES.name} is not one of this library; nothing was written: "
+            f"move it away, or name another database"
+        )
+    return _UNSTAMPED
 
 
 def require_head(url: DatabaseUrl, revision: str) -> None:
@@ -59,7 +71,7 @@ def known_revisions() -> frozenset[str]:
     return frozenset(path.stem.split("_")[0].lstrip("r") for path in versions.glob("r[0-9]*.py"))
 
 
-def upgrade(connection: Connection) -> None:
+def upgrade(connection: Connection, url: DatabaseUrl) -> None:
     """Bring a database to the last migration, within the transaction that the connection is in."""
     from alembic import command  # noqa: PLC0415 (a tenth of a second, and hardly ever needed)
     from alembic.config import Config  # noqa: PLC0415
@@ -67,6 +79,6 @@ def upgrade(connection: Connection) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     config.attributes["connection"] = connection
-    if not inspect(connection).has_table(VERSION_TABLE) and revision_of(connection) == _UNSTAMPED:
+    if not inspect(connection).has_table(VERSION_TABLE) and revision_of(connection, url) == _UNSTAMPED:
         command.stamp(config, _UNSTAMPED)
     command.upgrade(config, HEAD)

@@ -6,13 +6,22 @@ import os
 import weakref
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.exc import ArgumentError
 
 from ..errors import RegistryError
+from ._sqlite import LOCK_TIMEOUT_SECONDS
 from ._url import DatabaseUrl
 
 #: Under this name a change of what is active is told to whoever listens.
 CHANNEL = "tje_registry"
-_CONNECT_TIMEOUT_SECONDS = 5
+# A host that vanished is noticed within half a minute; what the URL says itself holds.
+_DEFAULTS = {
+    "connect_timeout": "5",
+    "keepalives_idle": "15",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "15000",
+}
 # Held by whoever changes what is registered, until the end of its transaction; any number that others do not use.
 _WRITERS_LOCK = 0x746A65  # "tje"
 
@@ -23,11 +32,11 @@ def postgres_engine(url: DatabaseUrl) -> Engine:
     Raises:
         RegistryError: psycopg is not installed.
     """
-    value = url.value
-    if "connect_timeout" not in value.query:
-        value = value.update_query_dict({"connect_timeout": str(_CONNECT_TIMEOUT_SECONDS)})
+    value = url.value.set(query={**_DEFAULTS, **url.value.query})
     try:
         engine = create_engine(value, pool_size=2, max_overflow=8, pool_pre_ping=True, pool_recycle=1800)
+    except ArgumentError:  # not chained: it may quote the URL
+        raise RegistryError(f"{url} has a setting that the driver does not take: check what follows the ?") from None
     except ImportError as error:
         raise RegistryError(
             f'{url} needs a driver that is not installed: pip install "tje-middleware[postgres]"'
@@ -36,6 +45,7 @@ def postgres_engine(url: DatabaseUrl) -> Engine:
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
         if connection.get_execution_options().get("tje_write", False):
+            connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS:g}s'"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _WRITERS_LOCK})
 
     if hasattr(os, "register_at_fork"):

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
+import sqlite3
+import time
 from pathlib import Path
+from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, NullPool, create_engine, event
 
@@ -52,13 +56,41 @@ def make_private(path: Path) -> None:
 
 def write_ahead(engine: Engine) -> None:
     """Let readers go on while somebody writes; kept in the file. Outside of a transaction, as SQLite wants it."""
+    deadline = time.monotonic() + LOCK_TIMEOUT_SECONDS
+    # Of several processes that start together SQLite lets none wait here, whatever the timeout.
+    while not _writes_ahead(engine) and time.monotonic() < deadline:
+        time.sleep(random.uniform(0.005, 0.05))
+
+
+def _writes_ahead(engine: Engine) -> bool:
+    """Ask for it; False where another process has to let go first."""
     with engine.connect() as connection:
         raw = connection.connection.dbapi_connection
         assert raw is not None
-        cursor = raw.cursor()
-        # No file system of every kind can do it; what cannot stays with the journal that it has.
-        cursor.execute("PRAGMA journal_mode = WAL")
-        cursor.close()
+        try:
+            # A file system that cannot do it stays with the journal that it has.
+            raw.cursor().execute("PRAGMA journal_mode = WAL").close()
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                raise
+            return False
+        return True
+
+
+def is_set_in_stone(path: Path) -> bool:
+    """Whether nobody is writing the file, and this process could not: it is then read without the help of others.
+
+    What is read ahead of a write-ahead log needs a file beside it, which a read-only folder has no place for.
+    """
+    return path.exists() and not os.access(path.parent, os.W_OK) and not Path(f"{path}-wal").exists()
+
+
+def stone_engine(url: DatabaseUrl) -> Engine:
+    """An engine for a file of which :func:`is_set_in_stone` holds."""
+    file = f"file:{quote(str(path_of(url)))}?immutable=1"
+    return create_engine(
+        "sqlite://", creator=lambda: sqlite3.connect(file, uri=True, isolation_level=None), poolclass=NullPool
+    )
 
 
 def refuse_cut_file(connection: Connection, path: Path, url: DatabaseUrl) -> None:

@@ -15,7 +15,7 @@ _POSTGRES = {"postgresql", "postgres", "postgresql+psycopg"}
 _HELP = "a file is sqlite:///path/to/tje.db, a server postgresql+psycopg://user@host/database"
 _HIDDEN = "***"
 # The password of a URL that could not even be read; up to the last @, as passwords may have one.
-_PASSWORD = re.compile(r"((?:://|^|['\"\s])[^/?#:@\s]*:(?!//))([^\s]*)@")
+_PASSWORD = re.compile(r"((?:://|//|^|['\"\s])[^/?#:@\s]*:(?!//))([^\s]*)@")
 _QUERY_SECRET = re.compile(r"([?&][^=&]*(?:pass|secret|token|key)[^=&]*=)[^&#\s]*", re.IGNORECASE)
 
 

@@ -146,7 +146,7 @@ class TestDamage:
 
     def test_a_profile_of_a_newer_schema_is_refused_with_the_reason(self, path, stored):
         with sqlite3.connect(path) as connection:
-            connection.execute("""update tje_profiles set body = json_set(body, '$.schema_version', 3)""")
+            connection.execute("""update tje_profiles set body = json_set(body, '$.schema_version', 99)""")
         connection.close()
         with pytest.raises(RegistryDamaged, match=r"schema_version: .*another release of tje-middleware"):
             stored.get(KEY)
@@ -264,11 +264,16 @@ class TestLocked:
             process.communicate("\n")
 
     @pytest.mark.usefixtures("holder")
-    @uses
-    def test_a_registry_that_another_process_holds_says_so_after_the_timeout(self, path, use, monkeypatch):
-        monkeypatch.setattr("tje_middleware._sqlite._LOCK_TIMEOUT_SECONDS", 0.05)
+    @pytest.mark.parametrize("use", ["put", "delete"])
+    def test_a_writer_says_so_after_the_timeout(self, path, use, monkeypatch):
+        monkeypatch.setattr("tje_middleware.database._sqlite.LOCK_TIMEOUT_SECONDS", 0.05)
         with pytest.raises(RegistryUnavailable, match="another process holds it"):
-            use(at(path))
+            USES[use](at(path))
+
+    @pytest.mark.usefixtures("holder")
+    def test_readers_go_on(self, path, monkeypatch):
+        monkeypatch.setattr("tje_middleware.database._sqlite.LOCK_TIMEOUT_SECONDS", 0.05)
+        assert at(path).get(KEY).version == 1
 
     def test_waits_for_a_process_that_lets_go_in_time(self, path, holder):
         holder.stdin.write("\n")

@@ -1,0 +1,108 @@
+"""Alarms in the database: each is about one version of a key, and holds until somebody dismisses it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from ..alarms import Alarm
+from ..database import Read
+from ..database.schema import ALARMS
+from ..errors import RegistryError
+from ..profile import ProfileKey
+from . import _aliases, _versions
+
+
+@dataclass(frozen=True)
+class StoredAlarm:
+    """An alarm of a registry.
+
+    Attributes:
+        key: Of the profile.
+        alarm: The alarm.
+        dismissed_at: When somebody decided that it holds no more; None: it holds.
+        dismissed_by: Who.
+    """
+
+    key: ProfileKey
+    alarm: Alarm
+    dismissed_at: datetime | None = None
+    dismissed_by: str | None = None
+
+
+def store(connection: Connection, key: ProfileKey, alarm: Alarm, *, by: str, shown: str) -> bool:
+    """Store an alarm; False where one of its kind holds already, as of ten replicas that see the same.
+
+    Raises:
+        RegistryError: it is about no version, or about one that there is not.
+    """
+    if alarm.version is None:
+        raise RegistryError("an alarm about a profile that was not stored cannot be stored: it names no version")
+    read = _versions.reader(connection)
+    named = _aliases.key_behind(read, key)
+    for candidate in [key, *([named] if named else [])]:
+        if _versions.one(read, candidate, alarm.version):
+            break
+    else:
+        raise RegistryError(
+            f"{shown} has no version {alarm.version} of a profile for {key}: the alarm was not stored"
+        )
+    about = {"key": _versions.canonical(candidate), "version": alarm.version, "kind": alarm.kind}
+    if read(select(ALARMS.c.id).filter_by(**about, dismissed_at=None).limit(1)):
+        return False
+    # JSON has no other numbers.
+    evidence = {name: number for name, number in alarm.evidence.items() if math.isfinite(number)}
+    connection.execute(
+        insert(ALARMS).values(
+            **about,
+            detail=alarm.detail.replace("\0", ""),
+            evidence=json.dumps(evidence),
+            raised_at=alarm.raised_at,
+            raised_by=alarm.raised_by or by,
+        )
+    )
+    return True
+
+
+def dismiss(connection: Connection, key: ProfileKey, by: str) -> int:
+    """Have the alarms about a key hold no more; returns how many did."""
+    holding = update(ALARMS).where(ALARMS.c.key == _versions.canonical(key), ALARMS.c.dismissed_at.is_(None))
+    return connection.execute(holding.values(dismissed_at=datetime.now(timezone.utc), dismissed_by=by)).rowcount
+
+
+def holding(read: Read, key: ProfileKey) -> Sequence[Alarm]:
+    """The alarms about a key that nobody has dismissed, newest first."""
+    wanted = select(ALARMS).where(ALARMS.c.key == _versions.canonical(key), ALARMS.c.dismissed_at.is_(None))
+    return [alarm_of(row) for row in read(wanted.order_by(ALARMS.c.id.desc()))]
+
+
+def all_of(read: Read, key: ProfileKey | None, *, dismissed: bool) -> Sequence[StoredAlarm]:
+    """The alarms about one key or all, newest first."""
+    wanted = select(ALARMS).order_by(ALARMS.c.id.desc())
+    if key is not None:
+        wanted = wanted.where(ALARMS.c.key == _versions.canonical(key))
+    if not dismissed:
+        wanted = wanted.where(ALARMS.c.dismissed_at.is_(None))
+    return [
+        StoredAlarm(of, alarm_of(row), row.dismissed_at, row.dismissed_by)
+        for row in read(wanted)
+        if (of := _versions.key_of(row.key)) is not None
+    ]
+
+
+def alarm_of(row: Row[Any]) -> Alarm:
+    """The alarm that a row holds."""
+    return Alarm(
+        kind=row.kind,
+        detail=row.detail,
+        version=row.version,
+        raised_at=row.raised_at,
+        raised_by=row.raised_by,
+        evidence=json.loads(row.evidence),
+    )

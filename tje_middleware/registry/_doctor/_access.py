@@ -1,0 +1,179 @@
+"""Whether the database answers, has our schema, and lets itself be read, written and migrated."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from statistics import median
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    Integer,
+    MetaData,
+    Table,
+    delete,
+    insert,
+    literal,
+    select,
+    text,
+    update,
+)
+
+from ...database import HEAD, Database
+from ...database._migrating import known_revisions
+from ...database._sqlite import is_set_in_stone, path_of, stone_engine
+from ...database.schema import KEYS, METADATA, PROFILES, PROMOTIONS
+from ._finding import Finding
+
+_ROUND_TRIPS = 9
+# A decision waits for no database; but a process's first look-up does, and every put.
+_SLOW_SECONDS = 0.1
+# So long the doctor waits for others who write (milliseconds).
+_PATIENCE = 3000
+
+
+def reached(database: Database) -> Iterator[Finding]:
+    """Whether it answers; a file that is not there is not made."""
+    if database.is_sqlite and not path_of(database.url).exists():
+        yield Finding(
+            "reachable",
+            "fail",
+            f"{database.url}: there is no such file",
+            "check the path and the folder that it is relative to; the first put() or tje registry migrate makes it",
+        )
+        return
+    database.revision()
+    yield Finding("reachable", "ok", f"{database.url} answers")
+
+
+def round_trips(database: Database) -> Iterator[Finding]:
+    """How long the smallest query takes."""
+    question = text("SELECT count(*) FROM sqlite_master" if database.is_sqlite else "SELECT 1")
+    seconds = []
+    with for_reading(database).connect() as connection:
+        connection.execute(question)  # the first one pays for the connection
+        for _ in range(_ROUND_TRIPS):
+            began = time.perf_counter()
+            connection.execute(question).all()
+            seconds.append(time.perf_counter() - began)
+    middle = median(seconds)
+    found = f"{middle * 1000:.2g} ms, median of {_ROUND_TRIPS} (slowest {max(seconds) * 1000:.2g} ms)"
+    if middle < _SLOW_SECONDS:
+        yield Finding("round trip", "ok", found)
+    else:
+        yield Finding(
+            "round trip",
+            "warn",
+            found,
+            "decisions do not wait for it once a profile is known, but a process's first look-up does: "
+            "bring the database nearer",
+        )
+
+
+def schema_is_ours(database: Database) -> Iterator[Finding]:
+    """Whether the tables are those of this release."""
+    revision = database.revision()
+    if revision == HEAD:
+        yield Finding("schema", "ok", f"revision {HEAD}, which this release needs")
+    elif revision is None:
+        with database.reading():  # refuses a file of another application
+            yield Finding(
+                "schema",
+                "warn",
+                "there are no tables yet",
+                "the first put() makes them, or tje registry migrate; or the URL is not the one that is meant",
+            )
+    elif revision in known_revisions():
+        yield Finding(
+            "schema",
+            "fail",
+            f"revision {revision} of an earlier release, this one needs {HEAD}",
+            "run tje registry migrate once, with every process that uses it stopped or upgraded",
+        )
+    else:
+        yield Finding(
+            "schema",
+            "fail",
+            f"revision {revision} is not known to this release, which needs {HEAD}",
+            "upgrade tje-middleware to the release that made it",
+        )
+
+
+def tables_read(database: Database) -> Iterator[Finding]:
+    """Whether every table may be read."""
+    with database.reading() as read:
+        for table in METADATA.sorted_tables:
+            read(select(literal(1)).select_from(table).limit(1))
+    yield Finding("read", "ok", f"all {len(METADATA.tables)} tables")
+
+
+def tables_written(database: Database) -> Iterator[Finding]:
+    """Whether every table may be written: in a transaction that is rolled back."""
+    with _undone(database) as connection:
+        for table in METADATA.sorted_tables:
+            some = next(iter(table.primary_key.columns))
+            never = literal(1) == literal(0)
+            # No row is touched, but the rights to do so are asked for.
+            connection.execute(update(table).values({some: some}).where(never))
+            connection.execute(delete(table).where(never))
+            connection.execute(insert(table).from_select(list(table.columns), select(table).where(never)))
+        # Rows, too: only they need a disk with room, and numbers that a sequence gives.
+        now, key = datetime.now(timezone.utc), f"doctor {secrets.token_hex(8)}"
+        connection.execute(insert(KEYS).values(key=key, last_version=1))
+        connection.execute(insert(PROFILES).values(key=key, version=1, body="{}", put_at=now))
+        connection.execute(insert(PROMOTIONS).values(key=key, to_version=1, action="put", at=now, by="doctor"))
+    yield Finding("write", "ok", f"all {len(METADATA.tables)} tables, tried and rolled back")
+
+
+def changed(database: Database) -> Iterator[Finding]:
+    """Whether this user may migrate: make a table, and change those that there are."""
+    with _undone(database) as connection:
+        Table(f"tje_doctor_{secrets.token_hex(8)}", MetaData(), Column("id", Integer)).create(connection)
+        others = [] if database.is_sqlite else _tables_of_others(connection)
+    if others:
+        yield Finding(
+            "migrate",
+            "fail",
+            f"this role does not own {', '.join(others)}",
+            "run tje registry migrate as their owner, or give this role that one's rights",
+        )
+    else:
+        yield Finding("migrate", "ok", "this user may make and change tables, tried and rolled back")
+
+
+def for_reading(database: Database) -> Engine:
+    """The engine that can read: a file in a folder that cannot be written needs one of its own."""
+    if database.is_sqlite and is_set_in_stone(path_of(database.url)):
+        return stone_engine(database.url)
+    return database.engine
+
+
+@contextmanager
+def _undone(database: Database) -> Iterator[Connection]:
+    """A transaction of which nothing is kept, and that waits for others only briefly."""
+    # On PostgreSQL without the writers' lock: nobody should have to wait for the doctor.
+    with database.engine.execution_options(tje_write=database.is_sqlite).connect() as connection:
+        if database.is_sqlite:
+            raw = connection.connection.dbapi_connection
+            assert raw is not None
+            raw.cursor().execute(f"PRAGMA busy_timeout = {_PATIENCE}").close()
+        transaction = connection.begin()
+        try:
+            if not database.is_sqlite:
+                connection.execute(text(f"SET LOCAL lock_timeout = {_PATIENCE}"))
+            yield connection
+        finally:
+            transaction.rollback()
+
+
+def _tables_of_others(connection: Connection) -> list[str]:
+    query = text(
+        "SELECT tablename FROM pg_tables WHERE schemaname = current_schema() AND tablename LIKE 'tje\\_%' "
+        "AND NOT pg_has_role(tableowner, 'USAGE') ORDER BY tablename"
+    )
+    return list(connection.execute(query).scalars())

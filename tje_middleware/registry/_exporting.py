@@ -1,0 +1,126 @@
+"""What a registry holds as a file, to be kept or imported elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from pydantic import ValidationError
+from sqlalchemy import select
+
+from .._files import replaced
+from .._version import __version__
+from ..database import Read
+from ..database.schema import KEYS
+from ..errors import RegistryDamaged, RegistryError
+from ..profile import ProfileKey
+from . import _aliases, _export_format, _versions
+from ._export_format import ExportedAlias, ExportedVersion, Header
+from ._looking import nothing
+
+
+@dataclass(frozen=True)
+class Items:
+    """The lines of an export but its checksum."""
+
+    header: Header
+    versions: list[ExportedVersion]
+    aliases: list[ExportedAlias]
+
+
+def items(read: Read, keys: Collection[ProfileKey] | None, shown: str) -> Items:
+    """The header, the versions of these keys or all, and the aliases of their models or all.
+
+    Raises:
+        ProfileNotFound: one of the keys has no version.
+        RegistryDamaged: a profile cannot be read.
+    """
+    wanted = _every_key(read, shown) if keys is None else list(dict.fromkeys(keys))
+    versions = [_exported(read, key, shown) for key in wanted]
+    for key, found in zip(wanted, versions, strict=True):
+        if not found and keys is not None:
+            raise nothing(read, key, shown)
+    models = {key.model for key in wanted}
+    aliases = [
+        ExportedAlias(alias=name, model=model)
+        for name, model in _aliases.all_of(read).items()
+        if keys is None or model in models
+    ]
+    flat = [version for found in versions for version in found]
+    return Items(Header(profiles=len(flat), aliases=len(aliases), library_version=__version__), flat, aliases)
+
+
+def write(found: Items, target: str | os.PathLike[str] | IO[bytes]) -> None:
+    """Write items and their checksum; a file is replaced when all of it is there.
+
+    Raises:
+        RegistryError: it cannot be written, or would be larger than what can be imported.
+    """
+    lines = [_export_format.line_of(item) for item in (found.header, *found.versions, *found.aliases)]
+    if (
+        len(lines) >= _export_format.MOST_LINES
+        or sum(map(len, lines)) > _export_format.MOST_BYTES - 100
+        or max(map(len, lines)) > _export_format.MOST_LINE_BYTES
+    ):
+        raise RegistryError(
+            f"an export of {len(lines):,} lines and {sum(map(len, lines)):,} bytes could not be imported again "
+            f"(at most {_export_format.MOST_LINES:,} and {_export_format.MOST_BYTES:,}): export some of the keys"
+        )
+    lines.append(_export_format.checksum_line(hashlib.sha256(b"".join(lines))))
+    with _opened(target) as stream:
+        stream.writelines(lines)
+
+
+@contextmanager
+def _opened(target: str | os.PathLike[str] | IO[bytes]) -> Iterator[IO[bytes]]:
+    if not isinstance(target, (str, os.PathLike)):
+        yield target
+        return
+    path = Path(target)
+    if path.exists() and not path.is_file():
+        raise RegistryError(f"{path} is no file that an export could replace: name another")
+    try:
+        with replaced(path) as stream:
+            yield stream
+    except OSError as error:
+        raise RegistryError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def _every_key(read: Read, shown: str) -> list[ProfileKey]:
+    keys = []
+    for row in read(select(KEYS.c.key).order_by(KEYS.c.key)):
+        key = _versions.key_of(row.key)
+        if key is None:
+            raise RegistryDamaged(
+                f"{shown} holds a key that cannot be read ({row.key[:80]}): it comes from another release of "
+                f"tje-middleware: export with that release"
+            )
+        keys.append(key)
+    return keys
+
+
+def _exported(read: Read, key: ProfileKey, shown: str) -> list[ExportedVersion]:
+    return [_line(_versions.stored(row, shown, ()), shown) for row in _versions.all_of(read, key)]
+
+
+def _line(stored: _versions.StoredVersion, shown: str) -> ExportedVersion:
+    try:
+        return ExportedVersion(
+            key=stored.profile.key,
+            version=stored.version,
+            is_active=stored.is_active,
+            put_at=stored.put_at,
+            put_by=stored.put_by,
+            source=stored.source,
+            library_version=stored.library_version,
+            records_fingerprint=stored.records_fingerprint,
+            profile=stored.profile,
+        )
+    except ValidationError as error:
+        where = f"version {stored.version} of {stored.profile.key}"
+        raise RegistryDamaged(f"{shown}: {where} cannot be exported: {error.errors()[0]['msg']}") from error
