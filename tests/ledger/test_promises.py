@@ -1,0 +1,85 @@
+"""Feedback that shows a promise to be broken raises an alarm: one a version, seen by every process."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.ledger.decisions import DEEPER, decision, profile_with_costs
+from tests.samples import KEY
+from tje_middleware import CalibrationRegistry
+from tje_middleware.ledger import DecisionLedger
+
+
+@pytest.fixture
+def registry(any_url):
+    with CalibrationRegistry(any_url) as held:
+        held.put(profile_with_costs(alpha=0.05))
+        yield held
+
+
+@pytest.fixture
+def ledger(registry):
+    with DecisionLedger(registry) as held:
+        yield held
+
+
+def graded(ledger, *, wrong, right, kind=None, alpha=0.05, **fields):
+    """Record decisions and feedback about them, in two batches."""
+    made = [decision(kind, **fields) if kind else decision(**fields) for _ in range(wrong + right)]
+    for each in made:
+        ledger.record(each, profile=profile_with_costs(alpha=alpha))
+    assert ledger.flush(30)
+    for place, each in enumerate(made):
+        ledger.feedback(each.decision_id, correct=place >= wrong)
+    assert ledger.flush(30)
+
+
+def test_more_wrong_drafts_than_promised_raise_one_alarm(registry, ledger):
+    graded(ledger, wrong=10, right=10)
+    (stored,) = registry.alarms()
+    assert (stored.key, stored.alarm.kind, stored.alarm.version) == (KEY, "risk", 1)
+    assert "10 of 20" in stored.alarm.detail
+    assert stored.alarm.evidence["wrong"] == 10
+    graded(ledger, wrong=5, right=5)
+    assert len(registry.alarms()) == 1
+
+
+def test_after_a_dismissal_only_later_feedback_counts(registry, ledger):
+    graded(ledger, wrong=10, right=10)
+    registry.dismiss(KEY)
+    graded(ledger, wrong=0, right=5)
+    assert registry.alarms() == []
+    graded(ledger, wrong=10, right=5)
+    (stored,) = registry.alarms()
+    assert "10 of 20" in stored.alarm.detail  # of those since
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        pytest.param({"wrong": 2, "right": 38}, id="as promised"),
+        pytest.param({"wrong": 20, "right": 0, "kind": DEEPER}, id="not accepted"),
+        pytest.param({"wrong": 20, "right": 0, "reason": "no_logprobs"}, id="accepted without evidence"),
+        pytest.param({"wrong": 20, "right": 0, "method": "bayes"}, id="nothing promised"),
+        pytest.param({"wrong": 20, "right": 0, "profile_version": 9}, id="of a version that is not stored"),
+        pytest.param({"wrong": 20, "right": 0, "profile_version": None}, id="of a profile that was never stored"),
+        pytest.param({"wrong": 20, "right": 0, "key": "another"}, id="of a key that is not stored"),
+        pytest.param({"wrong": 10, "right": 10, "alpha": 0.6}, id="of a generous promise"),
+    ],
+)
+def test_nothing_else_raises_an_alarm(registry, ledger, numbers, caplog):
+    graded(ledger, **numbers)
+    assert registry.alarms() == []
+    assert not caplog.records
+
+
+def test_feedback_from_another_process_counts_with_what_was_recorded_here(registry, any_url):
+    made = [decision() for _ in range(20)]
+    with DecisionLedger(any_url) as ledger:
+        for each in made:
+            ledger.record(each, profile=profile_with_costs())
+    for half in (made[:10], made[10:]):
+        with DecisionLedger(any_url) as other:
+            for each in half:
+                other.feedback(each.decision_id, correct=False)
+    assert len(registry.alarms()) == 1

@@ -1,0 +1,271 @@
+"""Summaries by key and day: counts, tokens, money and risk, the same from both databases."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from datetime import date, datetime, timedelta, timezone
+from statistics import median
+from types import SimpleNamespace
+
+import pytest
+from scipy.stats import binomtest
+
+from tests.ledger.decisions import ACCEPTED, DEEPER, GIVEN_UP, KEY, decision, profile_with_costs
+from tests.samples import KEY as PROFILE_KEY
+from tje_middleware import CalibrationRegistry, Route
+from tje_middleware.alarms import Alarm
+from tje_middleware.database.schema import DECISIONS, FEEDBACK
+from tje_middleware.ledger import DecisionLedger, Unattributed, _ledger
+from tje_middleware.ledger import money as prices
+from tje_middleware.ledger._range import Range
+from tje_middleware.ledger.money import Rates, rates_on
+from tje_middleware.ledger.summary import summarised
+
+DAY = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
+
+
+@pytest.fixture
+def ledger(any_url):
+    with DecisionLedger(any_url) as held:
+        yield held
+
+
+@pytest.fixture
+def at(monkeypatch):
+    """Set the clock that decisions are recorded by."""
+
+    def moved(moment):
+        monkeypatch.setattr(_ledger, "time", SimpleNamespace(time=moment.timestamp))
+
+    moved(DAY)
+    return moved
+
+
+def record(ledger, *decisions, **circumstances):
+    for each in decisions:
+        ledger.record(each, profile=profile_with_costs(), **circumstances)
+    assert ledger.flush(30)
+
+
+def test_counts_what_became_of_drafts(ledger):
+    record(
+        ledger,
+        *(decision() for _ in range(5)),
+        *(decision(DEEPER, stale=True) for _ in range(2)),
+        decision(DEEPER, aborted=True, alarm="drift"),
+        decision(GIVEN_UP),
+        decision(DEEPER, reason="no_logprobs"),
+        decision(DEEPER, reason="capped"),
+    )
+    (one,) = ledger.summary()
+    assert (one.key, one.decisions, one.accepted, one.deeper, one.abstained) == (KEY, 11, 5, 5, 1)
+    assert one.share_accepted == 5 / 11
+    assert one.reasons == {"confident": 5, "uncertain": 3, "hopeless": 1, "no_logprobs": 1, "capped": 1}
+    assert one.unjudged == {"no_logprobs": 1}
+    assert (one.stale, one.aborted, one.alarmed) == (2, 1, 1)
+
+
+def test_adds_up_what_was_spent_and_saved(ledger):
+    open_one = decision(DEEPER, answered_by=None, draft_usage=None, deeper_usage=None)
+    record(ledger, decision(), decision(), decision(DEEPER), open_one)
+    (one,) = ledger.summary()
+    assert (one.draft_input_tokens, one.draft_output_tokens) == (300, 30)
+    assert (one.deeper_input_tokens, one.deeper_output_tokens) == (200, 300)
+    assert (one.partly_known, one.saved_unknown) == (1, 1)
+    assert (one.estimated, one.saved_estimated) == (2, 380.0)
+    assert (one.measured, one.saved_measured) == (1, -10.0)
+
+
+def test_is_by_day_in_utc_and_of_the_range_that_is_asked_for(ledger, at):
+    east = timezone(timedelta(hours=9))
+    for moment, count in ((datetime(2026, 3, 2, 8, tzinfo=east), 1), (datetime(2026, 3, 2, 9, tzinfo=east), 2)):
+        at(moment)
+        record(ledger, *(decision() for _ in range(count)))
+    assert [(one.day, one.decisions) for one in ledger.summary()] == [(date(2026, 3, 1), 1), (date(2026, 3, 2), 2)]
+    assert [(one.day, one.decisions) for one in ledger.summary(per="total")] == [(None, 3)]
+    midnight = datetime(2026, 3, 2, tzinfo=timezone.utc)
+    assert [one.decisions for one in ledger.summary(since=midnight)] == [2]
+    assert [one.decisions for one in ledger.summary(until=midnight)] == [1]
+    with pytest.raises(ValueError, match="zone"):
+        ledger.summary(since=datetime(2026, 3, 2))
+
+
+def test_is_by_key(ledger):
+    record(ledger, decision(), decision(key="b"), decision(key="b"))
+    assert [(one.key, one.decisions) for one in ledger.summary()] == [("b", 2), (KEY, 1)]
+    assert [one.key for one in ledger.summary(key="b")] == ["b"]
+    assert [one.key for one in ledger.summary(key=PROFILE_KEY)] == [KEY]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 10, 11])
+def test_latency_is_the_median(ledger, count):
+    values = [random.Random(count).random() for _ in range(count)]
+    for value in values:
+        ledger.record(decision(), latency_seconds=value)
+    record(ledger, decision())
+    assert ledger.summary()[0].latency_seconds == pytest.approx(median(values))
+    assert ledger.summary(per="total")[0].latency_seconds == pytest.approx(median(values))
+
+
+def test_risk_is_that_of_confident_drafts_with_feedback_with_an_exact_interval(ledger):
+    made = [decision() for _ in range(20)]
+    uncertain, unjudged = decision(DEEPER), decision(reason="no_logprobs")
+    record(ledger, *made, uncertain, unjudged)
+    for place, each in enumerate(made[:15]):
+        ledger.feedback(each.decision_id, correct=place > 2)
+    for each in (uncertain, unjudged):
+        ledger.feedback(each.decision_id, correct=False)
+    # What was said of the draft itself counts more than what was said of the answer.
+    ledger.feedback(made[14].decision_id, correct=True, draft_correct=False)
+    ledger.feedback("nobody knows this one", correct=False)
+    assert ledger.flush(30)
+    (one,) = ledger.summary()
+    assert (one.feedback, one.graded, one.wrong) == (17, 15, 4)
+    assert one.risk == 4 / 15
+    expected = binomtest(4, 15).proportion_ci(0.95, method="exact")
+    assert one.risk_interval == pytest.approx((expected.low, expected.high))
+    assert one.risk_limit == 0.05
+    assert ledger.unattributed() == Unattributed(dropped=0, unmatched_feedback=1)
+
+
+def test_risk_is_unknown_without_feedback(ledger):
+    record(ledger, decision())
+    assert ledger.summary()[0].risk is ledger.summary()[0].risk_interval is None
+
+
+def test_has_alarms_of_days_without_decisions_too(any_url, ledger, at):
+    registry = CalibrationRegistry(any_url)
+    version = registry.put(profile_with_costs())
+    registry.store_alarm(PROFILE_KEY, Alarm("drift", "it moved", version=version, raised_at=DAY))
+    at(DAY + timedelta(days=1))
+    record(ledger, decision())
+    assert [(one.key, one.decisions, one.alarms) for one in ledger.summary()] == [(KEY, 0, 1), (KEY, 1, 0)]
+    assert [one.alarms for one in ledger.summary(until=DAY)] == []
+    registry.close()
+
+
+def test_is_fit_for_json(ledger):
+    record(ledger, decision())
+    plain = json.loads(json.dumps(ledger.summary()[0].as_dict(), allow_nan=False))
+    assert (plain["decisions"], plain["share_accepted"], plain["risk_interval"]) == (1, 1.0, None)
+
+
+def test_of_an_empty_database_is_empty(ledger):
+    assert ledger.summary() == []
+    assert ledger.unattributed() == Unattributed()
+
+
+RATES = {"small": Rates(1.0, 10.0), "large": Rates(100.0, 1000.0)}
+
+
+class TestMoney:
+    def summary(self, ledger, **options):
+        def rates(model, day):
+            return RATES.get(model)
+
+        (one,) = summarised(ledger.database, Range(), rates=rates, **options)
+        return one
+
+    def test_is_that_of_each_model(self, ledger):
+        record(ledger, decision(), decision(DEEPER), draft_model="small", deeper_model="large")
+        one = self.summary(ledger)
+        drafts = 100 * 1.0 + 10 * 10.0
+        assert one.usd_spent == 2 * drafts + 200 * 100.0 + 300 * 1000.0
+        assert one.usd_saved_measured == -drafts
+        assert one.usd_saved_estimated == 200 * 1000.0 - 10 * 10.0
+
+    def test_is_zero_for_a_draft_that_is_needed_anyway(self, any_url):
+        with DecisionLedger(any_url, deeper_includes_draft=True) as ledger:
+            record(ledger, decision(), decision(DEEPER), draft_model="small", deeper_model="large")
+            one = self.summary(ledger, deeper_includes_draft=True)
+        assert (one.usd_saved_measured, one.usd_saved_estimated) == (0.0, 200 * 1000.0)
+
+    def test_of_tokens_not_spent_is_that_of_the_model_that_mostly_goes_deeper_or_that_is_named(self, ledger):
+        record(ledger, decision(), draft_model="small")
+        assert self.summary(ledger).usd_saved_estimated is None  # nobody has gone deeper yet
+        assert self.summary(ledger, deeper_model="large").usd_saved_estimated == 200 * 1000.0 - 100.0
+        record(ledger, decision(DEEPER), draft_model="small", deeper_model="other")
+        record(ledger, decision(DEEPER), decision(DEEPER), draft_model="small", deeper_model="large")
+        assert self.summary(ledger).usd_saved_estimated == 200 * 1000.0 - 100.0
+        assert self.summary(ledger).usd_spent is None  # that of "other" is not known
+
+    def test_of_tokens_that_nobody_counted_is_unknown(self, ledger):
+        record(ledger, decision(draft_usage=None), draft_model="small")
+        assert self.summary(ledger).usd_spent is None
+
+    @pytest.mark.parametrize("model", [None, "nobody's"])
+    def test_that_is_unknown_is_none_and_never_zero(self, ledger, model):
+        record(ledger, decision(), decision(DEEPER), draft_model=model, deeper_model="large")
+        one = self.summary(ledger)
+        assert one.usd_spent is one.usd_saved_measured is one.usd_saved_estimated is None
+
+
+class TestPriceList:
+    def test_knows_models_with_and_without_their_provider(self):
+        pytest.importorskip("genai_prices")
+        today = date(2026, 3, 1)
+        assert rates_on("gpt-4.1-mini", today) == Rates(pytest.approx(0.4e-6), pytest.approx(1.6e-6))
+        assert rates_on("openai:gpt-4.1-mini", today) == rates_on("gpt-4.1-mini-2025-04-14", today)
+
+    @pytest.mark.parametrize("model", [None, "", "nobody's", "nobody:gpt-4.1-mini", "text-embedding-3-small"])
+    def test_does_not_guess(self, model):
+        assert rates_on(model, date(2026, 3, 1)) is None
+
+    def test_that_is_not_installed_knows_nothing(self, monkeypatch):
+        monkeypatch.setattr(prices, "has_price_list", lambda: False)
+        rates_on.cache_clear()
+        assert rates_on("gpt-4.1-mini", date(2026, 3, 1)) is None
+        rates_on.cache_clear()
+
+
+def test_prune_deletes_what_is_older_and_its_feedback(ledger, at, any_url, rows):
+    old, new = decision(), decision()
+    record(ledger, old)
+    for name in (old.decision_id, new.decision_id, "nobody's"):
+        ledger.feedback(name, correct=True)
+    assert ledger.flush(30)
+    at(DAY + timedelta(days=1))
+    record(ledger, new)
+    assert ledger.prune(DAY + timedelta(hours=1)) == 1
+    for table in (DECISIONS, FEEDBACK):
+        assert Counter(row["decision_id"] for row in rows(any_url, table)) == Counter([new.decision_id])
+    assert ledger.prune(DAY + timedelta(hours=1)) == 0
+
+
+def test_labelled_decisions_know_the_drafts_label_whatever_was_delivered(ledger):
+    made = {
+        "accepted": decision(),
+        "deeper": decision(DEEPER),
+        "deeper, its draft unknown": decision(DEEPER),
+        "failed": decision(DEEPER, reason="branch_failed", answered_by="draft", deeper_usage=None),
+        "aborted": decision(DEEPER, aborted=True),
+        "no signal": decision(signal_value=None),
+        "another version": decision(profile_version=2),
+        "open": decision(answered_by=None),
+        "given up": decision(GIVEN_UP, route=Route.ABSTAIN, answered_by="human"),
+    }
+    record(ledger, *made.values())
+    ids = {name: each.decision_id for name, each in made.items()}
+    for name in ("accepted", "failed", "no signal", "another version", "open", "given up"):
+        ledger.feedback(ids[name], correct=False)
+    for name in ("deeper", "aborted"):
+        ledger.feedback(ids[name], correct=True, draft_correct=False)
+    ledger.feedback(ids["deeper, its draft unknown"], correct=True)
+    assert ledger.flush(30)
+    found = [
+        (one.signal_value, one.correct, one.tokens, one.deeper_correct, one.deeper_tokens)
+        for one in ledger.labelled(PROFILE_KEY, version=1)
+    ]
+    assert sorted(found, key=str) == sorted(
+        [
+            (0.2, False, 10, None, None),  # accepted
+            (0.9, False, 10, True, 300),  # deeper
+            (0.9, False, 10, None, None),  # failed
+            (0.2, False, 10, None, None),  # open
+        ],
+        key=str,
+    )
+    assert len(ledger.labelled(PROFILE_KEY)) == 5
+    assert ACCEPTED.decision_id is None

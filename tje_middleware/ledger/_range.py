@@ -1,0 +1,62 @@
+"""Which decisions are asked about, and what is known of them without their keys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, TypeVar
+
+from sqlalchemy import Column, Select, func, select
+
+from ..database import Database
+from ..database.schema import DECISIONS, DROPS, FEEDBACK
+
+#: What one summary is of.
+Per = Literal["day", "total"]
+
+_Query = TypeVar("_Query", bound=Select[Any])
+
+
+@dataclass(frozen=True)
+class Range:
+    """Decisions from ``since`` on and before ``until``, of one key in words; None: no limit."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+    key: str | None = None
+
+    def __post_init__(self) -> None:
+        for time in (self.since, self.until):
+            if time is not None and time.tzinfo is None:
+                raise ValueError(f"a time without a zone is no point in time: {time!r}")
+
+    def of(self, query: _Query, at: Column[datetime] = DECISIONS.c.decided_at) -> _Query:
+        """A query limited to it; the key is that of a decision."""
+        if self.since is not None:
+            query = query.where(at >= self.since)
+        if self.until is not None:
+            query = query.where(at < self.until)
+        return query if self.key is None else query.where(DECISIONS.c.key == self.key)
+
+
+@dataclass(frozen=True)
+class Unattributed:
+    """What belongs to no key.
+
+    Attributes:
+        dropped: Decisions and feedback that a full queue had no room for, or that the database refused.
+        unmatched_feedback: Feedback about decisions that are not there: not yet, no more, or under another id.
+    """
+
+    dropped: int = 0
+    unmatched_feedback: int = 0
+
+
+def unattributed(database: Database, within: Range) -> Unattributed:
+    """Of the drops and feedback within a range of time."""
+    dropped = within.of(select(func.coalesce(func.sum(DROPS.c.decisions), 0)), DROPS.c.at)
+    known = select(DECISIONS.c.decision_id).where(DECISIONS.c.decision_id == FEEDBACK.c.decision_id)
+    unmatched = within.of(select(func.count()).select_from(FEEDBACK), FEEDBACK.c.given_at).where(~known.exists())
+    with database.reading() as read:
+        counts = [int(row[0]) for query in (dropped, unmatched) for row in read(query)]
+    return Unattributed(*counts)

@@ -1,0 +1,74 @@
+"""What tokens cost, by the price list of genai-prices; what it does not know stays unknown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, datetime, time, timezone
+from functools import lru_cache
+
+# Small enough for the lowest tier of every list that has tiers.
+_TOKENS = 1_000
+
+
+@dataclass(frozen=True)
+class Rates:
+    """A model's list prices, in the lowest tier, without caching.
+
+    Attributes:
+        input: Of a token read (USD).
+        output: Of a token written (USD).
+    """
+
+    input: float
+    output: float
+
+
+#: A model's prices on a day; None where they are unknown.
+RatesOn = Callable[[str | None, date], Rates | None]
+
+
+def has_price_list() -> bool:
+    """Whether the extra ``prices`` is installed."""
+    try:
+        import genai_prices  # noqa: F401, PLC0415
+    except ImportError:
+        return False
+    return True
+
+
+@lru_cache(maxsize=4_096)
+def rates_on(model: str | None, day: date) -> Rates | None:
+    """The list prices of a day, from the copy that genai-prices comes with: nothing is fetched.
+
+    Args:
+        model: As it was asked for; a provider may stand in front of it (``openai:gpt-4o``).
+        day: In UTC.
+    """
+    if model is None or not has_price_list():
+        return None
+    for provider, name in ((None, model), _with_provider(model)):
+        found = _listed(provider, name, datetime.combine(day, time(12), timezone.utc)) if name else None
+        if found is not None:
+            return found
+    return None
+
+
+def _with_provider(model: str) -> tuple[str | None, str | None]:
+    parts = re.fullmatch(r"([\w-]+)[:/](.+)", model)
+    return (parts[1], parts[2]) if parts else (None, None)
+
+
+def _listed(provider: str | None, model: str, at: datetime) -> Rates | None:
+    from genai_prices import Usage, calc_price  # noqa: PLC0415
+
+    usage = Usage(input_tokens=_TOKENS, output_tokens=_TOKENS)
+    try:
+        price = calc_price(usage, model, provider_id=provider, genai_request_timestamp=at)
+    except LookupError:  # not in the list
+        return None
+    listed = price.model_price
+    if listed.input_mtok is None or listed.output_mtok is None:  # an embedding model, or an incomplete list
+        return None
+    return Rates(float(price.input_price) / _TOKENS, float(price.output_price) / _TOKENS)

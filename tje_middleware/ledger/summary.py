@@ -1,0 +1,269 @@
+"""What gates decided, spent and saved, by key and day."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import date
+from typing import Any
+
+from ..database import Database
+from ._aggregating import Group, Place, alarms_raised, groups, median_latencies
+from ._labelled import JUDGED
+from ._range import Per, Range
+from .money import RatesOn, rates_on
+
+
+@dataclass(frozen=True)
+class DaySummary:
+    """The decisions of one key on one day in UTC, or on all days together.
+
+    Tokens spent are lower bounds where ``partly_known`` is not 0. Tokens saved are output tokens, against always
+    going deeper; how they are counted is said in ``savings``. Money is by list prices in US dollars, and None where
+    any price that it needs is unknown: that of measured savings counts all tokens of the drafts, that of estimated
+    ones output tokens alone, as nobody knows what the deeper branch would have read.
+
+    Attributes:
+        key: In words.
+        day: None: all of them.
+        decisions: How many.
+        accepted: Whose route was final.
+        deeper: Whose route was deeper, whether or not that ran.
+        abstained: Who were given up.
+        reasons: Decisions by reason.
+        stale: Decided by the last profile seen, as the registry could not be asked.
+        aborted: Drafts that were stopped before their end.
+        alarmed: Decided while an alarm was raised about the profile.
+        alarms: Alarms that were raised.
+        draft_input_tokens: Read by drafts.
+        draft_output_tokens: Written by drafts.
+        deeper_input_tokens: Read by deeper branches.
+        deeper_output_tokens: Written by deeper branches.
+        partly_known: Decisions of which not all tokens are known.
+        measured: Decisions whose savings are measured.
+        saved_measured: Tokens that they saved; negative, as drafts that went deeper cost more.
+        estimated: Decisions whose savings are estimated from the profile.
+        saved_estimated: Tokens that they saved.
+        saved_unknown: Decisions of whose savings nothing is known.
+        usd_spent: What all tokens that are known cost; None: unknown.
+        usd_saved_measured: What the measured savings are worth; None: unknown.
+        usd_saved_estimated: What the estimated savings are worth; None: unknown.
+        feedback: Decisions with feedback.
+        graded: Drafts accepted as confident of which somebody said whether they were right.
+        wrong: Those that were not.
+        risk_limit: The share of them that may be wrong, as the method promised (the highest); None: no promise.
+        latency_seconds: Median, from question to answer; None: unknown.
+    """
+
+    key: str
+    day: date | None
+    decisions: int = 0
+    accepted: int = 0
+    deeper: int = 0
+    abstained: int = 0
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    stale: int = 0
+    aborted: int = 0
+    alarmed: int = 0
+    alarms: int = 0
+    draft_input_tokens: int = 0
+    draft_output_tokens: int = 0
+    deeper_input_tokens: int = 0
+    deeper_output_tokens: int = 0
+    partly_known: int = 0
+    measured: int = 0
+    saved_measured: float = 0.0
+    estimated: int = 0
+    saved_estimated: float = 0.0
+    saved_unknown: int = 0
+    usd_spent: float | None = None
+    usd_saved_measured: float | None = None
+    usd_saved_estimated: float | None = None
+    feedback: int = 0
+    graded: int = 0
+    wrong: int = 0
+    risk_limit: float | None = None
+    latency_seconds: float | None = None
+
+    @property
+    def share_accepted(self) -> float | None:
+        """Of all decisions."""
+        return self.accepted / self.decisions if self.decisions else None
+
+    @property
+    def unjudged(self) -> Mapping[str, int]:
+        """Drafts that could not be judged, or were not to be, by reason."""
+        return {reason: count for reason, count in self.reasons.items() if reason not in JUDGED}
+
+    @property
+    def risk(self) -> float | None:
+        """Share of the graded drafts that were wrong; that of all where they are a fair sample of them."""
+        return self.wrong / self.graded if self.graded else None
+
+    @property
+    def risk_interval(self) -> tuple[float, float] | None:
+        """Of the risk: 95 %, exact (Clopper & Pearson 1934)."""
+        if not self.graded:
+            return None
+        from ..thresholds.bounds import binomial_lower, binomial_upper  # noqa: PLC0415 (scipy)
+
+        return (
+            float(binomial_lower(self.wrong, self.graded, delta=0.025)),
+            float(binomial_upper(self.wrong, self.graded, delta=0.025)),
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it as plain values, fit for JSON."""
+        interval = self.risk_interval
+        return {
+            **asdict(self),
+            "day": None if self.day is None else self.day.isoformat(),
+            "reasons": dict(self.reasons),
+            "unjudged": dict(self.unjudged),
+            "share_accepted": self.share_accepted,
+            "risk": self.risk,
+            "risk_interval": None if interval is None else list(interval),
+        }
+
+
+def summarised(
+    database: Database,
+    within: Range,
+    *,
+    deeper_model: str | None = None,
+    deeper_includes_draft: bool = False,
+    per: Per = "day",
+    rates: RatesOn = rates_on,
+) -> list[DaySummary]:
+    """The summaries of a range, by key and then by day; arguments as of ``DecisionLedger.summary``.
+
+    Args:
+        database: Where the ledger is.
+        within: Which decisions.
+        deeper_model: What would have written the tokens that were not spent; None: what mostly did for that key.
+        deeper_includes_draft: Whether always going deeper costs the draft too.
+        per: What each summary is of.
+        rates: What tokens cost.
+    """
+    found = groups(database, within)
+    latencies = median_latencies(database, within, per)
+    alarms = alarms_raised(database, within, per)
+    mostly = {} if deeper_model else _deeper_models(found)
+    by_place: dict[Place, list[Group]] = {place: [] for place in alarms}
+    for group in found:
+        by_place.setdefault(Place(group.key, group.day if per == "day" else None), []).append(group)
+    return [
+        _summary(
+            place,
+            by_place[place],
+            _Money(rates, deeper_model or mostly.get(place.key), deeper_includes_draft),
+            alarms=alarms.get(place, 0),
+            latency=latencies.get(place),
+        )
+        for place in sorted(by_place, key=lambda place: (place.key, place.day or date.min))
+    ]
+
+
+def _deeper_models(found: Iterable[Group]) -> dict[str, str]:
+    """The model that most of a key's deeper answers are by."""
+    counts: dict[str, Counter[str]] = {}
+    for group in found:
+        if group.deeper_model is not None and group.answered_by == "deeper":
+            counts.setdefault(group.key, Counter())[group.deeper_model] += group.decisions
+    return {key: count.most_common(1)[0][0] for key, count in counts.items()}
+
+
+@dataclass(frozen=True)
+class _Money:
+    """What groups of decisions cost and saved (USD); None where a price is unknown."""
+
+    rates: RatesOn
+    deeper_model: str | None
+    deeper_includes_draft: bool
+
+    def spent(self, group: Group) -> float | None:
+        if group.partly_known == group.decisions and not (group.draft_output_tokens or group.deeper_output_tokens):
+            return None  # nobody counted
+        draft = self._drafts(group)
+        deeper = self._cost(
+            group.deeper_model, group.day, read=group.deeper_input_tokens, written=group.deeper_output_tokens
+        )
+        return None if draft is None or deeper is None else draft + deeper
+
+    def saved_measured(self, group: Group) -> float | None:
+        if self.deeper_includes_draft:
+            return 0.0
+        cost = self._drafts(group)
+        return None if cost is None else -cost
+
+    def saved_estimated(self, group: Group) -> float | None:
+        drafts = 0 if self.deeper_includes_draft else group.draft_tokens
+        # As far as drafts went deeper without a count, nothing was avoided.
+        avoided = self._cost(self.deeper_model, group.day, written=max(0.0, group.tokens_saved + drafts))
+        cost = self._cost(group.draft_model, group.day, written=drafts)
+        return None if avoided is None or cost is None else avoided - cost
+
+    def _drafts(self, group: Group) -> float | None:
+        return self._cost(
+            group.draft_model, group.day, read=group.draft_input_tokens, written=group.draft_output_tokens
+        )
+
+    def _cost(self, model: str | None, day: date, *, read: float = 0, written: float = 0) -> float | None:
+        if not read and not written:
+            return 0.0
+        rates = self.rates(model, day)
+        return None if rates is None else read * rates.input + written * rates.output
+
+
+def _summary(
+    place: Place, found: Sequence[Group], money: _Money, *, alarms: int, latency: float | None
+) -> DaySummary:
+    reasons: Counter[str] = Counter()
+    routes: Counter[str] = Counter()
+    for group in found:
+        reasons[group.reason] += group.decisions
+        routes[group.route] += group.decisions
+    measured = [group for group in found if group.saved_by == "measured"]
+    estimated = [group for group in found if group.saved_by == "estimated"]
+    confident = [group for group in found if group.reason == "confident"]
+    decisions = sum(routes.values())
+    n_measured, n_estimated = (sum(group.decisions for group in part) for part in (measured, estimated))
+    limits = [group.risk_limit for group in confident if group.risk_limit is not None]
+    return DaySummary(
+        key=place.key,
+        day=place.day,
+        decisions=decisions,
+        accepted=routes["final"],
+        deeper=routes["deeper"],
+        abstained=routes["abstain"],
+        reasons=dict(reasons.most_common()),
+        stale=sum(group.stale for group in found),
+        aborted=sum(group.aborted for group in found),
+        alarmed=sum(group.alarmed for group in found),
+        alarms=alarms,
+        draft_input_tokens=sum(group.draft_input_tokens for group in found),
+        draft_output_tokens=sum(group.draft_output_tokens for group in found),
+        deeper_input_tokens=sum(group.deeper_input_tokens for group in found),
+        deeper_output_tokens=sum(group.deeper_output_tokens for group in found),
+        partly_known=sum(group.partly_known for group in found),
+        measured=n_measured,
+        saved_measured=sum(group.tokens_saved for group in measured),
+        estimated=n_estimated,
+        saved_estimated=sum(group.tokens_saved for group in estimated),
+        saved_unknown=decisions - n_measured - n_estimated,
+        usd_spent=_sum(money.spent(group) for group in found),
+        usd_saved_measured=_sum(money.saved_measured(group) for group in measured),
+        usd_saved_estimated=_sum(money.saved_estimated(group) for group in estimated),
+        feedback=sum(group.feedback for group in found),
+        graded=sum(group.right + group.wrong for group in confident),
+        wrong=sum(group.wrong for group in confident),
+        risk_limit=max(limits, default=None),
+        latency_seconds=latency,
+    )
+
+
+def _sum(amounts: Iterable[float | None]) -> float | None:
+    """Their sum; unknown where one of them is."""
+    known = list(amounts)
+    return None if None in known else sum((amount for amount in known if amount is not None), 0.0)
