@@ -9,12 +9,21 @@ import typer
 from .._version import __version__
 from .calibration import calibrate, evaluate, report
 from .demo import demo
+from .doctor import doctor
+from .ledger import ledger
 from .local import local
+from .registry import registry
 
-app = typer.Typer(name="tje", help="Think just enough: gate LLM answers by entropy.", no_args_is_help=True)
-for command in (demo, calibrate, evaluate, report):
+app = typer.Typer(
+    name="tje",
+    help="Think just enough: gate LLM answers by entropy.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,  # among them a database's URL with its password
+)
+for command in (demo, calibrate, evaluate, report, doctor):
     app.command()(command)
-app.add_typer(local, name="local")
+for commands, name in ((registry, "registry"), (ledger, "ledger"), (local, "local")):
+    app.add_typer(commands, name=name)
 
 
 @app.callback(invoke_without_command=True)

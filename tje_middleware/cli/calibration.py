@@ -57,11 +57,16 @@ def calibrate(
     registry: Annotated[
         str | None, typer.Option(metavar="URL", help="Store the profile there, e.g. sqlite:///tje.db.")
     ] = None,
+    candidate: Annotated[
+        bool, typer.Option("--candidate", help="Leave the active version as it is: this one waits to be promoted.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Calibrate from labelled records: which signal, which thresholds, and how sure that is."""
     if registry is not None and not request.is_named:
         raise typer.BadParameter("a profile is stored under its model and task: give --model and --task")
+    if candidate and registry is None:
+        raise typer.BadParameter("a candidate is one of a registry: give --registry")
     with explained("parquet"):
         from ..calibration import calibrate_observations  # noqa: PLC0415 (--help must not wait for scipy)
         from ..evaluation.table import profile_table  # noqa: PLC0415
@@ -71,8 +76,9 @@ def calibrate(
         with _registry(registry) as store:
             profile = calibrate_observations(_observations(file, key), key=key, settings=settings)
             if store is not None:
-                profile = store.get(key, version=store.put(profile))
-                where = f"The profile is version {profile.version} of {key} in {registry}."
+                profile = store.get(key, version=store.put(profile, candidate=candidate))
+                state = "a candidate, to be promoted" if candidate else "active"
+                where = f"The profile is version {profile.version} of {key} in {store.url}: {state}."
         print_result(profile_table(profile), profile.model_dump(mode="json"), as_json=as_json)
         say(where or "Not stored: --registry URL --model NAME --task NAME keeps it.")
 

@@ -68,7 +68,7 @@ def demo(
                 )
         print_result(result, result.as_dict(), as_json=as_json)
         seconds = time.monotonic() - began
-        say(f"The profile is version {result.profile.version} in {registry}; {seconds:.0f} seconds.")
+        say(f"The profile is version {result.profile.version} in {store.url}; {seconds:.0f} seconds.")
         if not isinstance(result, AgentDemoResult):
             _write_report(result, page)
 

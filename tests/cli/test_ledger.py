@@ -1,0 +1,191 @@
+"""``tje ledger``: summaries, feedback, retention, and a candidate from feedback."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import replace
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from tests.ledger.decisions import ACCEPTED, DEEPER, KEY, decision, profile_with_costs
+from tests.samples import KEY as PROFILE_KEY
+from tje_middleware import CalibrationRegistry
+from tje_middleware.cli.ledger import ledger as commands
+from tje_middleware.ledger import DecisionLedger
+from tje_middleware.usage import TokenUsage
+
+APP = typer.Typer()
+APP.add_typer(commands, name="ledger")
+RUN = CliRunner()
+
+
+@pytest.fixture
+def url(tmp_path):
+    url = f"sqlite:///{tmp_path / 'tje.db'}"
+    with CalibrationRegistry(url) as registry:
+        registry.put(profile_with_costs())
+    return url
+
+
+@pytest.fixture
+def held(url):
+    with DecisionLedger(url) as ledger:
+        yield ledger
+
+
+def run(url, *arguments, succeeds=True, **options):
+    result = RUN.invoke(APP, ["ledger", *map(str, arguments), "--registry", url], **options)
+    assert (result.exit_code == 0) == succeeds, result.output
+    return result
+
+
+def record(held, *decisions):
+    for each in decisions:
+        held.record(
+            each,
+            profile=profile_with_costs(),
+            latency_seconds=1.25,
+            draft_model="gpt-4.1-mini",
+            deeper_model="gpt-4.1",
+        )
+    assert held.flush(30)
+
+
+class TestSummary:
+    def test_shows_every_key_within_120_columns(self, url, held):
+        many = TokenUsage(12_345_678, 9_876_543, 1)
+        record(held, *(decision(draft_usage=many) for _ in range(300)), *(decision(DEEPER) for _ in range(100)))
+        wrong = decision()
+        record(held, wrong, decision(key="other / task / mean_entropy (top 20)"))
+        held.feedback(wrong.decision_id, correct=False)
+        held.feedback("nobody's", correct=False)
+        held.close()
+        shown = run(url, "summary", env={"COLUMNS": "120"}).stdout
+        assert all(len(line) <= 120 for line in shown.splitlines())
+        assert "…" not in shown
+        assert shown.index(KEY) < shown.index("other / task")
+        (line,) = [line for line in shown.splitlines() if "401" in line]
+        assert "75.1%" in line
+        assert "1/1" in line
+        assert "2.5-100.0 (≤ 5)" in line
+        assert "1.25" in line
+        assert "Feedback about decisions that are not there: 1." in shown
+
+    def test_as_json_has_every_number(self, url, held):
+        record(held, decision(), decision(DEEPER))
+        plain = json.loads(run(url, "summary", "--json").stdout)
+        assert (plain["dropped"], plain["unmatched_feedback"]) == (0, 0)
+        (one,) = plain["summaries"]
+        assert (one["key"], one["decisions"], one["share_accepted"]) == (KEY, 2, 0.5)
+        assert one["saved_estimated"] == 190.0
+
+    @pytest.mark.parametrize(
+        ("options", "keys"),
+        [
+            (["--model", "m"], [KEY]),
+            (["--task", "u"], ["n / u / mean_entropy (top 20)"]),
+            (["--model", "m", "--task", "u"], []),
+            (["--key", KEY], [KEY]),
+            (["--since", "2020-01-01", "--total"], [KEY, "n / u / mean_entropy (top 20)"]),
+            (["--since", "2999-01-01"], []),
+            (["--until", "2020-01-01"], []),
+        ],
+    )
+    def test_is_of_what_is_asked_for(self, url, held, options, keys):
+        record(held, decision(), decision(key="n / u / mean_entropy (top 20)"))
+        plain = json.loads(run(url, "summary", "--json", *options).stdout)
+        assert [one["key"] for one in plain["summaries"]] == keys
+
+    def test_says_that_there_is_nothing(self, url):
+        assert "no decisions" in run(url, "summary").stdout
+
+    def test_shows_an_unknown_price_as_one(self, url, held):
+        held.record(decision(), profile=profile_with_costs(), draft_model="nobody's")
+        held.flush(30)
+        shown = run(url, "summary", env={"COLUMNS": "120"}).stdout
+        assert "?: a price is not known" in shown
+
+    def test_of_a_file_that_is_not_there_makes_none(self, tmp_path):
+        result = run(f"sqlite:///{tmp_path / 'no.db'}", "summary", succeeds=False)
+        assert "no such file" in result.stderr
+        assert not list(tmp_path.iterdir())
+
+
+class TestFeedback:
+    @pytest.mark.parametrize(
+        ("option", "said"),
+        [
+            ("--correct", (True, None)),
+            ("--wrong", (False, None)),
+            ("--draft-correct", (None, True)),
+            ("--draft-wrong", (None, False)),
+        ],
+    )
+    def test_is_stored(self, url, held, option, said, request):
+        made = decision()
+        record(held, made)
+        assert not run(url, "feedback", made.decision_id, option).output
+        with held.database.reading() as read:
+            from tje_middleware.database.schema import FEEDBACK  # noqa: PLC0415
+
+            (row,) = read(FEEDBACK.select())
+        assert (row.correct, row.draft_correct) == said
+
+    def test_about_an_unknown_decision_says_so(self, url):
+        assert "no decision x yet" in run(url, "feedback", "x", "--wrong").stderr
+
+    def test_says_something(self, url):
+        assert "--correct or --wrong" in run(url, "feedback", "x", succeeds=False).stderr
+
+    def test_that_cannot_be_stored_is_an_error(self, tmp_path):
+        (tmp_path / "tje.db").write_bytes(b"a note of somebody" * 300)
+        result = run(f"sqlite:///{tmp_path / 'tje.db'}", "feedback", "x", "--wrong", succeeds=False)
+        assert "not a database" in result.stderr
+
+
+class TestPrune:
+    def test_asks_first(self, url, held):
+        record(held, decision())
+        assert "Delete 1 decisions" in run(url, "prune", "--before", "2999-01-01", succeeds=False, input="n\n").stderr
+        assert len(held.summary()) == 1
+
+    def test_deletes(self, url, held):
+        record(held, decision())
+        assert "Deleted 1 decisions" in run(url, "prune", "--before", "2999-01-01", "--yes").stderr
+        assert held.summary() == []
+
+
+class TestRecalibrate:
+    def test_makes_a_candidate_and_changes_nothing(self, url, held):
+        rng = random.Random(0)
+        made = []
+        for _ in range(200):
+            right = rng.random() < 0.6
+            value = max(0.01, rng.gauss(0.3 if right else 0.9, 0.15))
+            kind = ACCEPTED if value <= 0.5 else DEEPER
+            made.append((decision(kind, signal_value=value), right))
+        record(held, *(each for each, _ in made))
+        for each, right in made:
+            held.feedback(each.decision_id, correct=right or each.route == "deeper", draft_correct=right)
+        assert held.flush(30)
+        result = run(url, "recalibrate", PROFILE_KEY.model, PROFILE_KEY.task, "--json")
+        plain = json.loads(result.stdout)
+        assert plain["version"] == 2
+        assert "tje registry promote m t 2" in result.stderr
+        with CalibrationRegistry(url) as registry:
+            assert registry.get(PROFILE_KEY).version == 1
+            candidate = registry.get(PROFILE_KEY, version=2)
+            (stored,) = [one for one in registry.versions(PROFILE_KEY) if one.version == 2]
+        assert stored.source == "feedback"
+        assert candidate.n_correct + candidate.n_incorrect == 200
+        assert candidate.mean_correct == pytest.approx(0.3, abs=0.05)
+
+    def test_without_feedback_says_what_is_missing(self, url, held):
+        record(held, decision(), replace(decision(DEEPER), key=KEY))
+        result = run(url, "recalibrate", "m", "t", succeeds=False)
+        assert "no feedback" in result.stderr
+        with CalibrationRegistry(url) as registry:
+            assert len(registry.history(PROFILE_KEY)) == 1

@@ -1,0 +1,511 @@
+"""``tje registry``: every command on a SQLite file and on PostgreSQL, as users run it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from sqlalchemy import delete, update
+from sqlalchemy.engine import make_url
+from typer.testing import CliRunner
+
+from tests.postgres import PASSWORD
+from tests.samples import KEY, profile
+from tje_middleware import CalibrationRegistry, ProfileKey
+from tje_middleware.alarms import Alarm
+from tje_middleware.cli import app
+from tje_middleware.cli.registry import _versions
+from tje_middleware.cli.registry._key import found_key
+from tje_middleware.database.schema import HEAD, KEYS, PROFILES
+
+RUN = CliRunner()
+WARM = KEY.model_copy(update={"temperature": 0.7})
+DATED, MINI = "gpt-4.1-mini-2025-04-14", ProfileKey(model="gpt-4.1-mini", task="t")
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request, tmp_path: Path) -> str:
+    is_file = request.param == "sqlite"
+    return f"sqlite:///{tmp_path}/tje.db" if is_file else request.getfixturevalue("postgres").url_with_password()
+
+
+@pytest.fixture
+def store(url):
+    """A registry whose key has two versions that were active and a candidate."""
+    with CalibrationRegistry(url) as made:
+        made.put(profile(0.5), by="ada")
+        made.put(profile(0.6, verdict="weak"), by="ben")
+        made.put(profile(0.7), candidate=True, source="recalibrated", by="eve")
+        yield made
+
+
+def run(store: CalibrationRegistry | str, *arguments: object, **how: object):
+    given = store._given if isinstance(store, CalibrationRegistry) else store
+    words = [str(argument) for argument in arguments]
+    return RUN.invoke(app, ["registry", *words, "--registry", given], env={"COLUMNS": "100"}, **how)
+
+
+def plain(text: str) -> str:
+    return " ".join(text.split())
+
+
+def ok(done) -> str:
+    assert done.exit_code == 0, done.output
+    return plain(done.stdout)
+
+
+def said(done) -> str:
+    """The one message of a command that could not do it."""
+    assert done.exit_code == 1, done.output
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("Error: ") == 1
+    return plain(done.stderr)
+
+
+def active(store: CalibrationRegistry, key: ProfileKey = KEY) -> int | None:
+    return store.get(key).version
+
+
+def alarm(version: int) -> Alarm:
+    return Alarm("drift", "KS 0.31 where 0.09 is allowed", version=version, evidence={"ks": 0.31})
+
+
+class TestList:
+    def test_shows_what_is_active_what_waits_and_what_is_wrong(self, store):
+        store.store_alarm(KEY, alarm(2))
+        [one] = json.loads(run(store, "list", "--json").stdout)
+        assert one["key"] == KEY.model_dump()
+        assert (one["active_version"], one["versions"], one["candidates"]) == (2, [1, 2, 3], [3])
+        assert (one["verdict"], one["signal"], one["n"]) == ("weak", "mean_entropy", 20)
+        assert (one["method"], one["threshold"], one["auroc"], one["alarms"]) == ("mean", 0.6, 1.0, 1)
+
+    def test_is_a_table_of_one_line_a_key_in_100_columns(self, store):
+        store.put(profile(key=MINI))
+        shown = run(store, "list").stdout
+        assert max(map(len, shown.splitlines())) <= 100
+        assert "m / t mean_entropy 2 of 3 weak 20 0.6 1.000" in plain(shown)
+        assert "gpt-4.1-mini / t" in plain(shown)
+
+    def test_shows_how_old_a_calibration_is(self, url):
+        old = profile().model_copy(update={"created_at": datetime.now(timezone.utc) - timedelta(days=40, hours=1)})
+        with CalibrationRegistry(url) as store:
+            store.put(old)
+        assert "40 d" in ok(run(url, "list"))
+
+    def test_a_version_that_was_active_waits_no_more(self, store):
+        store.promote(KEY, 3)
+        store.rollback(KEY)
+        [one] = json.loads(run(store, "list", "--json").stdout)
+        assert (one["active_version"], one["candidates"]) == (2, [])
+
+    def test_alarms_about_other_versions_are_not_counted(self, store):
+        store.store_alarm(KEY, alarm(1))
+        [one] = json.loads(run(store, "list", "--json").stdout)
+        assert one["alarms"] == 0
+
+    def test_of_candidates_only_says_that_none_is_active(self, url):
+        with CalibrationRegistry(url) as store:
+            store.put(profile(), candidate=True)
+        assert "none of 1" in ok(run(url, "list"))
+
+    def test_a_profile_that_cannot_be_read_hides_no_other(self, store):
+        store.put(profile(key=MINI))
+        with store.database.writing() as connection:
+            connection.execute(update(PROFILES).where(PROFILES.c.version == 2).values(body="{}"))
+        done = run(store, "list")
+        assert "unreadable" in ok(done)
+        assert "gpt-4.1-mini" in done.stdout
+        assert "version 2" in plain(done.stderr)
+
+    def test_of_an_empty_registry_says_how_to_fill_it(self, url):
+        run(url, "migrate")
+        done = run(url, "list", "--json")
+        assert json.loads(done.stdout) == []
+        assert "tje calibrate" in plain(done.stderr)
+
+    def test_does_not_make_a_file(self, tmp_path):
+        message = said(run(f"sqlite:///{tmp_path}/none.db", "list"))
+        assert "no such file" in message
+        assert not (tmp_path / "none.db").exists()
+
+
+class TestTheKey:
+    def test_is_found_where_nothing_else_could_be_meant(self, store):
+        assert json.loads(run(store, "show", "m", "t", "--json").stdout)["version"] == 2
+
+    def test_is_not_guessed_where_several_could_be(self, store):
+        store.put(profile(key=WARM))
+        message = said(run(store, "promote", "m", "t", 3))
+        assert "2 keys match" in message
+        assert str(KEY) in message
+        assert str(WARM) in message
+        assert active(store) == 2
+
+    @pytest.mark.parametrize(("named", "meant"), [("0.7", WARM), ("none", KEY)])
+    def test_is_told_from_others_by_its_settings(self, store, named, meant):
+        store.put(profile(key=WARM))
+        done = run(store, "show", "m", "t", "--temperature", named, "--json")
+        assert json.loads(done.stdout)["profile"]["key"] == meant.model_dump()
+
+    @pytest.mark.parametrize(
+        ("option", "other"),
+        [
+            (["--signal", "varentropy"], {"signal": "varentropy"}),
+            (["--top-k", "5"], {"top_k": 5}),
+            (["--prompt-fingerprint", "abc"], {"prompt_fingerprint": "abc"}),
+        ],
+    )
+    def test_may_differ_in_any_setting(self, store, option, other):
+        key = KEY.model_copy(update=other)
+        store.put(profile(key=key))
+        assert (
+            json.loads(run(store, "show", "m", "t", *option, "--json").stdout)["profile"]["key"] == key.model_dump()
+        )
+
+    def test_that_is_not_there_shows_which_are(self, store):
+        message = said(run(store, "show", "m", "another"))
+        assert "no key matches m / another" in message
+        assert str(KEY) in message
+
+    def test_may_be_named_by_an_alias_which_is_told(self, store):
+        store.put(profile(key=MINI))
+        store.alias(DATED, MINI.model)
+        done = run(store, "show", DATED, "t", "--json")
+        assert json.loads(done.stdout)["profile"]["key"] == MINI.model_dump()
+        assert f"{DATED} is an alias of {MINI.model}" in plain(done.stderr)
+
+    def test_without_an_alias_is_not_found_by_a_dated_name(self, store):
+        store.put(profile(key=MINI))
+        assert "no key matches" in said(run(store, "show", DATED, "t"))
+
+    def test_with_a_temperature_that_is_no_number_is_refused(self, store):
+        assert run(store, "show", "m", "t", "--temperature", "warm").exit_code == 2
+
+
+class TestShow:
+    def test_shows_the_thresholds_and_where_they_come_from(self, store):
+        store.store_alarm(KEY, alarm(2))
+        shown = ok(run(store, "show", "m", "t"))
+        assert "made weak for a test" in shown
+        assert "bayes" in shown
+        assert "version 2, active" in shown
+        assert "put by ben" in shown
+        assert "KS 0.31 where 0.09 is allowed" in shown
+
+    def test_shows_any_version(self, store):
+        shown = json.loads(run(store, "show", "m", "t", "--version", 3, "--json").stdout)
+        assert (shown["version"], shown["is_active"], shown["put_by"]) == (3, False, "eve")
+        assert shown["profile"]["thresholds"]["mean"]["value"] == 0.7
+
+    def test_of_a_version_that_is_not_there_says_which_are(self, store):
+        assert "only 1, 2, 3" in said(run(store, "show", "m", "t", "--version", 9))
+
+    def test_of_candidates_only_asks_for_a_version(self, url):
+        with CalibrationRegistry(url) as store:
+            store.put(profile(), candidate=True)
+        assert "--version" in said(run(url, "show", "m", "t"))
+        assert "not active" in ok(run(url, "show", "m", "t", "--version", 1))
+
+
+class TestHistory:
+    def test_shows_every_version_and_who_put_it(self, store):
+        shown = json.loads(run(store, "history", "m", "t", "--json").stdout)
+        assert [(one["version"], one["is_active"], one["put_by"], one["source"]) for one in shown] == [
+            (1, False, "ada", "calibrated"),
+            (2, True, "ben", "calibrated"),
+            (3, False, "eve", "recalibrated"),
+        ]
+        table = run(store, "history", "m", "t").stdout
+        assert max(map(len, table.splitlines())) <= 100
+        assert "* 2" in plain(table)
+
+    def test_takes_no_brackets_for_a_style(self, store):
+        store.put(profile().model_copy(update={"records_fingerprint": "[/red]"}), source="[/b]", by="[/i]")
+        shown = ok(run(store, "history", "m", "t"))
+        assert all(words in shown for words in ("[/red]", "[/b]", "[/i]"))
+
+    def test_shows_what_was_active_when(self, store):
+        store.promote(KEY, 3, by="ada")
+        log = json.loads(run(store, "history", "m", "t", "--promotions", "--json").stdout)
+        assert [(one["action"], one["from_version"], one["to_version"]) for one in log] == [
+            ("put", None, 1),
+            ("put", 1, 2),
+            ("promote", 2, 3),
+        ]
+        assert "promote 2 3 ada" in ok(run(store, "history", "m", "t", "--promotions"))
+
+
+class TestDiff:
+    def test_compares_the_active_version_with_the_newest_candidate(self, store):
+        found = json.loads(run(store, "diff", "m", "t", "--json").stdout)
+        assert (found["before"], found["after"]) == (2, 3)
+        assert "thresholds.mean 0.6 0.7 +0.1 (+17%)" in ok(run(store, "diff", "m", "t"))
+
+    def test_compares_with_the_one_before_where_there_is_no_candidate(self, store):
+        store.promote(KEY, 3)
+        found = json.loads(run(store, "diff", "m", "t", "--json").stdout)
+        assert (found["before"], found["after"]) == (2, 3)
+
+    def test_compares_any_two(self, store):
+        found = json.loads(run(store, "diff", "m", "t", 3, 1, "--json").stdout)
+        assert (found["before"], found["after"]) == (3, 1)
+
+    def test_of_one_version_has_nothing_to_compare(self, url):
+        with CalibrationRegistry(url) as store:
+            store.put(profile())
+        assert "no other version" in said(run(url, "diff", "m", "t"))
+
+
+class TestPromote:
+    def test_makes_a_version_the_active_one(self, store):
+        done = run(store, "promote", "m", "t", 3)
+        assert "version 3 is active now; version 2 was" in ok(done)
+        assert "version 2 is active" in plain(done.stderr)
+        assert active(store) == 3
+
+    def test_the_first_of_candidates_replaces_none(self, url):
+        with CalibrationRegistry(url) as store:
+            store.put(profile(), candidate=True)
+        assert "none was" in ok(run(url, "promote", "m", "t", 1))
+
+    def test_is_refused_where_another_is_active_than_was_seen(self, store):
+        message = said(run(store, "promote", "m", "t", 3, "--replacing", 1)).partition("Error: ")[2]
+        assert "version 1" in message
+        assert "version 2 is active" in message
+        assert active(store) == 2
+
+    @pytest.mark.parametrize("command", [["promote", "m", "t", 2], ["rollback", "m", "t"]])
+    def test_is_refused_where_another_is_promoted_meanwhile(self, store, monkeypatch, command):
+        def seen_and_overtaken(opened, wanted):
+            seen = found_key(opened, wanted)
+            store.promote(KEY, 1)
+            return seen
+
+        monkeypatch.setattr(_versions, "found_key", seen_and_overtaken)
+        assert "version 1 is active" in said(run(store, *command))
+        assert active(store) == 1
+
+    def test_of_a_version_that_is_not_there_changes_nothing(self, store):
+        assert "no version 9" in said(run(store, "promote", "m", "t", 9))
+        assert active(store) == 2
+
+    def test_is_taken_back_by_rollback(self, store):
+        run(store, "promote", "m", "t", 3)
+        assert "version 2 is active again; version 3 was" in ok(run(store, "rollback", "m", "t"))
+        assert active(store) == 2
+
+    def test_a_rollback_is_refused_where_another_is_active_than_was_seen(self, store):
+        said(run(store, "rollback", "m", "t", "--replacing", 1))
+        assert active(store) == 2
+
+    def test_a_rollback_without_anything_before_is_told(self, url):
+        with CalibrationRegistry(url) as store:
+            store.put(profile())
+        assert "nothing to go back to" in said(run(url, "rollback", "m", "t"))
+
+
+class TestNames:
+    def test_an_alias_is_made_listed_and_withdrawn(self, store):
+        store.put(profile(key=MINI))
+        ok(run(store, "alias", DATED, MINI.model))
+        assert store.lookup(MINI.model_copy(update={"model": DATED})).profile is not None
+        assert json.loads(run(store, "aliases", "--json").stdout) == {DATED: MINI.model}
+        assert f"{DATED} {MINI.model}" in ok(run(store, "aliases"))
+        ok(run(store, "unalias", DATED))
+        assert json.loads(run(store, "aliases", "--json").stdout) == {}
+
+    def test_an_alias_of_itself_is_refused(self, store):
+        assert "alias of itself" in said(run(store, "alias", "m", "m"))
+
+    def test_what_is_no_alias_cannot_be_withdrawn(self, store):
+        assert "no alias" in said(run(store, "unalias", "m"))
+
+
+class TestAlarms:
+    def test_are_listed_until_they_are_dismissed(self, store):
+        store.store_alarm(KEY, alarm(2))
+        [one] = json.loads(run(store, "alarms", "--json").stdout)
+        assert (one["key"], one["version"], one["kind"]) == (KEY.model_dump(), 2, "drift")
+        assert one["evidence"] == {"ks": 0.31}
+        assert "KS 0.31 where 0.09 is allowed" in ok(run(store, "alarms"))
+        assert "1 alarm dismissed" in ok(run(store, "dismiss", "m", "t"))
+        assert json.loads(run(store, "alarms", "--json").stdout) == []
+        [one] = json.loads(run(store, "alarms", "--dismissed", "--json").stdout)
+        assert one["dismissed_at"] is not None
+
+    def test_of_one_model_and_task_can_be_asked_for(self, store):
+        store.put(profile(key=MINI))
+        store.store_alarm(KEY, alarm(2))
+        store.store_alarm(MINI, alarm(1))
+        for arguments, keys in ((["m"], [KEY]), (["m", "t"], [KEY]), (["m", "other"], []), ([], [MINI, KEY])):
+            found = json.loads(run(store, "alarms", *arguments, "--json").stdout)
+            assert [one["key"] for one in found] == [key.model_dump() for key in keys]
+
+
+class TestExport:
+    def test_of_one_registry_is_imported_into_another(self, store, tmp_path):
+        store.alias(DATED, "m")
+        ok(run(store, "export", tmp_path / "all.jsonl"))
+        other = f"sqlite:///{tmp_path}/other.db"
+        report = json.loads(run(other, "import", tmp_path / "all.jsonl", "--json").stdout)
+        assert (report["stored"], report["skipped"], report["aliases"]) == (3, 0, [DATED])
+        with CalibrationRegistry(other) as imported:
+            assert active(imported) == 2
+            assert len(imported.versions(KEY)) == 3
+        assert "3 were here already" in ok(run(other, "import", tmp_path / "all.jsonl"))
+
+    def test_goes_to_standard_output_and_comes_from_standard_input(self, store, tmp_path):
+        exported = run(store, "export")
+        assert "3 versions exported" in exported.stderr
+        other = f"sqlite:///{tmp_path}/other.db"
+        shown = ok(run(other, "import", "-", "--no-promote", input=exported.stdout_bytes))
+        assert "3 versions stored" in shown
+        with CalibrationRegistry(other) as imported:
+            assert not imported.list()
+
+    def test_that_was_changed_is_refused_and_nothing_of_it_stored(self, store, tmp_path):
+        ok(run(store, "export", tmp_path / "all.jsonl"))
+        changed = (tmp_path / "all.jsonl").read_text().replace('"usable"', '"unusable"', 1)
+        (tmp_path / "changed.jsonl").write_text(changed)
+        other = f"sqlite:///{tmp_path}/other.db"
+        assert "checksum" in said(run(other, "import", tmp_path / "changed.jsonl"))
+        with CalibrationRegistry(other) as empty:
+            assert not empty.list()
+
+    def test_that_is_not_there_is_told(self, store, tmp_path):
+        assert "missing.jsonl" in said(run(store, "import", tmp_path / "missing.jsonl"))
+
+
+class TestMigrate:
+    def test_says_from_where_to_where(self, url):
+        assert f"was empty and is at {HEAD} now" in ok(run(url, "migrate"))
+        assert json.loads(run(url, "migrate", "--json").stdout) == {"before": HEAD, "now": HEAD}
+        assert "nothing was changed" in ok(run(url, "migrate"))
+
+    def test_refuses_the_schema_of_a_later_release(self, store):
+        with store.database.writing() as connection:
+            connection.exec_driver_sql("UPDATE tje_alembic_version SET version_num = '9999'")
+        assert "upgrade tje-middleware" in said(run(store, "migrate"))
+
+
+class TestDoctor:
+    def test_of_a_good_registry_finds_nothing_wrong(self, store):
+        done = run(store, "doctor", "--json")
+        assert done.exit_code == 0, done.output
+        found = {one["name"]: one["status"] for one in json.loads(done.stdout)}
+        assert set(found.values()) == {"ok"}
+        assert found["write"] == "ok"
+
+    def test_fails_where_something_fails_and_says_what_to_do(self, store):
+        with store.database.writing() as connection:
+            connection.execute(update(PROFILES).values(body="{}"))
+        done = run(store, "doctor")
+        assert done.exit_code == 1
+        assert "fail" in done.stdout
+        assert "calibrate and put() them anew" in plain(done.stdout)
+        assert "Traceback" not in done.output
+
+    def test_does_not_fail_for_a_warning(self, url):
+        with CalibrationRegistry(url) as store:
+            store.put(profile().model_copy(update={"created_at": datetime.now(timezone.utc) - timedelta(days=9)}))
+        done = run(url, "doctor", "--old-after", 8)
+        assert "warn" in ok(done)
+
+    def test_is_a_table_in_100_columns(self, store):
+        assert max(map(len, run(store, "doctor").stdout.splitlines())) <= 100
+
+
+class TestDelete:
+    def test_asks_before(self, store):
+        kept = run(store, "delete", "m", "t", input="n\n")
+        assert kept.exit_code == 1
+        assert "3 versions" in plain(kept.stderr)
+        assert active(store) == 2
+        assert "3 versions removed" in ok(run(store, "delete", "m", "t", input="y\n"))
+        assert not store.list()
+
+    def test_can_be_told_not_to_ask(self, store):
+        ok(run(store, "delete", "m", "t", "--yes"))
+        assert not store.list()
+
+    def test_removes_what_cannot_be_read(self, store):
+        with store.database.writing() as connection:
+            connection.execute(update(PROFILES).values(body="{}"))
+        ok(run(store, "delete", "m", "t", "--yes"))
+        assert json.loads(run(store, "list", "--json").stdout) == []
+
+    def test_a_key_whose_row_is_gone_can_still_be_promoted(self, store):
+        with store.database.writing() as connection:
+            connection.execute(delete(KEYS))
+        ok(run(store, "promote", "m", "t", 3))
+        assert active(store) == 3
+
+
+class TestSecrets:
+    def test_the_url_is_taken_from_the_environment_and_help_does_not_show_it(self, tmp_path):
+        secret = f"postgresql+psycopg://tje:{PASSWORD}@127.0.0.1:1/tje"
+        for command in ("list", "promote", "doctor"):
+            done = RUN.invoke(app, ["registry", command, "--help"], env={"TJE_REGISTRY": secret, "COLUMNS": "100"})
+            assert done.exit_code == 0
+            assert "TJE_REGISTRY" in done.output
+            assert PASSWORD not in done.output
+        done = RUN.invoke(app, ["registry", "list"], env={"TJE_REGISTRY": secret})
+        assert "tje:***@127.0.0.1:1" in said(done)
+
+    @pytest.mark.parametrize("command", [["list"], ["doctor"], ["migrate"], ["show", "m", "t"], ["export"]])
+    def test_a_password_is_in_no_output(self, postgres, command):
+        wrong = make_url(postgres.url_with_password("Falsch-19c2")).render_as_string(hide_password=False)
+        done = RUN.invoke(app, ["registry", *command, "--registry", wrong])
+        assert done.exit_code == 1
+        assert "Falsch-19c2" not in done.output
+
+    @pytest.mark.parametrize(
+        "url", [f"postgresql:/tje:{PASSWORD}@h/d", f"postgres//tje:{PASSWORD}@h/d", f"mysql://tje:{PASSWORD}@h/d"]
+    )
+    def test_nor_is_that_of_a_url_that_is_none(self, url):
+        assert PASSWORD not in said(run(url, "list"))
+
+    def test_a_traceback_shows_no_variables(self):
+        assert not app.pretty_exceptions_show_locals
+
+
+class TestAsAProcess:
+    def tje(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "tje_middleware", "registry", *arguments],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env={**os.environ, "COLUMNS": "100", **environment},
+        )
+
+    def test_promotes_shows_and_rolls_back(self, store, url):
+        assert self.tje("promote", "m", "t", "3", TJE_REGISTRY=url).returncode == 0
+        shown = self.tje("list", "--json", TJE_REGISTRY=url)
+        assert json.loads(shown.stdout)[0]["active_version"] == 3
+        assert self.tje("rollback", "m", "t", TJE_REGISTRY=url).returncode == 0
+        assert active(store) == 2
+
+    def test_fails_with_one_message(self, store, url):
+        done = self.tje("show", "m", "another", "--registry", url)
+        assert done.returncode == 1
+        assert done.stdout == ""
+        assert done.stderr.startswith("Error: no key matches")
+        assert "Traceback" not in done.stderr
+
+    def test_help_waits_for_no_database(self):
+        code = (
+            "import sys\nfrom tje_middleware.cli import app\n"
+            "try:\n    app(['registry', 'promote', '--help'])\nexcept SystemExit as end:\n    assert not end.code\n"
+            "print(sorted({'sqlalchemy', 'scipy', 'pydantic', 'alembic'} & sys.modules.keys()))"
+        )
+        done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines()[-1] in ("[]", "['pydantic']")

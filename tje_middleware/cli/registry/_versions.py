@@ -1,0 +1,124 @@
+"""``tje registry history``, ``diff``, ``promote`` and ``rollback``: which version of a key is active."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..console import print_result, say
+from ._key import KeyRequest, found_key, with_key
+from ._opening import DEFAULT_URL, Json, Url, opened
+
+if TYPE_CHECKING:
+    from ...registry._overview import StoredKey
+
+Replacing = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Refuse where another version is active than this one; 0 for none.",
+        show_default="the one active when the command starts",
+    ),
+]
+
+
+@with_key
+def history(
+    wanted: KeyRequest,
+    promotions: Annotated[
+        bool, typer.Option("--promotions", help="What was active when, instead of the versions.")
+    ] = False,
+    url: Url = DEFAULT_URL,
+    as_json: Json = False,
+) -> None:
+    """All versions of a key, oldest first, and where they come from."""
+    with opened(url) as store:
+        from ._version_tables import (  # noqa: PLC0415 (--help must not wait for it)
+            promotion_as_dict,
+            promotions_table,
+            version_as_dict,
+            versions_table,
+        )
+
+        key = found_key(store, wanted).key
+        if promotions:
+            log = store.promotions(key)
+            print_result(promotions_table(key, log), [promotion_as_dict(one) for one in log], as_json=as_json)
+        else:
+            versions = store.versions(key)
+            print_result(versions_table(key, versions), [version_as_dict(one) for one in versions], as_json=as_json)
+
+
+@with_key
+def diff(
+    wanted: KeyRequest,
+    a: Annotated[int | None, typer.Argument(metavar="[A]", help="A version.", show_default="the active one")] = None,
+    b: Annotated[
+        int | None,
+        typer.Argument(
+            metavar="[B]",
+            help="Another version.",
+            show_default="the newest candidate, or the one before the active",
+        ),
+    ] = None,
+    url: Url = DEFAULT_URL,
+    as_json: Json = False,
+) -> None:
+    """In what two versions of a key differ."""
+    with opened(url) as store:
+        from ._version_tables import diff_table  # noqa: PLC0415
+
+        held = found_key(store, wanted)
+        found = store.diff(held.key, *_pair(held, a, b))
+        print_result(diff_table(found), found.as_dict(), as_json=as_json)
+
+
+@with_key
+def promote(
+    wanted: KeyRequest,
+    version: Annotated[int, typer.Argument(help="The version to make the active one.", show_default=False)],
+    replacing: Replacing = None,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Make a version the active one, for every process."""
+    with opened(url) as store:
+        held = found_key(store, wanted)
+        key, seen = held.key, _seen(held, replacing)
+        store.promote(key, version, replacing=seen)
+        typer.echo(f"{key}: version {version} is active now; {_was(seen)}.")
+
+
+@with_key
+def rollback(wanted: KeyRequest, replacing: Replacing = None, url: Url = DEFAULT_URL) -> None:
+    """Make the version active that was so before, for every process."""
+    with opened(url) as store:
+        held = found_key(store, wanted)
+        key, seen = held.key, _seen(held, replacing)
+        version = store.rollback(key, replacing=seen)
+        typer.echo(f"{key}: version {version} is active again; {_was(seen)}.")
+
+
+def _seen(held: StoredKey, replacing: int | None) -> int:
+    """The version that is replaced, 0 for none: where another is active by then, it is refused."""
+    active = held.active_version
+    say(f"{held.key}: {'no version' if active is None else f'version {active}'} is active.")
+    return (active or 0) if replacing is None else replacing
+
+
+def _was(seen: int) -> str:
+    return f"version {seen} was" if seen else "none was"
+
+
+def _pair(held: StoredKey, a: int | None, b: int | None) -> tuple[int, int]:
+    """The versions to compare, where they are not named."""
+    from ...errors import ProfileNotFound  # noqa: PLC0415
+
+    first = a or held.active_version or held.versions[0]
+    if b is not None:
+        return first, b
+    later = [version for version in held.versions if version > first]
+    earlier = [version for version in held.versions if version < first]
+    if not later and not earlier:
+        raise ProfileNotFound(f"{held.key} has no other version than {first} to compare with")
+    return (first, later[-1]) if later else (earlier[-1], first)
