@@ -18,7 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:a draft for:tje_middleware.TjeWa
 
 SPENT = TokenUsage(input_tokens=10, output_tokens=4, calls=1)
 RULES = ["worst", "last", "pooled"]
-ONE_BIT = EntropyGate(profile(threshold=1.0))
+ONE_BIT = EntropyGate(profile(threshold=1.0), on_drift="ignore")
 
 
 def call(name, bits, *, tokens=4, top_k=20, **settings):

@@ -300,7 +300,7 @@ class TestConstruction:
 
 class TestSharing:
     def test_each_of_two_hundred_concurrent_decisions_belongs_to_its_own_draft(self):
-        gate = EntropyGate(profile(1.0))
+        gate = EntropyGate(profile(1.0), on_drift="ignore")
         wanted = [(0.01 * (n + 1), n % 9 + 1) for n in range(200)]
         drafts = [draft(bits, tokens=tokens) for bits, tokens in wanted]
         with ThreadPoolExecutor(max_workers=200) as pool:
@@ -310,7 +310,7 @@ class TestSharing:
             assert decision.accepted == (decision.signal_value <= 1.0)
 
     def test_two_hundred_threads_say_it_once(self):
-        gate = EntropyGate(profile(verdict="weak"))
+        gate = EntropyGate(profile(verdict="weak"), on_drift="ignore")
         with (
             warnings.catch_warnings(record=True) as caught,
             ThreadPoolExecutor(max_workers=200) as pool,
@@ -324,7 +324,7 @@ class TestSharing:
         cautious, daring = EntropyGate(made), EntropyGate(made, on_missing="final", min_tokens=9)
         assert len(warned(cautious, draft(0.2), None)) == 2
         assert len(warned(daring, draft(0.2, tokens=9), None)) == 2
-        assert (cautious.min_tokens, cautious.on_missing) == (1, "deeper")
+        assert (cautious.policies.min_tokens, cautious.policies.on_missing) == (1, "deeper")
 
 
 class TestSignalsOfUsers:

@@ -13,6 +13,7 @@ from ._version import __version__
 if TYPE_CHECKING:
     from .calibration import calibrate
     from .decision import GateDecision, Route
+    from .drift import DriftPolicy
     from .early_abort import RejectionWatch
     from .entropy import EntropyAccumulator, mean_entropy, token_entropies
     from .errors import (
@@ -26,13 +27,17 @@ if TYPE_CHECKING:
         RegistryDamaged,
         RegistryError,
         RegistryUnavailable,
+        SchemaMismatch,
         SignalError,
+        StalePromotion,
         TjeError,
         TjeWarning,
+        UnreadableExport,
         UnreadableLogprobs,
     )
     from .evaluation import replay
     from .gate import EntropyGate
+    from .ledger import DecisionLedger
     from .logprobs import LogprobsAccumulator, SequenceLogprobs, parse_logprobs
     from .profile import CalibrationProfile, ProfileKey, Threshold
     from .record import CalibrationRecord
@@ -46,6 +51,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "calibration": ("calibrate",),
     "decision": ("GateDecision", "Route"),
+    "drift": ("DriftPolicy",),
     "early_abort": ("RejectionWatch",),
     "entropy": ("EntropyAccumulator", "mean_entropy", "token_entropies"),
     "errors": (
@@ -59,13 +65,17 @@ _HOMES = {
         "RegistryDamaged",
         "RegistryError",
         "RegistryUnavailable",
+        "SchemaMismatch",
         "SignalError",
+        "StalePromotion",
         "TjeError",
         "TjeWarning",
+        "UnreadableExport",
         "UnreadableLogprobs",
     ),
     "evaluation": ("replay",),
     "gate": ("EntropyGate",),
+    "ledger": ("DecisionLedger",),
     "logprobs": ("LogprobsAccumulator", "SequenceLogprobs", "parse_logprobs"),
     "profile": ("CalibrationProfile", "ProfileKey", "Threshold"),
     "record": ("CalibrationRecord",),
@@ -83,7 +93,9 @@ __all__ = [
     "CalibrationProfile",
     "CalibrationRecord",
     "CalibrationRegistry",
+    "DecisionLedger",
     "DemoError",
+    "DriftPolicy",
     "EntropyAccumulator",
     "EntropyGate",
     "GateDecision",
@@ -100,12 +112,15 @@ __all__ = [
     "RegistryUnavailable",
     "RejectionWatch",
     "Route",
+    "SchemaMismatch",
     "SequenceLogprobs",
     "SignalError",
+    "StalePromotion",
     "Threshold",
     "TjeError",
     "TjeWarning",
     "TokenUsage",
+    "UnreadableExport",
     "UnreadableLogprobs",
     "__version__",
     "calibrate",

@@ -132,7 +132,7 @@ class _OfGate:
 
     def badness(self, call: ModelCall) -> tuple[bool, float]:
         try:
-            decision = self.gate.decide(call.logprobs, model=call.model, temperature=call.temperature)
+            decision = self.gate.judge(call.logprobs, model=call.model, temperature=call.temperature)
         except GateError:
             return True, 0.0
         return False, decision.signal_value or 0.0

@@ -49,7 +49,7 @@ class DraftRequest:
 
     def may_be_stopped(self, gate: EntropyGate) -> bool:
         """Whether a stream that ends where the gate's rejection is sure may be asked for."""
-        if self.has_tools and gate.on_missing != "deeper":
+        if self.has_tools and gate.policies.on_missing != "deeper":
             return False  # a draft that ends in a call of tools is unknown, and may yet be accepted
         return self.may_ask(streamed=True)
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypedDict
 
-from .decision import GateDecision, Reason, Route
+from .alarms import Alarm
+from .decision import GateDecision, Reason, Route, new_decision_id
 from .errors import CalibrationError
+from .policies import Policies
 from .profile import CalibrationProfile
-
-#: The threshold method of a decision whose threshold was set by hand.
-GIVEN = "given"
 
 
 class Making(TypedDict, total=False):
@@ -27,38 +26,32 @@ class Criteria:
 
     Attributes:
         profile: What calibration found.
-        method: The threshold method.
-        given: A threshold set by hand, in the place of the method's.
+        policies: What the gate does where that leaves it open.
         stale: Whether the profile is the last one seen of a registry that cannot be asked.
-        use_unusable: Whether a profile whose verdict is ``unusable`` may accept drafts.
-        strict: Whether one whose verdict is ``weak`` may not.
-        min_tokens: Drafts with fewer tokens cannot be judged.
-        abstain: Whether hopeless drafts are given up.
+        alarm: What was raised about the profile; None: nothing.
+        names: Other names of the profile's model.
     """
 
     profile: CalibrationProfile
-    method: str
-    given: float | None
-    stale: bool
-    use_unusable: bool
-    strict: bool
-    min_tokens: int
-    abstain: bool
+    policies: Policies
+    stale: bool = False
+    alarm: Alarm | None = None
+    names: frozenset[str] = frozenset()
 
     @property
     def threshold(self) -> float | None:
         """The value up to which drafts are accepted, in the signal's unit; None where there is none."""
-        if self.given is not None:
-            return self.given
-        found = self.profile.thresholds.get(self.method)
+        if self.policies.given is not None:
+            return self.policies.given
+        found = self.profile.thresholds.get(self.policies.method)
         return found.value if found else None
 
     @property
     def hopeless_from(self) -> float | None:
         """The value from which on a draft that is not accepted is given up; None: none ever is."""
-        if not self.abstain or self.method not in self.profile.thresholds:
+        if not self.policies.abstain or self.policies.method not in self.profile.thresholds:
             return None
-        return self.profile.hopeless_from(self.method)
+        return self.profile.hopeless_from(self.policies.method)
 
     def grounds(self) -> GateDecision:
         """A decision with what is known before the draft is looked at; its route is still to be set."""
@@ -67,24 +60,32 @@ class Criteria:
             reason="no_profile",
             detail="",
             signal=self.profile.signal,
-            method=self.method if self.given is None else GIVEN,
+            method=self.policies.method_in_force,
             threshold=self.threshold,
             verdict=self.profile.verdict,
             profile_version=self.profile.version,
             stale=self.stale,
             key=str(self.profile.key),
+            decision_id=new_decision_id(),
+            alarm=self.alarm.kind if self.alarm else None,
         )
 
-    def refusal(self) -> str | None:
-        """Why this profile may not accept anything, or None."""
+    def refusal(self) -> tuple[Reason, str] | None:
+        """Why this profile may not accept anything, as one word and as a sentence; or None."""
+        if self.alarm is not None and self.policies.on_drift != "warn":
+            return "drifted", f"an alarm was raised about the profile of {self.profile.key}: {self.alarm.detail}"
+        unusable = self._unusable()
+        return None if unusable is None else ("unusable_profile", unusable)
+
+    def _unusable(self) -> str | None:
         profile = self.profile
-        if profile.verdict == "unusable" and not self.use_unusable:
+        if profile.verdict == "unusable" and self.policies.on_unusable != "use":
             return f"the profile of {profile.key} is unusable: {profile.verdict_reason}"
-        if profile.verdict == "weak" and self.strict:
+        if profile.verdict == "weak" and self.policies.strict:
             return f"the profile of {profile.key} is weak, and strict=True: {profile.verdict_reason}"
-        if self.given is None:
+        if self.policies.given is None:
             try:
-                profile.threshold(self.method)
+                profile.threshold(self.policies.method)
             except CalibrationError as error:
                 return str(error)
         return None
@@ -94,8 +95,10 @@ class Criteria:
 
         More tokens or alternatives never make a misfit of a draft that is none.
         """
-        if tokens < self.min_tokens:
-            return "too_few_tokens", f"{tokens} tokens, fewer than min_tokens={self.min_tokens}"
+        if tokens < self.policies.min_tokens:
+            return "too_few_tokens", f"{tokens} tokens, fewer than min_tokens={self.policies.min_tokens}"
+        if making.get("model") in self.names:  # declared to be the profile's
+            making = {**making, "model": None}
         difference = self.profile.key.difference(top_k, **making)
         return ("other_settings", difference) if difference else None
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from enum import Enum
 from typing import Any, Literal
+from uuid import uuid4
 
 from .usage import TokenUsage
 
@@ -120,6 +121,11 @@ class GateDecision:
             return cls(**{**known, "route": Route(known.get("route"))})
         except (TypeError, ValueError) as error:
             raise ValueError(f"these are not the fields of a decision: {error}") from error
+
+
+def new_decision_id() -> str:
+    """A name that no other decision has, in whichever process."""
+    return uuid4().hex
 
 
 def decision_held(held: object) -> GateDecision | None:

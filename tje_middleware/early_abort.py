@@ -150,7 +150,9 @@ class _PartByPart(LogprobsAccumulator):
 def _bound(criteria: Criteria, making: Making, unjudged: str, max_tokens: int | None) -> LowerBound | None:
     """The bound by which drafts can be rejected; None where none can be, or not for sure."""
     profile = criteria.profile
-    judges = criteria.refusal() is None and not criteria.misfit(criteria.min_tokens, profile.key.top_k, making)
+    judges = criteria.refusal() is None and not criteria.misfit(
+        criteria.policies.min_tokens, profile.key.top_k, making
+    )
     if not judges or profile.learned is not None:
         return None
     try:

@@ -123,7 +123,20 @@ class FrameworkTurn(ABC, Generic[Answer]):
         """The same on the event loop."""
         self.announce(decision)
 
-    def conclude(self, decision: GateDecision) -> None:
+    @property
+    def deeper_model(self) -> str | None:
+        """The model that wrote the deeper answer; None where that is not known."""
+        return None
+
+    def question_text(self) -> str | None:
+        """What was asked, in words; wanted only where a ledger keeps texts."""
+        return None
+
+    def text_of(self, answer: Answer) -> str | None:
+        """The words of an answer, or of a chunk of it; likewise."""
+        return None
+
+    def tell(self, decision: GateDecision) -> None:
         """Tell whoever listens how the turn ended: which answer was taken, and what it cost; or how far it came."""
 
     def is_control_flow(self, error: Exception) -> bool:

@@ -3,39 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import isfinite
-from numbers import Real
-from typing import Literal, TypedDict, get_args
+from typing import TYPE_CHECKING
 
 from typing_extensions import Unpack
 
 from ._options import described, require_one_of
 from .capability import LogprobsCapabilities
-from .criteria import GIVEN, Criteria, Making
-from .decision import GateDecision, Reason, Route
+from .criteria import Criteria, Making
+from .decision import GateDecision, Reason, Route, new_decision_id
 from .early_abort import RejectionWatch
 from .errors import GateError, MissingLogprobs, SignalError, UnreadableLogprobs
 from .evidence import read
 from .logprobs import SequenceLogprobs
+from .policies import GatePolicies, OnDrift, OnMissing, OnUnusable, Policies
 from .profile import CalibrationProfile, ProfileKey, ProfileLookup
 from .settings import METHOD_NAMES
+from .settling import Circumstances, Settlement
 from .signals import AUTO, resolve_signal
-from .sources import FixedProfile, ProfileSource, ProfileStore, StoredProfile
+from .sources import DecisionSink, FixedProfile, ProfileSource, ProfileStore, StoredProfile
 from .warned import SaidOnce
 
-OnMissing = Literal["deeper", "final", "raise"]
-OnUnusable = Literal["missing", "use"]
-
-
-class GatePolicies(TypedDict, total=False):
-    """The keyword arguments of EntropyGate, for functions that pass them on."""
-
-    method: str
-    on_missing: OnMissing
-    on_unusable: OnUnusable
-    strict: bool
-    min_tokens: int
-    abstain: bool
+if TYPE_CHECKING:
+    from .drift import DriftPolicy
 
 
 class EntropyGate:
@@ -63,6 +52,11 @@ class EntropyGate:
         min_tokens: Drafts with fewer measured tokens cannot be judged.
         abstain: Give drafts up that going deeper is shown, or expected by the ``cost`` rule, not to improve: route
             ``abstain``. Off, they go deeper like any uncertain draft.
+        ledger: Where every decision is written down, such as a DecisionLedger; None: nowhere.
+        on_drift: What to do once live drafts are shown not to be like those that the profile was calibrated on, or
+            an alarm about it comes from another process: ``"missing"`` treats drafts as ones that cannot be judged,
+            ``"warn"`` says so once and in each decision, ``"ignore"`` compares nothing.
+        drift: When that is shown; None: DriftPolicy's defaults.
 
     Raises:
         CalibrationError: the profile has no threshold of this method; the message names those that it has.
@@ -81,11 +75,14 @@ class EntropyGate:
         strict: bool = False,
         min_tokens: int = 1,
         abstain: bool = False,
+        ledger: DecisionSink | None = None,
+        on_drift: OnDrift = "missing",
+        drift: DriftPolicy | None = None,
     ) -> None:
-        require_one_of("on_missing", on_missing, get_args(OnMissing))
-        require_one_of("on_unusable", on_unusable, get_args(OnUnusable))
-        if min_tokens < 1:
-            raise ValueError(f"min_tokens must be at least 1, not {min_tokens}")
+        #: What it does where a profile and a draft leave it open.
+        self.policies = Policies(method, on_missing, on_unusable, strict, min_tokens, abstain, on_drift)
+        if ledger is not None and not hasattr(ledger, "record"):
+            raise TypeError(f"ledger must be a DecisionLedger, not {described(ledger)}")
         if isinstance(profile, CalibrationProfile):
             profile.threshold(method)
             profile.require_signal()
@@ -93,16 +90,10 @@ class EntropyGate:
         elif not hasattr(profile, "lookup"):
             raise TypeError(f"profile must be a CalibrationProfile, or a source of one, not {described(profile)}")
         self.key = profile.key
-        self.method = method
-        self.on_missing = on_missing
-        self.on_unusable = on_unusable
-        self.strict = strict
-        self.min_tokens = min_tokens
-        self.abstain = abstain
         #: Which models are known to refuse to give logprobs; whoever asks for this gate's drafts shares it.
         self.capabilities = LogprobsCapabilities()
         self._source = profile
-        self._given: float | None = None
+        self._settlement = Settlement(profile, ledger=ledger, policy=drift, compares=on_drift != "ignore")
         #: Warns of a topic once: ``gate.say_once(topic, message)``.
         self.say_once = SaidOnce()
 
@@ -142,28 +133,36 @@ class EntropyGate:
         require_one_of("method", policies.get("method", METHOD_NAMES[0]), METHOD_NAMES)
         return cls(StoredProfile(registry, key), **policies)
 
+    async def ready(self) -> None:
+        """Have the profile at hand, so that :meth:`decide` need not wait for a registry on the event loop."""
+        await self._source.ready()
+
     def profile(self) -> CalibrationProfile | None:
         """The profile as it is now; None where the registry has none."""
         return self._source.lookup().profile
 
     def made(self, decision: GateDecision) -> bool:
         """Whether a decision is one of this gate's, by its key, method and threshold set by hand."""
-        same = decision.key == str(self.key) and decision.method == self._method
-        return same and (self._given is None or decision.threshold == self._given)
+        given = self.policies.given
+        same = decision.key in self._names_of_key() and decision.method == self.policies.method_in_force
+        return same and (given is None or decision.threshold == given)
 
     def fingerprint(self) -> tuple[object, ...]:
         """All that a decision depends on beside the draft, the profile as it is now: for caches of gated answers."""
-        profile = self._source.lookup().profile
-        policies = (self._method, self._given, self.on_missing, self.on_unusable, self.strict, self.min_tokens)
-        if profile is None:
-            return (str(self.key), *policies, self.abstain, None)
+        found = self._source.lookup()
+        state = (str(self.key), self.policies, self._settlement.alarm(found) is not None)
+        if found.profile is None:
+            return (*state, None)
+        profile = found.profile
         thresholds = tuple(sorted((name, threshold.value) for name, threshold in profile.thresholds.items()))
-        found = (profile.signal, profile.version, profile.verdict, thresholds)
-        return (str(self.key), *policies, self.abstain, *found)
+        return (*state, profile.signal, profile.version, profile.verdict, thresholds)
 
     def __repr__(self) -> str:
-        given = "" if self._given is None else f" threshold={self._given:g},"
-        return f"EntropyGate({self.key}, method={self._method!r},{given} on_missing={self.on_missing!r})"
+        policies = self.policies
+        given = "" if policies.given is None else f" threshold={policies.given:g},"
+        return (
+            f"EntropyGate({self.key}, method={policies.method_in_force!r},{given} on_missing={policies.on_missing!r})"
+        )
 
     def decide(
         self,
@@ -173,7 +172,7 @@ class EntropyGate:
         temperature: float | None = None,
         prompt_fingerprint: str | None = None,
     ) -> GateDecision:
-        """Decide about one draft.
+        """Decide about one draft, and settle the decision: :meth:`judge`, then :meth:`settle`.
 
         Args:
             draft: Its SequenceLogprobs, or any payload that ``parse_logprobs`` reads, or the error that it raised
@@ -184,6 +183,49 @@ class EntropyGate:
 
         Raises:
             GateError: the draft cannot be judged, and ``on_missing="raise"``.
+        """
+        decision = self.judge(draft, model=model, temperature=temperature, prompt_fingerprint=prompt_fingerprint)
+        self.settle(decision, draft_model=model)
+        return decision
+
+    def settle(
+        self, decision: GateDecision, *, may_abort: bool = False, **circumstances: Unpack[Circumstances]
+    ) -> None:
+        """Take a decision of :meth:`judge` in, once: for the ledger, for telemetry, and to see whether drafts drift.
+
+        Never waits, never raises. What becomes of it later, :meth:`amend` writes down.
+
+        Args:
+            decision: With all that is known by now.
+            may_abort: Whether its draft would have been stopped had it been sure to be rejected.
+            **circumstances: ``latency_seconds`` from question to answer, ``draft_model`` and ``deeper_model``, the
+                models that wrote them; ``prompt`` and ``answer``, which a ledger keeps only where it was told to.
+        """
+        self._settlement.settle(decision, may_abort=may_abort, **circumstances)
+
+    def amend(self, decision: GateDecision, **circumstances: Unpack[Circumstances]) -> None:
+        """Write down what has become of a settled decision: which answer was taken in the end, and what it cost.
+
+        Never waits, never raises.
+        """
+        self._settlement.amend(decision, **circumstances)
+
+    @property
+    def ledger(self) -> DecisionSink | None:
+        """Where decisions are written down."""
+        return self._settlement.ledger
+
+    def judge(
+        self,
+        draft: object,
+        *,
+        model: str | None = None,
+        temperature: float | None = None,
+        prompt_fingerprint: str | None = None,
+    ) -> GateDecision:
+        """Decide about one draft and tell nobody: for drafts of which several make one answer, or to look ahead.
+
+        Arguments and errors are those of :meth:`decide`.
         """
         found = self._source.lookup()
         criteria = self._criteria(found)
@@ -231,7 +273,7 @@ class EntropyGate:
             raise ValueError(f"max_tokens must be at least 1, not {max_tokens}")
         criteria = self._criteria(self._source.lookup())
         making = Making(model=model, temperature=temperature, prompt_fingerprint=prompt_fingerprint)
-        watch = RejectionWatch(criteria, making, unjudged=self.on_missing, max_tokens=max_tokens)
+        watch = RejectionWatch(criteria, making, unjudged=self.policies.on_missing, max_tokens=max_tokens)
         if criteria is not None and watch.can_fire:
             self._warn_of(criteria)
         return watch
@@ -245,9 +287,7 @@ class EntropyGate:
         Raises:
             ValueError: no finite number.
         """
-        if isinstance(value, bool) or not isinstance(value, Real) or not isfinite(value):
-            raise ValueError(f"a threshold must be a finite number, not {value!r}")
-        return self._changed(_given=float(value))
+        return self._under(self.policies.with_threshold(value))
 
     def with_on_missing(self, on_missing: OnMissing) -> EntropyGate:
         """The same gate with another policy for drafts that cannot be judged; it shares the rest, as above.
@@ -255,8 +295,8 @@ class EntropyGate:
         Raises:
             ValueError: a policy that does not exist.
         """
-        require_one_of("on_missing", on_missing, get_args(OnMissing))
-        return self if on_missing == self.on_missing else self._changed(on_missing=on_missing)
+        changed = replace(self.policies, on_missing=on_missing)
+        return self if changed == self.policies else self._under(changed)
 
     def passed(self, reason: Reason, detail: str) -> GateDecision:
         """The decision about a draft that is accepted without being looked at, by a rule of whoever asks.
@@ -269,36 +309,39 @@ class EntropyGate:
         known = criteria.grounds() if criteria is not None else self._no_grounds()
         return replace(known, route=Route.FINAL, reason=reason, detail=detail)
 
-    def _changed(self, **policies: object) -> EntropyGate:
+    def _under(self, policies: Policies) -> EntropyGate:
         gate = object.__new__(type(self))
-        vars(gate).update(vars(self), **policies)
+        vars(gate).update(vars(self), policies=policies)
         return gate
 
     def _no_grounds(self) -> GateDecision:
         """A decision without a profile; its route is still to be set."""
         return GateDecision(
-            Route.DEEPER, "no_profile", "", signal=self.key.signal, method=self._method, key=str(self.key)
+            Route.DEEPER,
+            "no_profile",
+            "",
+            signal=self.key.signal,
+            method=self.policies.method_in_force,
+            key=str(self.key),
+            decision_id=new_decision_id(),
         )
 
-    @property
-    def _method(self) -> str:
-        return self.method if self._given is None else GIVEN
+    def _names_of_key(self) -> set[str]:
+        """The key of this gate's decisions; under an alias it is the profile's."""
+        profile = self._source.lookup().profile
+        return {str(self.key)} if profile is None else {str(self.key), str(profile.key)}
 
     def _criteria(self, found: ProfileLookup) -> Criteria | None:
         if found.profile is None:
             return None
         if found.stale:
             self.say_once("stale", f"the last profile seen serves {self.key}: {found.problem}")
-        return Criteria(
-            profile=found.profile,
-            method=self.method,
-            given=self._given,
-            stale=found.stale,
-            use_unusable=self.on_unusable == "use",
-            strict=self.strict,
-            min_tokens=self.min_tokens,
-            abstain=self.abstain,
-        )
+        alarm = self._settlement.alarm(found)
+        if alarm is not None:
+            self.say_once(
+                f"alarm {alarm.raised_at}", f"an alarm was raised about {found.profile.key}: {alarm.detail}"
+            )
+        return Criteria(found.profile, self.policies, stale=found.stale, alarm=alarm, names=found.names)
 
     def _judge(self, grounds: GateDecision, criteria: Criteria, sequence: SequenceLogprobs) -> GateDecision:
         """Measure a draft that fits the profile, and compare."""
@@ -308,18 +351,19 @@ class EntropyGate:
             return self._unjudged(grounds, "no_signal", str(error))
         grounds = replace(grounds, signal_value=value)
         refusal, threshold = criteria.refusal(), criteria.threshold
-        if refusal or threshold is None:
-            return self._unjudged(grounds, "unusable_profile", refusal or "the profile has no threshold")
+        if refusal is not None or threshold is None:
+            return self._unjudged(grounds, *(refusal or ("unusable_profile", "the profile has no threshold")))
         self._warn_of(criteria)
         route, reason, words = criteria.route(value, threshold)
         return replace(grounds, route=route, reason=reason, detail=f"{grounds.signal} {value:.4g} is {words}")
 
     def _unjudged(self, grounds: GateDecision, reason: Reason, detail: str) -> GateDecision:
         """Apply ``on_missing`` to a draft that cannot be judged."""
-        if self.on_missing == "raise":
+        on_missing = self.policies.on_missing
+        if on_missing == "raise":
             raise GateError(f"the draft cannot be judged: {detail}")
-        self.say_once(reason, f"a draft for {self.key} cannot be judged and goes to {self.on_missing!r}: {detail}")
-        return replace(grounds, route=Route(self.on_missing), reason=reason, detail=detail)
+        self.say_once(reason, f"a draft for {self.key} cannot be judged and goes to {on_missing!r}: {detail}")
+        return replace(grounds, route=Route(on_missing), reason=reason, detail=detail)
 
     def _warn_of(self, criteria: Criteria) -> None:
         profile = criteria.profile

@@ -22,6 +22,14 @@ class ProfileSource(Protocol):
         """The profile as it is now; never raises."""
         ...
 
+    async def ready(self) -> None:
+        """Have the profile at hand for the next look-up, without holding the event loop up; never raises."""
+        ...
+
+    def report_alarm(self, alarm: Alarm) -> None:
+        """Tell whoever else has a profile from there of an alarm about it; never waits, never raises."""
+        ...
+
 
 class ProfileStore(Protocol):
     """What a gate needs of a registry."""
@@ -30,13 +38,23 @@ class ProfileStore(Protocol):
         """The active profile of a key; answers from memory where it can, and never raises."""
         ...
 
+    async def alookup(self, key: ProfileKey) -> ProfileLookup:
+        """The same without holding the event loop up."""
+        ...
+
     def report_alarm(self, key: ProfileKey, alarm: Alarm) -> None:
         """Have an alarm about a version of a key stored, soon and for all processes; never waits, never raises."""
         ...
 
 
 class DecisionSink(Protocol):
-    """Where decisions are written down."""
+    """Where decisions are written down.
+
+    Attributes:
+        texts: Whether prompts and answers are kept there; False is what users expect.
+    """
+
+    texts: bool
 
     def record(
         self,
@@ -48,6 +66,7 @@ class DecisionSink(Protocol):
         deeper_model: str | None = None,
         prompt: str | None = None,
         answer: str | None = None,
+        risk_limit: float | None = None,
     ) -> None:
         """Have a decision stored, soon; the last one of a ``decision_id`` counts. Never waits, never raises.
 
@@ -59,6 +78,8 @@ class DecisionSink(Protocol):
             deeper_model: The model that wrote the deeper answer.
             prompt: What was asked; kept only where texts are switched on.
             answer: What was answered; likewise.
+            risk_limit: Share of the drafts accepted like this that may be wrong (0 to 1); None: what the profile
+                promises for the method ``risk``, and of others nothing.
         """
         ...
 
@@ -78,6 +99,12 @@ class FixedProfile:
         """The profile."""
         return ProfileLookup(self.profile)
 
+    async def ready(self) -> None:
+        """It always is."""
+
+    def report_alarm(self, alarm: Alarm) -> None:
+        """Nobody else has it from here."""
+
 
 @dataclass(frozen=True)
 class StoredProfile:
@@ -87,5 +114,15 @@ class StoredProfile:
     key: ProfileKey
 
     def lookup(self) -> ProfileLookup:
-        """The newest one of the store."""
+        """The active one of the store."""
         return self.store.lookup(self.key)
+
+    async def ready(self) -> None:
+        """Asks the store, the first time."""
+        await self.store.alookup(self.key)
+
+    def report_alarm(self, alarm: Alarm) -> None:
+        """Through the store, to all processes that share it."""
+        found = self.store.lookup(self.key).profile
+        # Under an alias the profile is another key's.
+        self.store.report_alarm(self.key if found is None else found.key, alarm)

@@ -6,6 +6,7 @@ what its answers look like. The twins differ in ``await`` alone.
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -35,6 +36,10 @@ class GatedTurn(FrameworkTurn[Answer]):
 
     def __init__(self, delivery: Delivery) -> None:
         self.delivery = delivery
+        self._began = 0.0
+        self._draft_model: str | None = None
+        ledger = delivery.gate.ledger
+        self._said: list[str] | None = [] if ledger is not None and ledger.texts else None
         self.kept: Answer | None = None
         self.decision: GateDecision | None = None
         self._went_deeper = False
@@ -62,6 +67,7 @@ class GatedTurn(FrameworkTurn[Answer]):
     async def aanswer(self) -> Answer:
         """The same on the event loop."""
         with self._concluding():
+            await self.delivery.gate.ready()
             decision = await self._adecided()
             if decision is None or not self.delivery.goes_deeper(decision):
                 return self._with_draft(decision)
@@ -84,6 +90,7 @@ class GatedTurn(FrameworkTurn[Answer]):
     async def aanswers(self) -> AsyncIterator[Answer]:
         """The same on the event loop."""
         with self._concluding():
+            await self.delivery.gate.ready()
             async with aclosed(self._aanswers()) as answers:
                 async for answer in answers:
                     yield answer
@@ -92,7 +99,7 @@ class GatedTurn(FrameworkTurn[Answer]):
         if self.delivery.mode == "annotate":
             with closed(self.draft_chunks()) as chunks:
                 for chunk, is_last in marked(chunks, self.has_place):
-                    yield self._with_draft(self._judged(chunk)) if is_last else self.shown(chunk)
+                    yield self._with_draft(self._judged(chunk)) if is_last else self._noted(self.shown(chunk))
             return
         decision = self._decided()
         if decision is None or not self.delivery.goes_deeper(decision):
@@ -105,7 +112,7 @@ class GatedTurn(FrameworkTurn[Answer]):
             with closed(self.deeper_chunks(decision)) as chunks:
                 for chunk, is_last in marked(chunks, self.has_place):
                     given = True
-                    yield self._with_deeper(chunk, decision) if is_last else self.passed_on(chunk)
+                    yield self._with_deeper(chunk, decision) if is_last else self._noted(self.passed_on(chunk))
         except Exception as error:
             if given:  # what was given out cannot be taken back
                 raise
@@ -115,7 +122,7 @@ class GatedTurn(FrameworkTurn[Answer]):
         if self.delivery.mode == "annotate":
             async with aclosed(self.adraft_chunks()) as chunks:
                 async for chunk, is_last in amarked(chunks, self.has_place):
-                    yield self._with_draft(await self._ajudged(chunk)) if is_last else self.shown(chunk)
+                    yield self._with_draft(await self._ajudged(chunk)) if is_last else self._noted(self.shown(chunk))
             return
         decision = await self._adecided()
         if decision is None or not self.delivery.goes_deeper(decision):
@@ -128,7 +135,7 @@ class GatedTurn(FrameworkTurn[Answer]):
             async with aclosed(self.adeeper_chunks(decision)) as chunks:
                 async for chunk, is_last in amarked(chunks, self.has_place):
                     given = True
-                    yield self._with_deeper(chunk, decision) if is_last else self.passed_on(chunk)
+                    yield self._with_deeper(chunk, decision) if is_last else self._noted(self.passed_on(chunk))
         except Exception as error:
             if given:
                 raise
@@ -136,8 +143,22 @@ class GatedTurn(FrameworkTurn[Answer]):
 
     # The steps
 
+    def conclude(self, decision: GateDecision) -> None:
+        """The turn is over: the gate takes its decision in, and whoever listens is told."""
+        self.delivery.gate.settle(
+            decision,
+            may_abort=self.delivery.mode == "abort",
+            latency_seconds=time.monotonic() - self._began,
+            draft_model=self._draft_model,
+            deeper_model=self.deeper_model if self._went_deeper else None,
+            prompt=None if self._said is None else self.question_text(),
+            answer=None if self._said is None else "".join(self._said),
+        )
+        self.tell(decision)
+
     @contextmanager
     def _concluding(self) -> Iterator[None]:
+        self._began = time.monotonic()
         try:
             yield
         finally:
@@ -190,7 +211,8 @@ class GatedTurn(FrameworkTurn[Answer]):
         if decision is None:
             call = self.writer_of(draft)
             gate = self.delivery.gate_for(calls_tools=calls_tools)
-            decision = gate.decide(self._explained(call, draft), model=call.model, temperature=call.temperature)
+            self._draft_model = call.model
+            decision = gate.judge(self._explained(call, draft), model=call.model, temperature=call.temperature)
         remark = self.remark(draft)
         if remark is not None:
             decision = replace(decision, detail=f"{decision.detail} ({remark})")
@@ -210,7 +232,7 @@ class GatedTurn(FrameworkTurn[Answer]):
         return self.delivery.announced(decision, self.draft_usage)
 
     def _with_draft(self, decision: GateDecision | None) -> Answer:
-        kept = cast("Answer", self.kept)  # None only where that is what the user's own code answered
+        kept = self._noted(cast("Answer", self.kept))  # None only where that is what the user's own code answered
         if decision is None:
             return kept
         self.decision = self.delivery.with_draft(decision, self.draft_usage)
@@ -218,7 +240,13 @@ class GatedTurn(FrameworkTurn[Answer]):
 
     def _with_deeper(self, answer: Answer, decision: GateDecision) -> Answer:
         self.decision = self.delivery.with_deeper(decision, self.draft_usage, self.deeper_usage)
-        return self.annotated(answer, self.decision)
+        return self.annotated(self._noted(answer), self.decision)
+
+    def _noted(self, answer: Answer) -> Answer:
+        """An answer, or a chunk of it, on its way to the user."""
+        if self._said is not None and (text := self.text_of(answer)) is not None:
+            self._said.append(text)
+        return answer
 
     def _after_failure(self, decision: GateDecision, error: Exception) -> Answer:
         """The draft in the place of a deeper branch that failed."""

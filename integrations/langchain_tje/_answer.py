@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, BaseMessage, get_buffer_string
 from langchain_core.messages.ai import UsageMetadata, add_usage
+from langchain_core.prompt_values import PromptValue
 
 from tje_middleware import GateDecision, TokenUsage
 from tje_middleware.decision import METADATA_KEY
@@ -77,3 +78,12 @@ def _with_rest(own: UsageMetadata | None, spent: TokenUsage, told: TokenUsage) -
     return add_usage(
         _paid_for(own), UsageMetadata(input_tokens=more_in, output_tokens=more_out, total_tokens=more_in + more_out)
     )
+
+
+def in_words(question: Any) -> str:
+    """What was asked, as a ledger keeps it: a conversation line by line, anything else as Python writes it."""
+    if isinstance(question, PromptValue):
+        question = question.to_messages()
+    if isinstance(question, list) and all(isinstance(message, BaseMessage) for message in question):
+        return get_buffer_string(question)
+    return str(question)

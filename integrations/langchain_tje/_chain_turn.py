@@ -13,6 +13,7 @@ from tje_middleware import GateDecision
 from tje_middleware.chunks import aclosed, closed
 from tje_middleware.delivery import Delivery
 
+from ._answer import in_words
 from ._capture import DraftCapture
 from ._deeper import deeper_arguments, rejecting, require_async, require_sync
 from ._trace import atraced, deeper_config, draft_config, traced
@@ -128,6 +129,10 @@ class ChainTurn(MessageTurn):
     async def aannounce(self, decision: GateDecision) -> None:
         """The same on the event loop."""
         await atraced(decision, cast("AsyncCallbackManagerForChainRun", self._run_manager), self._config)
+
+    def question_text(self) -> str | None:
+        """The run's input."""
+        return in_words(self._question)
 
     @property
     def _watched(self) -> RunnableConfig:

@@ -78,6 +78,16 @@ class MessageTurn(GatedTurn[Any]):
         """That of all its model calls."""
         return self._deepening.usage
 
+    @property
+    def deeper_model(self) -> str | None:
+        """That of its last model call."""
+        return self._deepening.model
+
+    def text_of(self, answer: Any) -> str | None:
+        """That of its message; what is none, as Python writes it."""
+        message = self.message_in(answer)
+        return str(answer) if message is None else str(message.text)
+
     def shown(self, draft: Any) -> Any:
         """Without the logprobs that only the gate wanted."""
         return draft if self._keeps_logprobs else without_logprobs(draft)

@@ -32,6 +32,8 @@ class SpendingHandler(ScopedHandler):
 
     def __init__(self, parent: SpendingLog | None = None) -> None:
         self.log = SpendingLog(parent)
+        #: The model that answered last, as its provider calls it; None where none said.
+        self.model: str | None = None
 
     @property
     def usage(self) -> TokenUsage:
@@ -59,6 +61,7 @@ class SpendingHandler(ScopedHandler):
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
         """Read what the provider says."""
+        self.model = _model_of(response) or self.model
         self.log.end(run_id, **tokens_of(response)._asdict())
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
@@ -107,6 +110,13 @@ def tokens_at_failure(error: BaseException, response: LLMResult | None) -> Token
     if isinstance(usage, TokenUsage):  # a draft that was stopped where its chunks were not to be seen
         return Tokens(usage.input_tokens, usage.output_tokens)
     return tokens_of(response)
+
+
+def _model_of(response: LLMResult) -> str | None:
+    """The model that a call's answer names."""
+    message = message_of(response)
+    name = None if message is None else field(message.response_metadata, "model_name", "model")
+    return name if isinstance(name, str) else None
 
 
 def message_of(response: LLMResult) -> BaseMessage | None:

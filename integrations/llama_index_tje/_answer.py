@@ -47,6 +47,11 @@ def decision_in(response: Response) -> GateDecision | None:
     return decision_held(place.additional_kwargs.get(METADATA_KEY))
 
 
+def text_of(response: Response) -> str | None:
+    """The words of an answer; None where it has none, such as a call of tools."""
+    return response.text if isinstance(response, CompletionResponse) else response.message.content
+
+
 def spent_on(response: Response) -> TokenUsage:
     """What an answer cost, with the draft that a gate around its LLM rejected for it."""
     decision = decision_in(response)

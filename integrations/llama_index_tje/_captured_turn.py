@@ -76,7 +76,7 @@ class CapturedTurn(GatedTurn[Answer], ABC):
         """Note where the draft was judged: the block that it is in is told of the end, wherever that comes."""
         self._keeper = keeper_here()
 
-    def conclude(self, decision: GateDecision) -> None:
+    def tell(self, decision: GateDecision) -> None:
         """Dispatch the decision as an event, once, when it is known what the answer cost."""
         announce(decision, self._keeper)
 
@@ -93,6 +93,12 @@ class CapturedTurn(GatedTurn[Answer], ABC):
     def deeper_usage(self) -> TokenUsage:
         """The same of the deeper branch."""
         return self._deepening.usage
+
+    @property
+    def deeper_model(self) -> str | None:
+        """That of the deeper branch's last call."""
+        last = self._deepening.last
+        return None if last is None else last.model
 
     def _supersede_losers(self, decision: GateDecision) -> None:
         """Tell a gate around this one whose calls are not in the answer."""

@@ -24,9 +24,9 @@ from tje_middleware import (
 TOKENS, ALTERNATIVES = 1_000, 20
 
 
-def payload() -> dict:
+def payload(seed: int = 0) -> dict:
     """A chat completion with logprobs, as a dict."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     rows = np.sort(rng.normal(0, 3, (TOKENS, ALTERNATIVES)), axis=1)[:, ::-1]
     rows = rows - np.log(np.exp(rows).sum(axis=1, keepdims=True))
     content = [

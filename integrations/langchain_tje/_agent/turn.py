@@ -16,7 +16,7 @@ from tje_middleware import GateDecision
 from tje_middleware.decision import METADATA_KEY
 from tje_middleware.delivery import Delivery
 
-from .._answer import annotated, without_logprobs
+from .._answer import annotated, in_words, without_logprobs
 from .._asking import Asking
 from .._capture import DraftCapture
 from .._late import resolved
@@ -152,6 +152,10 @@ class AgentTurn(MessageTurn):
     async def aannounce(self, decision: GateDecision) -> None:
         """The same on the event loop."""
         await aannounce(decision, self._request.runtime)
+
+    def question_text(self) -> str | None:
+        """The conversation so far."""
+        return in_words(self._request.messages)
 
     def _unread(self, error: StructuredOutputError) -> Response:
         """The draft in an error: the agent could not read it, and the gate can judge it all the same."""

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from tje_middleware import GateDecision
 from tje_middleware.delivery import Delivery
 
+from .._answer import in_words
 from .._turn import MessageTurn
 from .._usage import SpendingHandler
 from .direct_call import Answer, DirectCall, DirectCapture
@@ -69,3 +70,7 @@ class ChatTurn(MessageTurn):
     def adeeper_chunks(self, decision: GateDecision) -> AsyncIterator[Answer]:
         """The same on the event loop."""
         return self._deeper_call.achunks()
+
+    def question_text(self) -> str | None:
+        """The conversation so far."""
+        return in_words(self._draft_call.messages)

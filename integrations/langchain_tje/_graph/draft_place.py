@@ -99,6 +99,7 @@ class DraftPlace:
             raise error
         decision = self.delivery.after_failure(self.decision, error)
         decision = self.delivery.with_draft(decision, decision.draft_usage)
+        self.delivery.gate.amend(decision)
         return update_of(self.state, self.key, [annotated(self.message, decision)])
 
     def _filled(self, update: object, seen: TokenUsage) -> Any:
@@ -128,6 +129,7 @@ class DraftPlace:
         told_of = [message for message in new if message.usage_metadata and not self._is_draft(message)]
         spent = max(seen, sum(map(spent_on, told_of), TokenUsage()), key=lambda usage: usage.total_tokens)
         decision = self.delivery.with_deeper(self.decision, self.decision.draft_usage, before + spent)
+        self.delivery.gate.amend(decision, deeper_model=_model_of(last))
         told = sum(map(usage_in, earlier), TokenUsage())
         if self.continues:
             told += before + (self.decision.draft_usage or TokenUsage())
@@ -194,6 +196,11 @@ async def _areplace(place: DraftPlace, call: Callable[[Any], Awaitable[Any]], *,
     except Exception as error:
         return place.kept(error)
     return place.filled(result, log.usage)
+
+
+def _model_of(message: AIMessage) -> str | None:
+    name = message.response_metadata.get("model_name")
+    return name if isinstance(name, str) else None
 
 
 def _is_async(node: Callable[..., Any]) -> bool:

@@ -41,14 +41,18 @@ def question_of(messages: list[Any]) -> str | None:
 def answer_of(content: Any, draft: Judged, delivery: Delivery) -> AIMessage:
     """The message that takes the draft's place: the human's, or the draft itself where there was no reply."""
     if content is None:
-        kept: AIMessage = annotated(draft.message, delivery.with_draft(draft.decision, draft.decision.draft_usage))
+        decision = delivery.with_draft(draft.decision, draft.decision.draft_usage)
+        delivery.gate.amend(decision)
+        kept: AIMessage = annotated(draft.message, decision)
         return kept
+    decision = replace(draft.decision, answered_by="human")
+    delivery.gate.amend(decision)
     return AIMessage(
         content=content,
         id=draft.message.id,
         name=draft.message.name,
         usage_metadata=draft.message.usage_metadata,  # the draft is paid for
-        response_metadata={METADATA_KEY: replace(draft.decision, answered_by="human").as_dict()},
+        response_metadata={METADATA_KEY: decision.as_dict()},
     )
 
 

@@ -51,8 +51,10 @@ def judged(message: AIMessage, delivery: Delivery, *, hands_over: bool) -> Judge
     if isinstance(evidence, MissingLogprobs):
         evidence = MissingLogprobs(f"{without_advice(evidence)}; {_HINT}")
     name = message.response_metadata.get("model_name")
-    decision = delivery.gate.decide(evidence, model=name if isinstance(name, str) else None)
+    model = name if isinstance(name, str) else None
+    decision = delivery.gate.judge(evidence, model=model)
     decision = delivery.handed_on(decision, spent_on(message), hands_over=hands_over)
+    delivery.gate.settle(decision, draft_model=model)  # a node that answers instead amends it
     message = annotated(without_logprobs(message), decision)
     # What replaces it has to find it.
     return Judged(message if message.id else message.model_copy(update={"id": str(uuid4())}), decision)

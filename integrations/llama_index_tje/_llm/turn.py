@@ -22,6 +22,7 @@ from .._answer import (
     in_one_chunk,
     model_behind,
     spent_on,
+    text_of,
     whole,
     without_decisions,
 )
@@ -175,11 +176,25 @@ class LLMTurn(GatedTurn[Response]):
         """What the deeper LLM spent so far."""
         return self._deeper_usage
 
+    @property
+    def deeper_model(self) -> str | None:
+        """The one that was asked."""
+        return model_of(self._deeper.llm, self._deeper.settings)
+
+    def question_text(self) -> str | None:
+        """The messages line by line, or the prompt."""
+        question = self._draft.question
+        return question if isinstance(question, str) else "\n".join(map(str, question))
+
+    def text_of(self, answer: Response) -> str | None:
+        """What was written, or is new in a chunk of it."""
+        return answer.delta if self._streamed and answer.delta is not None else text_of(answer)
+
     def announce(self, decision: GateDecision) -> None:
         """Note where the draft was judged: the block that it is in is told of the end, wherever that comes."""
         self._keeper = keeper_here()
 
-    def conclude(self, decision: GateDecision) -> None:
+    def tell(self, decision: GateDecision) -> None:
         """Dispatch the decision as an event, once, when it is known what the answer cost."""
         announce(decision, self._keeper)
 

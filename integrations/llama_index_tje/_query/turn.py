@@ -171,6 +171,14 @@ class QueryTurn(UserCodeTurn[Answer | str]):
         if not self._still_written:
             super().conclude(decision)
 
+    def question_text(self) -> str | None:
+        """The query's."""
+        return self._question.bundle.query_str
+
+    def text_of(self, answer: Answer | str) -> str | None:
+        """What was answered; not of a stream, which the user reads."""
+        return answer if isinstance(answer, str) else None if is_stream(answer) else str(answer)
+
     def is_control_flow(self, error: Exception) -> bool:
         """Whether a workflow waits for an event or was cancelled; or the deeper function is a mistake."""
         return isinstance(error, NoAnswer) or super().is_control_flow(error)

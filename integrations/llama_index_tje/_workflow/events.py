@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from llama_index.core.workflow import Event
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
-from tje_middleware import GateDecision, TokenUsage
+from tje_middleware import EntropyGate, GateDecision, TokenUsage
 
 from .._places import annotated, spent_on
 from .carrying import Calls, Draft
@@ -37,6 +37,16 @@ class RejectedDraftEvent(Event):
 
     draft: Draft = Field(description="The rejected draft, with the decision in it.")
     decision: GateDecision = Field(description="Why it was rejected, and what it spent.")
+    _gate: EntropyGate | None = PrivateAttr(default=None)  # lost where a Context is saved between the steps
+
+    def amended_by(self, gate: EntropyGate) -> None:
+        """Have the gate write down what becomes of its decision."""
+        self._gate = gate
+
+    def _amended(self, decision: GateDecision) -> GateDecision:
+        if self._gate is not None:
+            self._gate.amend(decision)
+        return decision
 
 
 class DeeperEvent(RejectedDraftEvent):
@@ -68,7 +78,8 @@ class DeeperEvent(RejectedDraftEvent):
 
     def settled(self, answer: object, *, usage: TokenUsage | None = None) -> GateDecision:
         """The decision of such an answer, for one that has no place for it."""
-        return replace(self.decision, answered_by="deeper", deeper_usage=usage or spent_on(answer))
+        spent = usage or spent_on(answer)
+        return self._amended(replace(self.decision, answered_by="deeper", deeper_usage=spent))
 
 
 class AbstainEvent(RejectedDraftEvent):
@@ -90,7 +101,7 @@ class AbstainEvent(RejectedDraftEvent):
 
     def settled(self) -> GateDecision:
         """The decision of a human's answer."""
-        return replace(self.decision, answered_by="human")
+        return self._amended(replace(self.decision, answered_by="human"))
 
 
 class DecisionEvent(Event):

@@ -54,6 +54,7 @@ def judged(
         if words is not None:
             decision = replace(decision, detail=f"{decision.detail} ({words})")
         decision = delivery.handed_on(decision, usage, hands_over=hands_over)
+        delivery.gate.settle(decision, draft_model=call.model)  # an event that is answered amends it
     return Judged(annotated(draft, decision), decision)
 
 
@@ -63,4 +64,4 @@ def _decided(call: ModelCall, delivery: Delivery) -> GateDecision:
         said = without_advice(logprobs)
         if said != str(logprobs):  # of a model that may have refused, or was never asked
             logprobs = delivery.gate.capabilities.explained(logprobs, call.model, f"{said}; {_ASK}")
-    return delivery.gate.decide(logprobs, model=call.model, temperature=call.temperature)
+    return delivery.gate.judge(logprobs, model=call.model, temperature=call.temperature)

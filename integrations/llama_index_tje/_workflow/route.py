@@ -15,7 +15,7 @@ from tje_middleware.capture import ModelCall
 from tje_middleware.delivery import Delivery
 
 from .._decision_event import announce
-from .events import DecisionEvent, DeeperEvent, DraftEvent
+from .events import DecisionEvent, DeeperEvent, DraftEvent, RejectedDraftEvent
 from .judging import judged
 
 #: A step of a workflow, as its class has it.
@@ -107,6 +107,7 @@ def entropy_route(
 
     async def route(self: object, ctx: Context, ev: Event) -> Event:  # noqa: ARG001 (it is called as a method)
         """Decides where a draft goes, by its entropy."""
+        await gate.ready()
         decision, following = routing.next(ev)
         announce(decision)
         ctx.write_event_to_stream(DecisionEvent(decision=decision))
@@ -147,7 +148,10 @@ class _Routing:
         target = self.targets[self.delivery.route_left(decision)]
         values = {**values, self.draft_field: draft, "decision": decision}
         if not issubclass(target, StopEvent):
-            return decision, target(**values)
+            following = target(**values)
+            if isinstance(following, RejectedDraftEvent):
+                following.amended_by(self.delivery.gate)
+            return decision, following
         declared = {name: value for name, value in values.items() if name in target.model_fields}
         return decision, target(**{"result": draft, **declared})
 

@@ -5,10 +5,11 @@ from typing import ClassVar
 import pytest
 from langchain_openai import ChatOpenAI
 
+from tests.gates import MODEL, make_gate
 from tests.standin import StandIn
-from tje_middleware import CalibrationRecord, EntropyGate, ProfileKey, calibrate
+from tje_middleware import EntropyGate
 
-MODEL = "standin"
+__all__ = ["MODEL", "make_gate"]
 
 
 @pytest.fixture(autouse=True)
@@ -45,12 +46,3 @@ def chat(provider: StandIn) -> Callable[..., ChatOpenAI]:
 @pytest.fixture
 def gate() -> EntropyGate:
     return make_gate()
-
-
-def make_gate(model: str = MODEL, signal: str = "mean_entropy", **policies: object) -> EntropyGate:
-    """A gate with its threshold at exactly 1: of mean entropy, drafts up to 1 bit a token are accepted."""
-    values = [(0.75 + 0.5 * (i % 2), True) for i in range(20)] + [(3.0 + 0.5 * (i % 2), False) for i in range(20)]
-    records = [CalibrationRecord(correct=right, signals={signal: bits}) for bits, right in values]
-    return EntropyGate(
-        calibrate(records, key=ProfileKey(model=model, task="t", signal=signal, temperature=0.0)), **policies
-    )

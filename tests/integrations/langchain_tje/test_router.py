@@ -22,7 +22,7 @@ from pydantic import BaseModel
 from tests.integrations.langchain_tje.conftest import MODEL, make_gate
 from tests.samples import profile
 from tests.standin import StandIn
-from tje_middleware import EntropyGate, GateError, ProfileKey, Threshold, TjeWarning
+from tje_middleware import EntropyGate, GateDecision, GateError, ProfileKey, Threshold, TjeWarning
 
 SURE, UNSURE, HOPELESS = "bits=0.5 tokens=6", "bits=2.5 tokens=6", "bits=4.0 tokens=6"
 THREAD = {"configurable": {"thread_id": "1"}}
@@ -417,7 +417,7 @@ class TestCheckpoints:
         [before] = [each for each in graph.get_state_history(THREAD) if each.next == ("gate",)]
         again = graph.invoke(None, before.config)["messages"]
         assert [message.text for message in again] == [UNSURE, "thought over"]
-        assert decision_of(again[-1]) == decision_of(first)
+        assert GateDecision.from_dict(decision_of(again[-1])) == GateDecision.from_dict(decision_of(first))
         assert len(provider.requests) == 1
 
     def test_every_turn_of_a_conversation_is_judged_for_itself(self, router: EntropyRouter, model: Any) -> None:
