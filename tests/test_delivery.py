@@ -68,7 +68,7 @@ class TestCallsOfTools:
     def test_are_judged_by_a_gate_that_goes_deeper_only_by_that_rule(self):
         gate = EntropyGate(KNOWN, on_missing="final")
         careful = Delivery(gate, tool_calls="deeper_on_unknown")
-        assert careful.gate_for(calls_tools=True).on_missing == "deeper"
+        assert careful.gate_for(calls_tools=True).policies.on_missing == "deeper"
         assert careful.gate_for(calls_tools=False) is gate
         assert Delivery(gate).gate_for(calls_tools=True) is gate
 

@@ -116,8 +116,11 @@ class TestNames:
     def test_the_name_that_answers_come_under(self, name, outcome):
         assert reading.name_of(answer(sequence(["43"]), model=name), "m").outcome == outcome
 
-    def test_another_name_is_to_be_an_alias(self):
-        assert "tje registry alias" in reading.name_of(answer(sequence(["43"]), model="n"), "m").advice
+    def test_another_name_is_to_be_in_the_key_or_an_alias(self):
+        finding = reading.name_of(answer(sequence(["43"]), model="n"), "m")
+        assert "asked for 'm', the server answers as another model: 'n'" in finding.words
+        assert "the model in the profile's key has to be the name that the server answers with" in finding.advice
+        assert "tje registry alias" in finding.advice
 
 
 class TestTools:
@@ -129,8 +132,12 @@ class TestTools:
         called = answer(sequence(["Let ", "me ", "look"]), arguments='{"a": 1}')
         assert ways.tool_call_of(called, "tool calls").outcome == "limited"
 
-    def test_a_tool_that_is_not_called(self):
-        assert ways.tool_call_of(answer(sequence(["No"])), "tool calls").outcome == "failed"
+    def test_a_tool_that_is_not_called_is_what_an_agent_has_to_know(self):
+        finding = ways.tool_call_of(answer(sequence(["No"])), "tool calls")
+        assert (finding.outcome, "the model called no tool" in finding.words) == ("missing", True)
+        assert "matters to agents only" in finding.advice
+        assert "goes deeper by default" in finding.advice
+        assert 'tool_calls="pass"' in finding.advice
 
 
 class TestStructured:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 from langchain_core.prompts import ChatPromptTemplate, PromptTemplate
 from langchain_openai import ChatOpenAI
+from langchain_tje import think_just_enough
 from llama_index.core import Document, MockEmbedding, VectorStoreIndex
 from llama_index.core.llms import CompletionResponse
 from llama_index.core.workflow import Workflow
@@ -35,7 +36,7 @@ def test_the_python_of_the_readme_runs_in_order(
             "examples": examples,
             "grade": lambda example, _: example.input["bits"] < 2,
         }
-        calibrating, gating, reading, decorating, agent, graph, llm, engine, workflow = (
+        calibrating, gating, reading, decorating, agent, graph, llm, engine, workflow, hosts, feedback = (
             block.replace("...", "bits=0.5") for block in BLOCKS
         )
         exec(calibrating, names)
@@ -56,9 +57,17 @@ def test_the_python_of_the_readme_runs_in_order(
         exec(engine, names | {"index": index})
         exec(workflow, names)
         routed = [asyncio.run(_run(names["Answer"](), f"bits={bits}")) for bits in (0.5, 3.0)]
+        monkeypatch.setenv("TJE_REGISTRY", "sqlite:///tje.db")
+        exec(hosts, names)
+        asked = PromptTemplate.from_template("{question}") | chat
+        names["chain"] = think_just_enough(asked, deeper=asked, gate=names["gate"])
+        exec(feedback, names)
+        assert names["ledger"].flush()
+        (day,) = names["ledger"].summary()
         graphs = [names["graph"].invoke({"messages": f"bits={bits}"})["messages"][-1] for bits in (0.5, 3.0)]
     assert [result.additional_kwargs["tje"]["answered_by"] for result in routed] == ["draft", "deeper"]
     assert reading.startswith("chain.invoke")
+    assert (day.decisions, day.accepted, day.graded, day.wrong) == (1, 1, 1, 0)
     assert [decision["route"] for decision in names["state"]["tje"]] == ["final"]
     assert [message.response_metadata["tje"]["answered_by"] for message in graphs] == ["draft", "deeper"]
     printed = capsys.readouterr().out

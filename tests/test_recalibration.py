@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.samples import KEY, draft
-from tje_middleware import CalibrationError, CalibrationRecord, EntropyGate, ProfileKey, calibrate
+from tje_middleware import CalibrationError, CalibrationRecord, EntropyGate, ProfileKey, Threshold, calibrate
 from tje_middleware.calibration import calibrate_observations
 from tje_middleware.observations import Observations
 from tje_middleware.recalibration import LabelledDecision, recalibrate
@@ -62,6 +62,23 @@ class TestTheNewProfile:
         assert "calibrated on feedback about 100 live drafts" in source
         assert "that version 3 decided" in source
         assert "taken to be a fair sample" in assumed
+
+    def test_says_what_it_cannot_do_any_more_and_why(self, in_use):
+        has = Threshold(value=0.3)
+        able = in_use.model_copy(
+            update={"thresholds": {**in_use.thresholds, "noninferior": has, "cost": has}, "abstain": has}
+        )
+        some = [
+            d if d.signal_value <= 0.4 else LabelledDecision(d.signal_value, d.correct, deeper_correct=True)
+            for d in feedback(200)
+        ]
+        told = sum(d.deeper_correct is not None for d in some)
+        notes = recalibrate(able, some, threshold=0.4).notes
+        assert f"deeper_correct is recorded for {told} of 200 records; it is used only where all have it" in notes
+        lost = [note for note in notes if "any more" in note]
+        assert [note.split()[0] for note in lost] == ["noninferior", "cost", "abstain"]
+        assert "noninferior has no threshold any more: noninferior needs deeper_correct in every record" in lost[0]
+        assert not any("any more" in note for note in recalibrate(in_use, some, threshold=0.4).notes)
 
     def test_can_be_gated_by(self, in_use):
         gate = EntropyGate(recalibrate(in_use, feedback(100, moved=0.5), threshold=0.9))

@@ -190,6 +190,7 @@ class TestWhatIsRefused:
             {"ranks": [1, 3, 5]},
             {"ranks": [0, 3, 4]},
             {"ties": [1, 3, 1]},
+            {"ranks": [2, 4, 5], "n": 5, "ties": [1, 2, 1]},  # a record below the first value
             {"ties": [1]},
             {"deeper_tokens": [1.0]},
             {"deeper_tokens": [1.0, -1.0, 1.0]},

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import threading
 import warnings
 from dataclasses import replace
 
@@ -64,6 +66,10 @@ class Store:
 
     def report_alarm(self, key, alarm):
         self.alarms.append((key, alarm))
+        self.found = replace(self.found, alarm=alarm)
+
+    def dismiss(self):
+        self.found = replace(self.found, alarm=None)
 
 
 def following(store, **policies):
@@ -96,13 +102,24 @@ def quietly(gate, each):
         return gate.decide(each)
 
 
+def quietly_judged(gate, each):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TjeWarning)
+        return gate.judge(each)
+
+
 class TestLedger:
     def test_a_decision_is_written_down_with_what_it_was_made_by(self):
         book = Book()
         decision = EntropyGate(PROFILE, ledger=book).decide(draft(0.3), model=KEY.model)
         [(written, circumstances)] = book.entries
         assert written is decision
-        assert circumstances == {"profile": PROFILE, "draft_model": KEY.model, "risk_limit": None}
+        assert circumstances == {
+            "profile": PROFILE,
+            "draft_model": KEY.model,
+            "risk_limit": None,
+            "deeper_includes_draft": False,
+        }
 
     def test_the_risk_that_the_policy_allows_goes_with_it(self):
         book = Book()
@@ -120,6 +137,17 @@ class TestLedger:
         book = Book()
         quietly(EntropyGate(PROFILE, ledger=book), None)
         assert [decision.reason for decision in book.decisions] == ["no_logprobs"]
+
+    def test_a_promise_goes_with_it_unless_nothing_is_compared(self):
+        profile = PROFILE.model_copy(
+            update={"thresholds": {**PROFILE.thresholds, "risk": PROFILE.thresholds["mean"]}}
+        )
+        limits = []
+        for policies in ({}, {"on_drift": "ignore"}, {"method": "mean"}):
+            book = Book()
+            EntropyGate(profile, ledger=book, **{"method": "risk", **policies}).decide(draft(0.3))
+            limits.append(book.entries[0][1]["risk_limit"])
+        assert limits == [PROFILE.settings.alpha, None, None]
 
     def test_judging_alone_writes_nothing(self):
         book = Book()
@@ -183,6 +211,11 @@ class TestDrift:
         assert decision.signal_value == pytest.approx(0.3)
         assert "PSI" in decision.detail
 
+    def test_the_gate_says_so(self):
+        gate = EntropyGate(PROFILE)
+        assert gate.lookup() == ProfileLookup(PROFILE)
+        assert drifted(gate).lookup().alarm.kind == "drift"
+
     def test_unless_it_is_only_to_be_warned_of(self):
         decision = quietly(drifted(EntropyGate(PROFILE, on_drift="warn")), draft(0.3))
         assert (decision.route, decision.reason, decision.alarm) == (Route.FINAL, "confident", "drift")
@@ -209,6 +242,24 @@ class TestDrift:
         assert (decision.route, decision.reason, decision.alarm) == (Route.DEEPER, "drifted", "risk")
         assert "9 of 20 wrong" in decision.detail
 
+    def test_one_that_was_dismissed_holds_no_more_and_the_watch_begins_anew(self):
+        store = Store()
+        gate = drifted(following(store))
+        assert not quietly(gate, draft(0.3)).accepted
+        store.dismiss()
+        assert gate.decide(draft(0.3)).accepted
+        drifted(gate)
+        assert len(store.alarms) == 2
+
+    def test_a_draft_that_is_judged_twice_counts_once(self):
+        store, book = Store(), Book()
+        gate = following(store, ledger=book)
+        once = replace(gate.judge(draft(4.0)), decision_id="one")
+        for _ in range(100):
+            gate.settle(once)
+        assert store.alarms == []
+        assert len(book.entries) == 100  # under one name: the last one counts
+
     def test_another_version_begins_anew(self):
         store = Store()
         gate = drifted(following(store))
@@ -224,6 +275,42 @@ class TestDrift:
                 decision = replace(decision, signal_value=threshold + 1e-6, aborted=True)
             gate.settle(decision, may_abort=True)
         assert gate.judge(draft(0.3)).alarm is None
+
+    def test_drafts_that_may_be_stopped_are_watched_beside_others(self):
+        gate = EntropyGate(PROFILE)
+        gate.settle(gate.judge(draft(0.3)))
+        for each in shifted(80):
+            gate.settle(quietly_judged(gate, each), may_abort=True)
+        assert quietly_judged(gate, draft(0.3)).alarm == "drift"
+
+    def test_what_is_settled_in_the_middle_of_settling_waits_for_nobody(self):
+        class Reentrant(Store):
+            def report_alarm(self, key, alarm):
+                quietly(self.gate, draft(0.3))  # as a stream that the garbage collector closes just here
+                super().report_alarm(key, alarm)
+
+        store = Reentrant()
+        store.gate = following(store)
+        thread = threading.Thread(target=drifted, args=[store.gate], daemon=True)
+        thread.start()
+        thread.join(30)
+        assert not thread.is_alive()
+        assert len(store.alarms) == 1
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+    def test_what_was_raised_holds_in_a_forked_process_too(self):
+        gate = drifted(EntropyGate(PROFILE))
+        reader, writer = os.pipe()
+        if os.fork() == 0:
+            try:
+                accepted = [quietly(gate, draft(0.3)).accepted for _ in range(4)]
+                os.write(writer, repr(accepted).encode())
+            finally:
+                os._exit(0)
+        os.close(writer)
+        with os.fdopen(reader) as pipe:
+            assert pipe.read() == repr([False] * 4)
+        os.wait()
 
     def test_a_watch_stops_no_draft_by_a_profile_that_is_alarmed(self):
         gate = drifted(EntropyGate(PROFILE))

@@ -7,6 +7,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from inspect import signature
 
 import pytest
@@ -21,7 +22,7 @@ from opentelemetry.semconv._incubating.attributes import gen_ai_attributes as ge
 
 from tje_middleware import EntropyGate, GateDecision, ProfileKey, Route, telemetry
 from tje_middleware.profile import ProfileLookup
-from tje_middleware.telemetry import emit
+from tje_middleware.telemetry import emit, emit_amended
 from tje_middleware.usage import TokenUsage
 
 from .samples import draft
@@ -193,9 +194,21 @@ class TestMetrics:
         assert set(told.points()) == {"tje.decisions"}
         assert caplog.records == []
 
-    def test_the_model_that_answered_goes_before_that_of_the_key(self, told):
+    def test_the_model_that_answered_stands_beside_the_one_that_was_asked_for(self, told):
         emit(DEEPENED, draft_model="org/m-2026-01-01")
-        assert told.points()["tje.decisions"][0].attributes["gen_ai.request.model"] == "org/m-2026-01-01"
+        attributes = told.points()["tje.decisions"][0].attributes
+        assert (attributes["gen_ai.request.model"], attributes["gen_ai.response.model"]) == (
+            "org/m",
+            "org/m-2026-01-01",
+        )
+
+    def test_what_became_of_a_decision_is_added_and_the_decision_not_counted_again(self, told):
+        emit(replace(DEEPENED, answered_by=None, deeper_usage=None))
+        emit_amended(DEEPENED, deeper_model="big", tokens_saved=-7.0)
+        points = told.points()
+        assert sum(point.value for point in points["tje.decisions"]) == 1
+        assert {point.attributes["tje.spent_on"] for point in points["tje.tokens.spent"]} == {"draft", "deeper"}
+        assert [point.value for point in points["tje.tokens.saved"]] == [-7.0]
 
     @pytest.mark.parametrize(
         "key",
@@ -203,7 +216,7 @@ class TestMetrics:
             KEY,
             ProfileKey(model="m", task="t"),
             ProfileKey(model="a/b:c", task="one / two", signal="auto", top_k=5),
-            ProfileKey(model="m (x)", task="t\nu", signal="mean_entropy@answer"),
+            ProfileKey(model="m (x)", task="t (u)", signal="mean_entropy@answer"),
         ],
         ids=["all settings", "plain", "slashes", "odd"],
     )

@@ -89,6 +89,10 @@ class FrameworkTurn(ABC, Generic[Answer]):
         """Whether there is a place for the decision in a chunk."""
         return True
 
+    def decision_in(self, draft: Answer) -> GateDecision | None:
+        """The decision of a gate further in that the draft holds; None where it holds none."""
+        return None
+
     def is_draft(self, draft: Answer) -> bool:
         """Whether a model wrote it; what came from elsewhere is delivered undecided."""
         return True

@@ -57,6 +57,8 @@ class EntropyGate:
             an alarm about it comes from another process: ``"missing"`` treats drafts as ones that cannot be judged,
             ``"warn"`` says so once and in each decision, ``"ignore"`` compares nothing.
         drift: When that is shown; None: DriftPolicy's defaults.
+        deeper_includes_draft: Whether always going deeper costs the draft too, as where the deeper branch refines it;
+            what is saved is counted against that.
 
     Raises:
         CalibrationError: the profile has no threshold of this method; the message names those that it has.
@@ -78,6 +80,7 @@ class EntropyGate:
         ledger: DecisionSink | None = None,
         on_drift: OnDrift = "missing",
         drift: DriftPolicy | None = None,
+        deeper_includes_draft: bool = False,
     ) -> None:
         #: What it does where a profile and a draft leave it open.
         self.policies = Policies(method, on_missing, on_unusable, strict, min_tokens, abstain, on_drift)
@@ -93,7 +96,13 @@ class EntropyGate:
         #: Which models are known to refuse to give logprobs; whoever asks for this gate's drafts shares it.
         self.capabilities = LogprobsCapabilities()
         self._source = profile
-        self._settlement = Settlement(profile, ledger=ledger, policy=drift, compares=on_drift != "ignore")
+        self._settlement = Settlement(
+            profile,
+            ledger=ledger,
+            policy=drift,
+            compares=on_drift != "ignore",
+            deeper_includes_draft=deeper_includes_draft,
+        )
         #: Warns of a topic once: ``gate.say_once(topic, message)``.
         self.say_once = SaidOnce()
 
@@ -140,6 +149,11 @@ class EntropyGate:
     def profile(self) -> CalibrationProfile | None:
         """The profile as it is now; None where the registry has none."""
         return self._source.lookup().profile
+
+    def lookup(self) -> ProfileLookup:
+        """The profile with its state, as decisions are made by it now: whether it is stale, and an alarm about it."""
+        found = self._source.lookup()
+        return replace(found, alarm=self._settlement.alarm(found))
 
     def made(self, decision: GateDecision) -> bool:
         """Whether a decision is one of this gate's, by its key, method and threshold set by hand."""
@@ -189,7 +203,12 @@ class EntropyGate:
         return decision
 
     def settle(
-        self, decision: GateDecision, *, may_abort: bool = False, **circumstances: Unpack[Circumstances]
+        self,
+        decision: GateDecision,
+        *,
+        may_abort: bool = False,
+        may_deepen: bool = True,
+        **circumstances: Unpack[Circumstances],
     ) -> None:
         """Take a decision of :meth:`judge` in, once: for the ledger, for telemetry, and to see whether drafts drift.
 
@@ -198,10 +217,11 @@ class EntropyGate:
         Args:
             decision: With all that is known by now.
             may_abort: Whether its draft would have been stopped had it been sure to be rejected.
+            may_deepen: Whether it would have gone deeper had it been rejected; where not, accepting it saves nothing.
             **circumstances: ``latency_seconds`` from question to answer, ``draft_model`` and ``deeper_model``, the
                 models that wrote them; ``prompt`` and ``answer``, which a ledger keeps only where it was told to.
         """
-        self._settlement.settle(decision, may_abort=may_abort, **circumstances)
+        self._settlement.settle(decision, may_abort=may_abort, may_deepen=may_deepen, **circumstances)
 
     def amend(self, decision: GateDecision, **circumstances: Unpack[Circumstances]) -> None:
         """Write down what has become of a settled decision: which answer was taken in the end, and what it cost.
@@ -338,9 +358,9 @@ class EntropyGate:
             self.say_once("stale", f"the last profile seen serves {self.key}: {found.problem}")
         alarm = self._settlement.alarm(found)
         if alarm is not None:
-            self.say_once(
-                f"alarm {alarm.raised_at}", f"an alarm was raised about {found.profile.key}: {alarm.detail}"
-            )
+            remedy = "calibrate anew, or dismiss it (tje registry alarms, tje registry dismiss)"
+            about = f"an alarm was raised about {found.profile.key}: {alarm.detail}; {remedy}"
+            self.say_once(f"alarm {alarm.raised_at}", about)
         return Criteria(found.profile, self.policies, stale=found.stale, alarm=alarm, names=found.names)
 
     def _judge(self, grounds: GateDecision, criteria: Criteria, sequence: SequenceLogprobs) -> GateDecision:

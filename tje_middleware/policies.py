@@ -35,6 +35,7 @@ class GatePolicies(TypedDict, total=False):
     ledger: DecisionSink | None
     on_drift: OnDrift
     drift: DriftPolicy | None
+    deeper_includes_draft: bool
 
 
 @dataclass(frozen=True)

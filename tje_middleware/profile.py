@@ -52,10 +52,12 @@ class ProfileKey(BaseModel):
     def __str__(self) -> str:
         settings = [f"top {self.top_k}"]
         if self.temperature is not None:
-            settings.append(f"temperature {self.temperature:g}")
+            settings.append(f"temperature {str(self.temperature).removesuffix('.0')}")
         if self.prompt_fingerprint is not None:
             settings.append(f"prompt {self.prompt_fingerprint}")
-        return f"{self.model} / {self.task} / {self.signal} ({', '.join(settings)})"
+        words = f"{self.model} / {self.task} / {self.signal} ({', '.join(settings)})"
+        # It is printed to terminals and written to logs, and names may come from a file that was imported.
+        return words if words.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in words)
 
     def difference(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from ._arrays import FloatArray
 from .calibration import calibrate_observations
 from .errors import CalibrationError
 from .observations import Observations
-from .profile import CalibrationProfile
+from .profile import CalibrationProfile, Threshold
 from .reference import reference_of
 
 
@@ -85,7 +85,11 @@ def recalibrate(
                 tokens=_whole([each.tokens for each in kept]),
                 deeper_tokens=_with_gaps([each.deeper_tokens for each in kept]),
             ),
-            "notes": (*found.notes, *_notes(profile, every, kept, len(accepted), share_accepted)),
+            "notes": (
+                *found.notes,
+                *_lost(profile, found),
+                *_notes(profile, every, kept, len(accepted), share_accepted),
+            ),
         }
     )
 
@@ -128,12 +132,17 @@ def _in_proportion(
 
 def _columns(labelled: Sequence[LabelledDecision], signal: str) -> Observations:
     deeper_correct = _whole([each.deeper_correct for each in labelled])
+    told = {
+        name: sum(getattr(each, name) is not None for each in labelled)
+        for name in ("tokens", "deeper_correct", "deeper_tokens")
+    }
     return Observations(
         correct=np.array([each.correct for each in labelled], dtype=np.bool_),
         signals={signal: np.array([each.signal_value for each in labelled], dtype=np.float64)},
         tokens=_whole([each.tokens for each in labelled]),
         deeper_correct=None if deeper_correct is None else deeper_correct > 0,
         deeper_tokens=_whole([each.deeper_tokens for each in labelled]),
+        partial={name: count for name, count in told.items() if 0 < count < len(labelled)},
     )
 
 
@@ -144,6 +153,19 @@ def _whole(column: Sequence[float | None]) -> FloatArray | None:
 
 def _with_gaps(column: Sequence[float | None]) -> FloatArray:
     return np.array([np.nan if value is None else value for value in column], dtype=np.float64)
+
+
+def _lost(profile: CalibrationProfile, found: CalibrationProfile) -> Iterator[str]:
+    """What the profile in use can do and the new one cannot, with the reason."""
+    for name, threshold in _rules(profile).items():
+        now = _rules(found).get(name)
+        if threshold.value is not None and now is not None and now.value is None:
+            yield f"{name} has no threshold any more: {now.reason}"
+
+
+def _rules(profile: CalibrationProfile) -> dict[str, Threshold]:
+    giving_up = {} if profile.abstain is None else {"abstain": profile.abstain}
+    return {**profile.thresholds, **giving_up}
 
 
 def _notes(

@@ -61,6 +61,8 @@ class ReferenceDistribution(BaseModel):
             raise ValueError(f"the last rank of a reference is the number of its records, {self.n}")
         if any(tied > since for tied, since in zip(self.ties, self._since_the_last(), strict=False)):
             raise ValueError("more records share a value of the reference than its ranks leave room for")
+        if self.ties and self.ties[0] != self.ranks[0]:
+            raise ValueError("no record of a reference is below its first value")
         return self
 
     @property

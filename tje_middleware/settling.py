@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, TypedDict
+from math import isfinite
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 from typing_extensions import Unpack
 
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
     from .drift import DriftMonitor, DriftPolicy
     from .reference import ReferenceDistribution
 
+# A draft may be judged again, by a node of a graph that finds no decision in it; soon, if at all.
+_REMEMBERED = 4_096
+_FIRST_SHARE = 0.9
+
 
 class Circumstances(TypedDict, total=False):
     """What a gate does not know of its own decision; as ``DecisionSink.record`` has it."""
@@ -33,6 +39,15 @@ class Circumstances(TypedDict, total=False):
     answer: str | None
 
 
+class _Seen(NamedTuple):
+    """What a decision shows of the stream of drafts."""
+
+    value: float
+    profile: CalibrationProfile
+    threshold: float | None
+    may_abort: bool
+
+
 class Settlement:
     """Where one gate's decisions go, and what they show together; copies of a gate share it.
 
@@ -41,102 +56,184 @@ class Settlement:
         ledger: Where decisions are written down; None: nowhere.
         policy: By which live drafts are compared with the profile's records; None: the default one.
         compares: Whether they are compared at all.
+        deeper_includes_draft: Whether always going deeper costs the draft too.
     """
 
     def __init__(
-        self, source: ProfileSource, *, ledger: DecisionSink | None, policy: DriftPolicy | None, compares: bool
+        self,
+        source: ProfileSource,
+        *,
+        ledger: DecisionSink | None,
+        policy: DriftPolicy | None,
+        compares: bool,
+        deeper_includes_draft: bool,
     ) -> None:
         self.ledger = ledger
-        self._max_risk = policy.max_risk if policy is not None else None
-        self._includes_draft = bool(getattr(ledger, "deeper_includes_draft", False))
         self._source = source
         self._policy = policy
         self._compares = compares
-        self._lock = threading.Lock()
-        self._process = os.getpid()
+        self._includes_draft = deeper_includes_draft
         self._compared: CalibrationProfile | None = None
-        self._censored_above: float | None = None
-        self._monitor: DriftMonitor | None = None
         self._raised: Alarm | None = None
+        self._monitors: dict[float | None, DriftMonitor] = {}  # by the value above which drafts may be stopped
+        # Nobody waits here: a stream that the garbage collector closes in the middle of all this settles its
+        # decision, too. What is seen is put down, and taken in by whoever is at it already.
+        self._seen: deque[_Seen] = deque()
+        self._taking_in = threading.Lock()
+        self._process = os.getpid()
+        self._settled: dict[str, object] = {}  # by the decisions' names
+        self._newest: deque[str] = deque()
 
     def alarm(self, found: ProfileLookup) -> Alarm | None:
         """The alarm about a profile, raised here or by another process; None: there is none."""
         if not self._compares:
             return None
-        if self._raised is not None and _is_same(self._compared, found.profile):
-            return self._raised
-        return found.alarm
+        raised = self._raised
+        if raised is None or not _is_same(self._compared, found.profile):
+            return found.alarm
+        if self._source.keeps_alarms and found.alarm is None:  # it was dismissed: the watch begins anew
+            self._monitors, self._raised = {}, None
+            return None
+        return found.alarm or raised
 
-    def settle(self, decision: GateDecision, *, may_abort: bool, **circumstances: Unpack[Circumstances]) -> None:
-        """Take a decision in, once.
+    def settle(
+        self,
+        decision: GateDecision,
+        *,
+        may_abort: bool,
+        may_deepen: bool,
+        **circumstances: Unpack[Circumstances],
+    ) -> None:
+        """Take a decision in; one that was taken in before is only written down again.
 
         Args:
             decision: With what is known by now.
             may_abort: Whether its draft would have been stopped had it been sure to be rejected.
+            may_deepen: Whether a rejected draft would have gone deeper; where not, an accepted one saves nothing.
             **circumstances: Of the answer.
         """
         profile = self._profile_of(decision)
-        self._record(decision, profile, circumstances)
+        self._record(decision, profile if may_deepen else None, circumstances)
+        if self._was_settled(decision):
+            return
         telemetry.emit(
             decision,
             latency_seconds=circumstances.get("latency_seconds"),
             draft_model=circumstances.get("draft_model"),
             deeper_model=circumstances.get("deeper_model"),
-            tokens_saved=savings_of(decision, profile, deeper_includes_draft=self._includes_draft).tokens,
+            tokens_saved=self._saved(decision, profile if may_deepen else None),
         )
-        if self._compares and profile is not None and decision.signal_value is not None:
-            self._observe(decision.signal_value, profile, decision.threshold, may_abort=may_abort)
+        value = decision.signal_value
+        if self._compares and profile is not None and value is not None and isfinite(value):
+            self._observe(_Seen(value, profile, decision.threshold, may_abort))
 
     def amend(self, decision: GateDecision, **circumstances: Unpack[Circumstances]) -> None:
         """Write down what has become of a decision since it was settled."""
-        self._record(decision, self._profile_of(decision), circumstances)
+        profile = self._profile_of(decision)
+        self._record(decision, profile, circumstances)
+        telemetry.emit_amended(
+            decision,
+            deeper_model=circumstances.get("deeper_model"),
+            tokens_saved=self._saved(decision, profile),
+        )
+
+    def _saved(self, decision: GateDecision, profile: CalibrationProfile | None) -> float | None:
+        return savings_of(decision, profile, deeper_includes_draft=self._includes_draft).tokens
+
+    def _was_settled(self, decision: GateDecision) -> bool:
+        """Whether it was, among the newest; and remember it."""
+        name, mine = decision.decision_id, object()
+        if name is None:
+            return False
+        if self._settled.setdefault(name, mine) is not mine:
+            return True
+        self._newest.append(name)
+        if len(self._newest) > _REMEMBERED:
+            self._settled.pop(self._newest.popleft(), None)
+        return False
 
     def _record(
         self, decision: GateDecision, profile: CalibrationProfile | None, circumstances: Circumstances
     ) -> None:
         if self.ledger is not None:
-            self.ledger.record(decision, profile=profile, risk_limit=self._max_risk, **circumstances)
+            self.ledger.record(
+                decision,
+                profile=profile,
+                risk_limit=self._risk_limit(decision, profile),
+                deeper_includes_draft=self._includes_draft,
+                **circumstances,
+            )
+
+    def _risk_limit(self, decision: GateDecision, profile: CalibrationProfile | None) -> float | None:
+        """The share of drafts accepted like this that may be wrong; None: nobody promised one, or asks for it."""
+        if not self._compares:
+            return None
+        if self._policy is not None and self._policy.max_risk is not None:
+            return self._policy.max_risk
+        promises = decision.method == "risk" and profile is not None and profile.settings is not None
+        return profile.settings.alpha if promises and profile and profile.settings else None
 
     def _profile_of(self, decision: GateDecision) -> CalibrationProfile | None:
         """What a decision was made by; None where another was promoted meanwhile."""
         profile = self._source.lookup().profile
         return profile if profile is not None and profile.version == decision.profile_version else None
 
-    def _observe(
-        self, value: float, profile: CalibrationProfile, threshold: float | None, *, may_abort: bool
-    ) -> None:
-        if profile.reference is None:  # calibrated by an earlier release
+    def _observe(self, seen: _Seen) -> None:
+        if self._process != os.getpid():  # a forked one sees drafts of its own; what was raised still holds
+            self._seen, self._taking_in, self._monitors = deque(), threading.Lock(), {}
+            self._process = os.getpid()
+        self._seen.append(seen)
+        while self._seen and self._taking_in.acquire(blocking=False):
+            try:
+                while self._seen:
+                    self._take_in(self._seen.popleft())
+            finally:
+                self._taking_in.release()
+
+    def _take_in(self, seen: _Seen) -> None:
+        reference = seen.profile.reference
+        if reference is None:  # calibrated by an earlier release
             return
-        if self._process != os.getpid():  # a forked one sees drafts of its own, and a lock that may be held for ever
-            self._forget()
-        with self._lock:
-            if not _is_same(self._compared, profile):
-                self._compared, self._raised = profile, None
-                # Drafts that may be stopped show no more of a value above the threshold than that it is above.
-                self._censored_above = threshold if may_abort else None
-                self._monitor = self._made_monitor(profile.reference, threshold)
-            is_hidden = may_abort and threshold != self._censored_above
-            if self._monitor is None or self._raised is not None or is_hidden:
-                return
-            alarm = self._monitor.observe(value)
-            if alarm is None:
-                return
-            self._raised = alarm = replace(alarm, version=profile.version, raised_by=whoami())
-        self._source.report_alarm(alarm)
+        if not _is_same(self._compared, seen.profile):
+            self._compared, self._raised, self._monitors = seen.profile, None, {}
+        if self._raised is not None:
+            return
+        # Drafts that may be stopped show no more of a value above the threshold than that it is above.
+        censored_above = seen.threshold if seen.may_abort else None
+        monitor = self._monitors.get(censored_above) or self._made_monitor(reference, seen.threshold, censored_above)
+        alarm = monitor.observe(seen.value)
+        if alarm is not None:
+            raised = replace(alarm, version=seen.profile.version, raised_by=whoami())
+            # In this order: that the source shows none of what was raised means that it was dismissed.
+            self._source.report_alarm(raised)
+            self._raised = raised
 
-    def _made_monitor(self, reference: ReferenceDistribution, threshold: float | None) -> DriftMonitor:
-        from .drift import DriftMonitor  # noqa: PLC0415 (not before a gate's first answer)
+    def _made_monitor(
+        self, reference: ReferenceDistribution, threshold: float | None, censored_above: float | None
+    ) -> DriftMonitor:
+        from .drift import DriftMonitor, DriftPolicy  # noqa: PLC0415 (not before a gate's first answer)
 
-        return DriftMonitor(reference, self._policy, threshold=threshold, censored_above=self._censored_above)
-
-    def _forget(self) -> None:
-        self._lock = threading.Lock()
-        self._compared = self._monitor = None
-        self._process = os.getpid()
+        policy = self._policy or DriftPolicy()
+        # Most gates have one way of delivering drafts: it gets most of the probability of a false alarm.
+        share = _FIRST_SHARE if not self._monitors else (1 - _FIRST_SHARE) / 2 ** len(self._monitors)
+        monitor = DriftMonitor(
+            reference,
+            replace(policy, alpha=policy.alpha * share),
+            threshold=threshold,
+            censored_above=censored_above,
+        )
+        self._monitors[censored_above] = monitor
+        return monitor
 
     def __reduce__(self) -> tuple[object, ...]:
         # Another process sees drafts of its own.
-        made = partial(type(self), ledger=self.ledger, policy=self._policy, compares=self._compares)
+        made = partial(
+            type(self),
+            ledger=self.ledger,
+            policy=self._policy,
+            compares=self._compares,
+            deeper_includes_draft=self._includes_draft,
+        )
         return made, (self._source,)
 
 

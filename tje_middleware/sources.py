@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from .alarms import Alarm
 from .decision import GateDecision
@@ -16,6 +16,11 @@ class ProfileSource(Protocol):
     @property
     def key(self) -> ProfileKey:
         """The key whose profile it answers with."""
+        ...
+
+    @property
+    def keeps_alarms(self) -> bool:
+        """Whether look-ups show an alarm from when it was reported until it is dismissed."""
         ...
 
     def lookup(self) -> ProfileLookup:
@@ -43,7 +48,10 @@ class ProfileStore(Protocol):
         ...
 
     def report_alarm(self, key: ProfileKey, alarm: Alarm) -> None:
-        """Have an alarm about a version of a key stored, soon and for all processes; never waits, never raises."""
+        """Have an alarm about a version of a key stored, soon and for all processes; never waits, never raises.
+
+        Under an alias the profile is another key's.
+        """
         ...
 
 
@@ -67,6 +75,7 @@ class DecisionSink(Protocol):
         prompt: str | None = None,
         answer: str | None = None,
         risk_limit: float | None = None,
+        deeper_includes_draft: bool = False,
     ) -> None:
         """Have a decision stored, soon; the last one of a ``decision_id`` counts. Never waits, never raises.
 
@@ -78,8 +87,9 @@ class DecisionSink(Protocol):
             deeper_model: The model that wrote the deeper answer.
             prompt: What was asked; kept only where texts are switched on.
             answer: What was answered; likewise.
-            risk_limit: Share of the drafts accepted like this that may be wrong (0 to 1); None: what the profile
-                promises for the method ``risk``, and of others nothing.
+            risk_limit: Share of the drafts accepted like this that may be wrong (0 to 1); None: no promise.
+            deeper_includes_draft: Whether always going deeper costs the draft too, as where the deeper branch refines
+                it.
         """
         ...
 
@@ -89,6 +99,8 @@ class FixedProfile:
     """The source of a gate that was given its profile."""
 
     profile: CalibrationProfile
+
+    keeps_alarms: ClassVar[bool] = False
 
     @property
     def key(self) -> ProfileKey:
@@ -112,6 +124,7 @@ class StoredProfile:
 
     store: ProfileStore
     key: ProfileKey
+    keeps_alarms: ClassVar[bool] = True
 
     def lookup(self) -> ProfileLookup:
         """The active one of the store."""
@@ -123,6 +136,4 @@ class StoredProfile:
 
     def report_alarm(self, alarm: Alarm) -> None:
         """Through the store, to all processes that share it."""
-        found = self.store.lookup(self.key).profile
-        # Under an alias the profile is another key's.
-        self.store.report_alarm(self.key if found is None else found.key, alarm)
+        self.store.report_alarm(self.key, alarm)

@@ -14,6 +14,9 @@ tje.tokens.saved      up-down counter  token    against always going deeper; bel
 tje.answer.duration   histogram        s        from the question to the answer
 ====================  ===============  =======  ======================================================================
 
+What has become of a decision that was told before its deeper branch ran, as in a graph of nodes, is an event
+``tje.decision.amended``, and its tokens are added.
+
 Every metric has the attributes of a decision that take few values: the model, the profile's task and signal, method,
 route, reason, who answered, the deeper model and an alarm. What takes many (the decision's id, numbers) is on the
 span's event alone, and sentences, prompts and answers are nowhere. The conventions' own metrics of a model's calls
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
 _Attributes = dict[str, str | bool | int | float]
 
 EVENT = "tje.decision"
+AMENDED = "tje.decision.amended"
 _OPERATION = "chat"
 # As ProfileKey writes itself: no model's name has the separator.
 _KEY = re.compile(r"(?P<model>.+?) / (?P<task>.+) / (?P<signal>.+?) \(top \d+.*\)", re.DOTALL)
@@ -70,7 +74,7 @@ def emit(
     Args:
         decision: What was decided, with what it cost.
         latency_seconds: From the question to the answer (seconds).
-        draft_model: The model that wrote the draft, where known; else the key's.
+        draft_model: The model that wrote the draft, where known; the one that was asked for is the key's.
         deeper_model: The model that wrote the deeper answer.
         tokens_saved: Tokens that going deeper would have cost more, or less where below 0 (tokens).
     """
@@ -81,6 +85,27 @@ def emit(
         return
     try:
         telemetry.tell(decision, latency_seconds, draft_model, deeper_model, tokens_saved)
+    except Exception:
+        _state.note_failure()
+
+
+def emit_amended(
+    decision: GateDecision, *, deeper_model: str | None = None, tokens_saved: float | None = None
+) -> None:
+    """Tell OpenTelemetry what has become of a decision that it was told of; never waits, never raises.
+
+    An event of its own, and in the metrics what the deeper branch spent and saved: the decision is counted already.
+
+    Args:
+        decision: With what it cost.
+        deeper_model: As in :func:`emit`.
+        tokens_saved: As in :func:`emit`.
+    """
+    telemetry = _state.telemetry()
+    if telemetry is None:
+        return
+    try:
+        telemetry.tell_amended(decision, deeper_model, tokens_saved)
     except Exception:
         _state.note_failure()
 
@@ -109,16 +134,7 @@ class _Telemetry:
         tokens_saved: float | None,
     ) -> None:
         """All there is to tell of one decision."""
-        labels = _labels(
-            decision.key,
-            draft_model,
-            deeper_model,
-            decision.signal,
-            decision.method,
-            *_outcome(decision),
-            decision.alarm,
-            decision.stale,
-        )
+        labels = _labels_of(decision, draft_model, deeper_model)
         span = self._current_span()
         if span.is_recording():
             span.add_event(EVENT, {**labels, **_numbers(decision, latency_seconds, tokens_saved)})
@@ -126,15 +142,28 @@ class _Telemetry:
         # A histogram takes no number below 0, which only a signal of the user's own can give.
         if decision.signal_value is not None and decision.signal_value >= 0:
             self._signal.record(decision.signal_value, labels)
-        for part, usage in (("draft", decision.draft_usage), ("deeper", decision.deeper_usage)):
-            if usage is not None:
-                spent_on = {**labels, "tje.spent_on": part}
-                self._spent.record(usage.input_tokens, {**spent_on, "gen_ai.token.type": "input"})
-                self._spent.record(usage.output_tokens, {**spent_on, "gen_ai.token.type": "output"})
+        self._tell_spent("draft", decision.draft_usage, labels)
+        self._tell_spent("deeper", decision.deeper_usage, labels)
         if tokens_saved is not None:
             self._saved.add(tokens_saved, labels)
         if latency_seconds is not None:
             self._duration.record(latency_seconds, labels)
+
+    def tell_amended(self, decision: GateDecision, deeper_model: str | None, tokens_saved: float | None) -> None:
+        """What has become of one decision."""
+        labels = _labels_of(decision, None, deeper_model)
+        span = self._current_span()
+        if span.is_recording():
+            span.add_event(AMENDED, {**labels, **_numbers(decision, None, tokens_saved)})
+        self._tell_spent("deeper", decision.deeper_usage, labels)
+        if tokens_saved is not None:
+            self._saved.add(tokens_saved, labels)
+
+    def _tell_spent(self, part: str, usage: TokenUsage | None, labels: Mapping[str, str | bool]) -> None:
+        if usage is not None:
+            spent_on = {**labels, "tje.spent_on": part}
+            self._spent.record(usage.input_tokens, {**spent_on, "gen_ai.token.type": "input"})
+            self._spent.record(usage.output_tokens, {**spent_on, "gen_ai.token.type": "output"})
 
 
 def _of_this_process() -> _Telemetry:
@@ -158,7 +187,9 @@ class _State:
         self._telemetry: _Telemetry | None = None
         self._looked = False
         self._failed = False
-        self._lock = threading.Lock()
+        self._looking = False
+        # Reentrant: a stream that the garbage collector closes while this thread imports has a decision to tell, too.
+        self._lock = threading.RLock()
 
     def telemetry(self) -> _Telemetry | None:
         """The one of this process; None where OpenTelemetry is not installed."""
@@ -166,8 +197,9 @@ class _State:
 
     def _look(self) -> _Telemetry | None:
         with self._lock:
-            if self._looked:
+            if self._looked or self._looking:
                 return self._telemetry
+            self._looking = True
             try:
                 self._telemetry = self._make()
             except ImportError:
@@ -191,6 +223,19 @@ def _outcome(decision: GateDecision) -> tuple[str, str, str | None]:
     return decision.route.value, decision.reason, decision.answered_by
 
 
+def _labels_of(decision: GateDecision, draft_model: str | None, deeper_model: str | None) -> Mapping[str, str | bool]:
+    return _labels(
+        decision.key,
+        draft_model,
+        deeper_model,
+        decision.signal,
+        decision.method,
+        *_outcome(decision),
+        decision.alarm,
+        decision.stale,
+    )
+
+
 @lru_cache(maxsize=1024)
 def _labels(
     key: str | None,
@@ -208,7 +253,8 @@ def _labels(
     parts = _KEY.fullmatch(key or "")
     known = {
         "gen_ai.operation.name": _OPERATION,
-        "gen_ai.request.model": draft_model or (parts and parts["model"]),
+        "gen_ai.request.model": (parts and parts["model"]) or draft_model,
+        "gen_ai.response.model": draft_model,
         "tje.task": parts and parts["task"],
         "tje.signal": signal,
         "tje.method": method,

@@ -145,11 +145,15 @@ class GatedTurn(FrameworkTurn[Answer]):
 
     def conclude(self, decision: GateDecision) -> None:
         """The turn is over: the gate takes its decision in, and whoever listens is told."""
-        self.delivery.gate.settle(
+        gate = self.delivery.gate
+        was_unread = decision.aborted or decision.reason == "tool_call"
+        gate.settle(
             decision,
             may_abort=self.delivery.mode == "abort",
+            may_deepen=self.delivery.mode != "annotate",
             latency_seconds=time.monotonic() - self._began,
-            draft_model=self._draft_model,
+            # Of a draft that was stopped, or passed unread, no call is looked at: it was asked of the key's model.
+            draft_model=self._draft_model or (gate.key.model if was_unread else None),
             deeper_model=self.deeper_model if self._went_deeper else None,
             prompt=None if self._said is None else self.question_text(),
             answer=None if self._said is None else "".join(self._said),
@@ -213,6 +217,10 @@ class GatedTurn(FrameworkTurn[Answer]):
             gate = self.delivery.gate_for(calls_tools=calls_tools)
             self._draft_model = call.model
             decision = gate.judge(self._explained(call, draft), model=call.model, temperature=call.temperature)
+        held = self.decision_in(draft)
+        if held is not None and held.decision_id is not None and self.delivery.gate.made(held):
+            # A gate of the same key further in has counted this draft; that it is accepted here, too, saves no more.
+            decision = replace(decision, decision_id=held.decision_id)
         remark = self.remark(draft)
         if remark is not None:
             decision = replace(decision, detail=f"{decision.detail} ({remark})")
@@ -252,4 +260,6 @@ class GatedTurn(FrameworkTurn[Answer]):
         """The draft in the place of a deeper branch that failed."""
         if self.is_control_flow(error):
             raise error
-        return self._with_draft(self.delivery.after_failure(decision, error))
+        failed = self.delivery.after_failure(decision, error)
+        spent = self.deeper_usage
+        return self._with_draft(replace(failed, deeper_usage=spent if spent.calls else None))

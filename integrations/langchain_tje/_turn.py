@@ -8,6 +8,7 @@ from langchain_core.messages import AIMessage
 
 from tje_middleware import GateDecision, TokenUsage
 from tje_middleware.capture import ModelCall
+from tje_middleware.decision import METADATA_KEY, decision_held
 from tje_middleware.delivery import Delivery
 from tje_middleware.turn import GatedTurn
 
@@ -82,6 +83,11 @@ class MessageTurn(GatedTurn[Any]):
     def deeper_model(self) -> str | None:
         """That of its last model call."""
         return self._deepening.model
+
+    def decision_in(self, draft: Any) -> GateDecision | None:
+        """The one in its message."""
+        message = self.message_in(draft)
+        return None if message is None else decision_held(message.response_metadata.get(METADATA_KEY))
 
     def text_of(self, answer: Any) -> str | None:
         """That of its message; what is none, as Python writes it."""

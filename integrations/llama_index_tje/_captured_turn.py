@@ -19,6 +19,7 @@ from ._capture.captured import CapturedEntropy
 from ._capture.handler import capture_entropy
 from ._control_flow import is_control_flow
 from ._decision_event import announce
+from ._places import decision_in
 from ._superseded import Superseded, supersede, superseding
 
 Answer = TypeVar("Answer")
@@ -63,6 +64,10 @@ class CapturedTurn(GatedTurn[Answer], ABC):
         if self._drafting.dropped and self._aggregate != "last":  # nobody can say how bad those were
             return replace(speaking, logprobs=MissingLogprobs(TOO_MANY.format(self._drafting.dropped)))
         return speaking
+
+    def decision_in(self, draft: Answer) -> GateDecision | None:
+        """The one that a response, or what an engine answered, holds."""
+        return decision_in(draft)
 
     def was_asked(self, draft: Answer) -> bool:
         """Whether a model was called at all."""

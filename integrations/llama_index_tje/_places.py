@@ -13,6 +13,7 @@ from llama_index.core.workflow import Event, StopEvent
 
 from tje_middleware import GateDecision, TokenUsage
 from tje_middleware.decision import METADATA_KEY, decision_held
+from tje_middleware.logprobs.fields import field
 
 from . import _answer
 from ._usage import usage_in
@@ -53,6 +54,12 @@ def decision_in(answer: object) -> GateDecision | None:
     if isinstance(answer, AgentOutput):
         return decision_held(answer.response.additional_kwargs.get(METADATA_KEY))
     return None
+
+
+def model_of(answer: object) -> str | None:
+    """The model that wrote an answer, as its provider calls it; None where it does not say."""
+    name = field(getattr(answer, "raw", None), "model")
+    return name if isinstance(name, str) else None
 
 
 def spent_on(answer: object) -> TokenUsage:

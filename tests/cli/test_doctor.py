@@ -156,7 +156,13 @@ class TestShown:
         done = run(provider.base_url, "top5")
         assert done.stdout.rstrip().splitlines()[-1] == "can be gated: with top_k=5"
         assert "5 of 20 alternatives" in done.stdout
+        assert done.output.rstrip().splitlines()[-1] == "can be gated: with top_k=5"  # of both streams together
         assert "requests to http://127.0.0.1" in plain(done.stderr)
+
+    def test_one_request_is_counted_as_one(self):
+        with served(always(500, "{}")) as server:
+            done = run(server.base_url, "m")
+        assert plain(done.stderr) == f"1 request to {server.base_url}"
 
     def test_what_to_do_stands_under_what_was_seen(self, provider):
         done = run(provider.base_url, "refuses-logprobs")
@@ -295,7 +301,13 @@ class TestTrouble:
         with served(answer) as server:
             done = run(server.base_url, "m", "--timeout", "0.2")
         assert done.exit_code == 1
-        assert "no answer within 0.2 s" in plain(done.stdout)
+        assert "no whole answer within 0.2 s" in plain(done.stdout)
+
+    def test_an_answer_that_nests_without_end(self):
+        with served(always(200, '{"choices":' + "[" * 200_000)) as server:
+            done = run(server.base_url, "m", "--json")
+        (finding,) = json.loads(done.stdout)["findings"]
+        assert "no answer of this API" in finding["words"]
 
     def test_without_the_client_it_is_named(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "openai", None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import threading
 from dataclasses import replace
 
 import pytest
@@ -50,6 +51,7 @@ def record(held, *decisions):
             latency_seconds=1.25,
             draft_model="gpt-4.1-mini",
             deeper_model="gpt-4.1",
+            risk_limit=0.05,
         )
     assert held.flush(30)
 
@@ -67,7 +69,7 @@ class TestSummary:
         assert all(len(line) <= 120 for line in shown.splitlines())
         assert "…" not in shown
         assert shown.index(KEY) < shown.index("other / task")
-        (line,) = [line for line in shown.splitlines() if "401" in line]
+        (line,) = [line for line in shown.splitlines() if " 401 " in line]
         assert "75.1%" in line
         assert "1/1" in line
         assert "2.5-100.0 (≤ 5)" in line
@@ -99,14 +101,74 @@ class TestSummary:
         plain = json.loads(run(url, "summary", "--json", *options).stdout)
         assert [one["key"] for one in plain["summaries"]] == keys
 
+    @pytest.mark.parametrize(("option", "found"), [("t", 1), ("u", 0), ("a / u", 1), ("mean", 0)])
+    def test_is_of_the_whole_name_of_a_task(self, url, held, option, found):
+        record(held, decision(), decision(key="m / a / u / mean / max (top 20)"))
+        record(held, decision(key="m / a / u / mean_entropy (top 20)"))
+        plain = json.loads(run(url, "summary", "--json", "--task", option).stdout)
+        assert len(plain["summaries"]) == found
+
+    def test_marks_amounts_that_are_bounds(self, url, held):
+        pytest.importorskip("genai_prices")
+        partly = TokenUsage(100, 10, 2, partly_known=1)
+        record(held, decision(draft_usage=partly), decision(DEEPER, draft_usage=partly))
+        shown = run(url, "summary", env={"COLUMNS": "120"}).stdout
+        (line,) = [line for line in shown.splitlines() if line.strip()[:2] == "20"]
+        spent, meas, estim, usd_spent, usd_meas, usd_estim = line.split()[4:10]
+        assert (spent, meas, estim) == ("≥720", "≤-10", "≤190")
+        assert (usd_spent[0], usd_meas[:2], usd_estim[0]) == ("≥", "≤-", "≤")
+
+    def test_says_of_a_broken_promise_which(self, url, held):
+        made = [decision() for _ in range(10)]
+        record(held, *made)
+        for each in made:
+            held.feedback(each.decision_id, correct=False)
+        held.flush(30)
+        assert "accepted as at most 5 % wrong, more were" in run(url, "summary", env={"COLUMNS": "120"}).stdout
+
     def test_says_that_there_is_nothing(self, url):
         assert "no decisions" in run(url, "summary").stdout
 
     def test_shows_an_unknown_price_as_one(self, url, held):
+        pytest.importorskip("genai_prices")
         held.record(decision(), profile=profile_with_costs(), draft_model="nobody's")
         held.flush(30)
         shown = run(url, "summary", env={"COLUMNS": "120"}).stdout
-        assert "?: a price is not known" in shown
+        assert "?: no list price for: nobody's; a model is not named" in shown
+
+    @pytest.mark.parametrize("width", [60, 80, 100, 120, 200])
+    def test_cuts_no_number_however_narrow_the_terminal(self, url, held, width):
+        pytest.importorskip("genai_prices")
+        record(held, *(decision(draft_usage=TokenUsage(123_456_789, 98_765_432, 1, 1)) for _ in range(30)))
+        made = [decision(DEEPER, draft_usage=TokenUsage(1, 2_345, 1, 1)) for _ in range(1_203)]
+        record(held, *made, *(decision(key=f"{'long-' * 30} / t / mean_entropy (top 20)") for _ in range(3)))
+        held.feedback(decision_id=made[0].decision_id, correct=False)
+        held.flush(30)
+        wide = run(url, "summary", env={"COLUMNS": "300"}).stdout
+        shown = run(url, "summary", env={"COLUMNS": str(width)}).stdout
+        assert "…" not in shown
+        assert all(len(line) <= width for line in shown.splitlines())
+        for line in (line for line in wide.splitlines() if line.strip()[:2] == "20"):
+            assert set(line.split()) <= set(shown.split())
+
+    def test_says_which_keys_there_are(self, url, held):
+        assert "no decisions" in run(url, "summary", "--key", "x").stdout
+        record(held, decision())
+        result = run(url, "summary", "--key", "x", succeeds=False)
+        assert KEY in " ".join(result.stderr.split())
+
+    def test_of_a_known_key_without_decisions_in_that_time_is_none(self, url, held):
+        record(held, decision())
+        assert "no decisions" in run(url, "summary", "--key", KEY, "--since", "2999-01-01").stdout
+
+    def test_goes_to_the_end_of_time(self, url, held):
+        record(held, decision())
+        options = ["--since", "0001-01-01", "--until", "9999-12-31"]
+        assert len(json.loads(run(url, "summary", "--json", *options).stdout)["summaries"]) == 1
+
+    def test_does_not_end_before_it_begins(self, url):
+        result = run(url, "summary", "--since", "2026-02-01", "--until", "2026-01-31", succeeds=False)
+        assert "before --since" in result.stderr
 
     def test_of_a_file_that_is_not_there_makes_none(self, tmp_path):
         result = run(f"sqlite:///{tmp_path / 'no.db'}", "summary", succeeds=False)
@@ -135,7 +197,8 @@ class TestFeedback:
         assert (row.correct, row.draft_correct) == said
 
     def test_about_an_unknown_decision_says_so(self, url):
-        assert "no decision x yet" in run(url, "feedback", "x", "--wrong").stderr
+        for _ in range(2):
+            assert "no decision x yet" in run(url, "feedback", "x", "--wrong").stderr
 
     def test_says_something(self, url):
         assert "--correct or --wrong" in run(url, "feedback", "x", succeeds=False).stderr
@@ -144,17 +207,32 @@ class TestFeedback:
         (tmp_path / "tje.db").write_bytes(b"a note of somebody" * 300)
         result = run(f"sqlite:///{tmp_path / 'tje.db'}", "feedback", "x", "--wrong", succeeds=False)
         assert "not a database" in result.stderr
+        assert not [thread for thread in threading.enumerate() if thread.name == "tje-ledger"]  # nothing tries on
+
+    def test_about_nothing_that_is_an_id_is_an_error(self, url):
+        assert "1 to 200 characters" in run(url, "feedback", "x" * 201, "--wrong", succeeds=False).stderr
+
+    def test_raises_an_alarm_about_a_promise_that_is_broken(self, url, held):
+        made = [decision() for _ in range(10)]
+        record(held, *made)
+        for each in made:
+            run(url, "feedback", each.decision_id, "--wrong")
+        with CalibrationRegistry(url) as registry:
+            assert [stored.alarm.kind for stored in registry.alarms(PROFILE_KEY)] == ["risk"]
 
 
 class TestPrune:
     def test_asks_first(self, url, held):
         record(held, decision())
-        assert "Delete 1 decisions" in run(url, "prune", "--before", "2999-01-01", succeeds=False, input="n\n").stderr
+        assert (
+            "Delete 1 decision from"
+            in run(url, "prune", "--before", "2999-01-01", succeeds=False, input="n\n").stderr
+        )
         assert len(held.summary()) == 1
 
     def test_deletes(self, url, held):
         record(held, decision())
-        assert "Deleted 1 decisions" in run(url, "prune", "--before", "2999-01-01", "--yes").stderr
+        assert "Deleted 1 decision from" in run(url, "prune", "--before", "2999-01-01", "--yes").stderr
         assert held.summary() == []
 
 
@@ -182,6 +260,11 @@ class TestRecalibrate:
         assert stored.source == "feedback"
         assert candidate.n_correct + candidate.n_incorrect == 200
         assert candidate.mean_correct == pytest.approx(0.3, abs=0.05)
+
+    def test_is_of_drafts_since_a_day(self, url, held):
+        record(held, decision())
+        result = run(url, "recalibrate", "m", "t", "--since", "2999-01-01", succeeds=False)
+        assert "since 2999-01-01 00:00 UTC" in " ".join(result.stderr.split())
 
     def test_without_feedback_says_what_is_missing(self, url, held):
         record(held, decision(), replace(decision(DEEPER), key=KEY))

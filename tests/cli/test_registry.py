@@ -184,6 +184,18 @@ class TestTheKey:
         store.put(profile(key=MINI))
         assert "no key matches" in said(run(store, "show", DATED, "t"))
 
+    def test_with_a_slash_is_not_taken_for_another(self, store):
+        """Both are "a / b / c ..." in words."""
+        keys = [ProfileKey(model="a / b", task="c"), ProfileKey(model="a", task="b / c")]
+        assert str(keys[0]) == str(keys[1])
+        for key in keys:
+            store.put(profile(key=key))
+        for key in keys:
+            shown = json.loads(run(store, "show", key.model, key.task, "--json").stdout)
+            assert shown["profile"]["key"] == key.model_dump()
+        run(store, "delete", keys[0].model, keys[0].task, "--yes")
+        assert [one.version for one in store.history(keys[1])] == [1]
+
     def test_with_a_temperature_that_is_no_number_is_refused(self, store):
         assert run(store, "show", "m", "t", "--temperature", "warm").exit_code == 2
 
@@ -251,6 +263,30 @@ class TestDiff:
         store.promote(KEY, 3)
         found = json.loads(run(store, "diff", "m", "t", "--json").stdout)
         assert (found["before"], found["after"]) == (2, 3)
+
+    def test_leaves_a_version_that_was_rolled_back_alone(self, store):
+        store.promote(KEY, 3)
+        store.rollback(KEY)
+        found = json.loads(run(store, "diff", "m", "t", "--json").stdout)
+        assert (found["before"], found["after"]) == (1, 2)
+
+    def test_compares_a_version_that_is_named_with_the_active_one(self, store):
+        found = json.loads(run(store, "diff", "m", "t", 1, "--json").stdout)
+        assert (found["before"], found["after"]) == (1, 2)
+
+    def test_of_candidates_only_compares_the_oldest_with_the_newest(self, url):
+        with CalibrationRegistry(url) as store:
+            for threshold in (0.1, 0.2, 0.3):
+                store.put(profile(threshold), candidate=True)
+        found = json.loads(run(url, "diff", "m", "t", "--json").stdout)
+        assert (found["before"], found["after"]) == (1, 3)
+
+    def test_where_only_a_version_was_rolled_back_asks_which_are_meant(self, url):
+        with CalibrationRegistry(url) as store:
+            store.put(profile(0.1))
+            store.put(profile(0.2))
+            store.rollback(KEY)
+        assert "name two versions (1, 2)" in said(run(url, "diff", "m", "t"))
 
     def test_compares_any_two(self, store):
         found = json.loads(run(store, "diff", "m", "t", 3, 1, "--json").stdout)

@@ -44,7 +44,7 @@ class TestAlarm:
         assert f"the newest {place} of {place} drafts is not distributed as that of the 200 records" in alarm.detail
         assert f"PSI {alarm.evidence['psi']:.2f}" in alarm.detail
         assert f"{alarm.evidence['accepted']:.0%} of them are within the threshold" in alarm.detail
-        assert "at most 0.01 of processes" in alarm.detail
+        assert f"e-value {alarm.evidence['e_value']:.3g}" in alarm.detail
 
     def test_holds_the_numbers_by_name(self, raised):
         place, alarm, _ = raised

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from math import log
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import special, stats
 
 from tje_middleware.drift.bins import Bins
 from tje_middleware.drift.windows import Window
@@ -32,11 +34,21 @@ def window_of(signal, live, size=200, **censored):
 @given(columns, columns)
 def test_the_distance_is_that_of_kolmogorov_and_smirnov(signal, live):
     distance, p_value = window_of(signal, live).ks()
-    # Of one value and one, scipy's p-value is another one.
-    enough = len(signal) * len(live) / (len(signal) + len(live)) > 0.5
-    expected = stats.ks_2samp(signal, live, method="asymp" if enough else "exact")
-    assert distance == pytest.approx(expected.statistic)
-    assert not enough or p_value == pytest.approx(expected.pvalue, abs=1e-9)
+    assert distance == pytest.approx(stats.ks_2samp(signal, live).statistic)
+    exact = stats.kstwo.sf(distance, max(1, round(len(signal) * len(live) / (len(signal) + len(live)))))
+    # Never too small, by a seventh too large at most, and where it is small by next to nothing.
+    assert exact - 1e-6 <= p_value <= 1.15 * exact + 1e-6
+    assert p_value > 0.1 or p_value == pytest.approx(exact, rel=0.01, abs=1e-12)
+
+
+@pytest.mark.parametrize("n", [2, 30, 400, 20_000])
+def test_the_p_value_is_twice_the_one_sided_one_however_small(n):
+    for live in (n // 2, n):
+        signal = np.arange(float(n))
+        window = window_of(signal, signal[n - live :] + n / 4, size=n)
+        distance, p_value = window.ks()
+        size = round(n * live / (n + live))
+        assert p_value == pytest.approx(min(1.0, 2 * special.smirnov(size, distance)), rel=1e-8, abs=1e-300)
 
 
 def test_of_many_records_the_distance_is_off_by_a_512th_at_most():
@@ -89,3 +101,15 @@ def test_only_the_newest_values_count():
 def test_no_values_are_no_change():
     window = window_of([1.0, 2.0], [])
     assert (window.ks(), window.psi()) == ((0.0, 1.0), 0.0)
+
+
+def test_an_alarm_waits_for_no_import_of_scipy():
+    code = (
+        "import sys, numpy as np\n"
+        "from tje_middleware.drift import DriftMonitor\n"
+        "from tje_middleware.reference import reference_of\n"
+        "monitor = DriftMonitor(reference_of(np.linspace(0.1, 1.0, 200)))\n"
+        "assert any([monitor.observe(value) for value in np.linspace(0.9, 1.3, 100)])\n"
+        "assert not [name for name in sys.modules if name.startswith('scipy')]"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

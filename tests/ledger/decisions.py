@@ -48,12 +48,10 @@ def decision(kind: GateDecision = ACCEPTED, **fields: object) -> GateDecision:
 
 
 @cache
-def profile_with_costs(*, version: int = 1, alpha: float = 0.05) -> CalibrationProfile:
+def profile_with_costs(*, version: int = 1) -> CalibrationProfile:
     """A profile whose records say that going deeper costs 200 tokens up to a signal of 0.5, and 400 above it."""
     from tests.samples import profile  # noqa: PLC0415 (scipy: not for every process of a test)
     from tje_middleware.reference import ReferenceDistribution  # noqa: PLC0415
-    from tje_middleware.settings import CalibrationSettings  # noqa: PLC0415
 
     reference = ReferenceDistribution(n=20, values=(0.25, 1.0), ranks=(10, 20), deeper_tokens=(200.0, 400.0))
-    settings = CalibrationSettings(alpha=alpha)
-    return profile(version=version).model_copy(update={"reference": reference, "settings": settings})
+    return profile(version=version).model_copy(update={"reference": reference})

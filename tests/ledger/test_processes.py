@@ -174,7 +174,7 @@ work(DecisionLedger(url, flush_seconds=0), "a")
         )
         _, err = process.communicate(timeout=25)  # the driver itself would wait for 30
         assert process.returncode == 0
-        assert "1 entries of the ledger could not be written before the process ended" in err
+        assert "could not be written before the process ended: 1 entry waits" in err
 
 
 @forks
@@ -207,6 +207,36 @@ for thread in threads:
     )
     origins = [f"thread{t}" for t in range(2)] + [f"child{c}" for c in range(5)]
     assert names(rows, any_url) == sorted(f"{origin}-{n}" for origin in origins for n in range(300))
+
+
+@forks
+def test_a_fork_waits_once_for_all_ledgers_of_a_locked_file(url):
+    """One after the other, six ledgers would wait for half a minute."""
+    out = ran(
+        RECORD
+        + """
+import os, sqlite3, time
+ledgers = [DecisionLedger(sys.argv[1], flush_seconds=0) for _ in range(6)]
+for n, ledger in enumerate(ledgers):
+    work(ledger, f"before{n}")
+    assert ledger.flush(30)
+other = sqlite3.connect(sys.argv[1].removeprefix("sqlite:///"), isolation_level=None)
+other.execute("BEGIN IMMEDIATE")
+for n, ledger in enumerate(ledgers):
+    work(ledger, f"locked{n}")
+began = time.monotonic()
+child = os.fork()
+if child == 0:
+    os._exit(0)
+print(time.monotonic() - began)
+os.waitpid(child, 0)
+other.execute("ROLLBACK")
+other.close()
+assert all(ledger.flush(30) for ledger in ledgers)
+""",
+        url,
+    )
+    assert float(out) < 12
 
 
 def record_one(ledger: DecisionLedger, name: str) -> None:

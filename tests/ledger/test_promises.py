@@ -13,7 +13,7 @@ from tje_middleware.ledger import DecisionLedger
 @pytest.fixture
 def registry(any_url):
     with CalibrationRegistry(any_url) as held:
-        held.put(profile_with_costs(alpha=0.05))
+        held.put(profile_with_costs())
         yield held
 
 
@@ -23,11 +23,11 @@ def ledger(registry):
         yield held
 
 
-def graded(ledger, *, wrong, right, kind=None, alpha=0.05, **fields):
+def graded(ledger, *, wrong, right, kind=None, limit=0.05, **fields):
     """Record decisions and feedback about them, in two batches."""
     made = [decision(kind, **fields) if kind else decision(**fields) for _ in range(wrong + right)]
     for each in made:
-        ledger.record(each, profile=profile_with_costs(alpha=alpha))
+        ledger.record(each, profile=profile_with_costs(), risk_limit=limit)
     assert ledger.flush(30)
     for place, each in enumerate(made):
         ledger.feedback(each.decision_id, correct=place >= wrong)
@@ -60,11 +60,11 @@ def test_after_a_dismissal_only_later_feedback_counts(registry, ledger):
         pytest.param({"wrong": 2, "right": 38}, id="as promised"),
         pytest.param({"wrong": 20, "right": 0, "kind": DEEPER}, id="not accepted"),
         pytest.param({"wrong": 20, "right": 0, "reason": "no_logprobs"}, id="accepted without evidence"),
-        pytest.param({"wrong": 20, "right": 0, "method": "bayes"}, id="nothing promised"),
+        pytest.param({"wrong": 20, "right": 0, "limit": None}, id="nothing promised"),
         pytest.param({"wrong": 20, "right": 0, "profile_version": 9}, id="of a version that is not stored"),
         pytest.param({"wrong": 20, "right": 0, "profile_version": None}, id="of a profile that was never stored"),
         pytest.param({"wrong": 20, "right": 0, "key": "another"}, id="of a key that is not stored"),
-        pytest.param({"wrong": 10, "right": 10, "alpha": 0.6}, id="of a generous promise"),
+        pytest.param({"wrong": 10, "right": 10, "limit": 0.6}, id="of a generous promise"),
     ],
 )
 def test_nothing_else_raises_an_alarm(registry, ledger, numbers, caplog):
@@ -77,9 +77,35 @@ def test_feedback_from_another_process_counts_with_what_was_recorded_here(regist
     made = [decision() for _ in range(20)]
     with DecisionLedger(any_url) as ledger:
         for each in made:
-            ledger.record(each, profile=profile_with_costs())
+            ledger.record(each, risk_limit=0.05)
     for half in (made[:10], made[10:]):
         with DecisionLedger(any_url) as other:
             for each in half:
                 other.feedback(each.decision_id, correct=False)
     assert len(registry.alarms()) == 1
+
+
+class TestWhileARegistryIsChanged:
+    """PostgreSQL has a lock for whoever changes what is registered, which the ledger's rows do not need."""
+
+    @pytest.fixture
+    def registry(self, postgres):
+        with CalibrationRegistry(postgres.url()) as held:
+            held.put(profile_with_costs())
+            yield held
+
+    def test_all_is_written_all_the_same_and_an_alarm_is_raised_afterwards(self, registry):
+        with DecisionLedger(registry, flush_seconds=0) as ledger:
+            with registry.database.writing():
+                for _ in range(20):
+                    made = decision()
+                    ledger.record(made, risk_limit=0.05)
+                    ledger.feedback(made.decision_id, correct=False)
+                assert ledger.flush(3)
+                for _ in range(20):
+                    ledger.record(decision())
+                assert ledger.flush(3)
+                assert ledger.counts.written == 60
+                assert registry.alarms() == []
+            ledger.flush(30)  # waits for the look as well
+            assert len(registry.alarms()) == 1

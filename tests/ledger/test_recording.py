@@ -27,10 +27,11 @@ class TestADecision:
         with DecisionLedger(any_url) as ledger:
             ledger.record(
                 made,
-                profile=profile_with_costs(alpha=0.07),
+                profile=profile_with_costs(),
                 latency_seconds=1.5,
                 draft_model="small",
                 deeper_model="large",
+                risk_limit=0.07,
             )
         (row,) = rows(any_url, DECISIONS)
         assert before <= row.pop("decided_at") <= datetime.now(timezone.utc)
@@ -57,6 +58,7 @@ class TestADecision:
             "deeper_model": "large",
             "deeper_input_tokens": 200,
             "deeper_output_tokens": 300,
+            "deeper_includes_draft": False,
             "usage_partly_known": True,
             "tokens_saved": -10.0,
             "saved_by": "measured",
@@ -67,10 +69,17 @@ class TestADecision:
             "answer": None,
         }
 
-    def test_of_another_method_than_risk_promises_no_share_of_wrong_ones(self, url, rows):
+    def test_promises_nothing_that_was_not_promised(self, url, rows):
         with DecisionLedger(url) as ledger:
-            ledger.record(decision(method="bayes"), profile=profile_with_costs())
+            ledger.record(decision(method="risk"), profile=profile_with_costs())
         assert rows(url, DECISIONS)[0]["risk_limit"] is None
+
+    def test_whose_draft_is_needed_anyway_saved_all_of_the_deeper_branch(self, any_url, rows):
+        with DecisionLedger(any_url) as ledger:
+            for needed in (False, True):
+                ledger.record(decision(), profile=profile_with_costs(), deeper_includes_draft=needed)
+        saved = {row["deeper_includes_draft"]: row["tokens_saved"] for row in rows(any_url, DECISIONS)}
+        assert saved == {False: 190.0, True: 200.0}
 
     def test_that_is_recorded_again_is_one_at_the_time_of_the_first(self, any_url, rows):
         open_one = decision(DEEPER, answered_by=None, deeper_usage=None)
@@ -90,7 +99,7 @@ class TestADecision:
         made = decision()
         with DecisionLedger(any_url, texts=True) as ledger:
             circumstances = {"latency_seconds": 2.0, "draft_model": "small", "deeper_model": "l", "answer": "42"}
-            ledger.record(made, profile=profile_with_costs(), **circumstances, prompt="?")
+            ledger.record(made, profile=profile_with_costs(), **circumstances, prompt="?", risk_limit=0.05)
             if not at_once:
                 ledger.flush()
             # Another profile was promoted meanwhile.
@@ -103,13 +112,44 @@ class TestADecision:
     @pytest.mark.parametrize("at_once", [True, False], ids=["in one batch", "in two"])
     def test_that_went_deeper_after_all_has_not_saved_what_was_estimated(self, any_url, rows, at_once):
         made = decision(draft_usage=None, tokens=None)
-        with DecisionLedger(any_url, deeper_includes_draft=False) as ledger:
+        with DecisionLedger(any_url) as ledger:
             ledger.record(replace(made, draft_usage=TokenUsage(1, 1, 1)), profile=profile_with_costs())
             if not at_once:
                 ledger.flush()
             ledger.record(replace(made, answered_by="deeper"), profile=profile_with_costs())
         (row,) = rows(any_url, DECISIONS)
         assert (row["tokens_saved"], row["saved_by"]) == (None, None)
+
+    @pytest.mark.parametrize("open_by", [None, "draft"])
+    def test_that_is_settled_elsewhere_stays_so_when_its_first_record_comes_late(self, any_url, rows, open_by):
+        first = decision(DEEPER, answered_by=open_by, deeper_usage=None)
+        settled = replace(first, answered_by="deeper", deeper_usage=TokenUsage(100, 400, 1))
+        drafts, resumes = (DecisionLedger(any_url, flush_seconds=3_600) for _ in range(2))
+        drafts.record(first, latency_seconds=2.0, draft_model="small", risk_limit=0.05)
+        resumes.record(settled, deeper_model="large", draft_model="newer")
+        resumes.close()
+        drafts.close()
+        (row,) = rows(any_url, DECISIONS)
+        assert (row["answered_by"], row["deeper_output_tokens"], row["saved_by"]) == ("deeper", 400, "measured")
+        assert (row["deeper_model"], row["draft_model"], row["latency_seconds"]) == ("large", "newer", 2.0)
+
+    def test_that_is_settled_before_it_is_known_who_answers_stays_settled(self, url, rows):
+        settled = decision(DEEPER)
+        with DecisionLedger(url, flush_seconds=3_600) as ledger:
+            ledger.record(settled)
+            ledger.record(replace(settled, answered_by=None, deeper_usage=None))
+        (row,) = rows(url, DECISIONS)
+        assert (row["answered_by"], row["deeper_output_tokens"]) == ("deeper", 300)
+
+    def test_is_of_the_time_of_its_first_record_whichever_comes_first(self, any_url, rows):
+        made = decision(DEEPER, answered_by=None)
+        before, after = (DecisionLedger(any_url, flush_seconds=3_600) for _ in range(2))
+        before.record(made)
+        between = datetime.now(timezone.utc)
+        after.record(replace(made, answered_by="deeper"))
+        after.close()
+        before.close()
+        assert rows(any_url, DECISIONS)[0]["decided_at"] <= between
 
     def test_without_an_id_is_stored_under_one_that_nobody_knows(self, url, rows):
         with DecisionLedger(url) as ledger:
@@ -234,9 +274,11 @@ class TestAUser:
     def test_sees_no_password(self, url):
         assert "geheim" not in repr(DecisionLedger("postgresql+psycopg://tje:geheim@db.example/tje"))
 
-    @pytest.mark.parametrize(("wrong", "error"), [({"capacity": 0}, ValueError), ({"flush_seconds": -1}, ValueError)])
-    def test_is_told_of_options_that_make_no_sense(self, url, wrong, error):
-        with pytest.raises(error):
+    @pytest.mark.parametrize(
+        "wrong", [{"capacity": 0}, *({"flush_seconds": each} for each in (-1, float("nan"), float("inf"), 1e300))]
+    )
+    def test_is_told_of_options_that_make_no_sense(self, url, wrong):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
             DecisionLedger(url, **wrong)
 
     def test_is_told_what_has_no_database(self):

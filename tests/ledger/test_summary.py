@@ -17,11 +17,12 @@ from tests.samples import KEY as PROFILE_KEY
 from tje_middleware import CalibrationRegistry, Route
 from tje_middleware.alarms import Alarm
 from tje_middleware.database.schema import DECISIONS, FEEDBACK
-from tje_middleware.ledger import DecisionLedger, Unattributed, _ledger
+from tje_middleware.ledger import DecisionLedger, PromiseKept, Unattributed, _ledger
 from tje_middleware.ledger import money as prices
 from tje_middleware.ledger._range import Range
 from tje_middleware.ledger.money import Rates, rates_on
 from tje_middleware.ledger.summary import summarised
+from tje_middleware.usage import TokenUsage
 
 DAY = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
 
@@ -112,7 +113,7 @@ def test_latency_is_the_median(ledger, count):
 def test_risk_is_that_of_confident_drafts_with_feedback_with_an_exact_interval(ledger):
     made = [decision() for _ in range(20)]
     uncertain, unjudged = decision(DEEPER), decision(reason="no_logprobs")
-    record(ledger, *made, uncertain, unjudged)
+    record(ledger, *made, uncertain, unjudged, risk_limit=0.05)
     for place, each in enumerate(made[:15]):
         ledger.feedback(each.decision_id, correct=place > 2)
     for each in (uncertain, unjudged):
@@ -128,6 +129,38 @@ def test_risk_is_that_of_confident_drafts_with_feedback_with_an_exact_interval(l
     assert one.risk_interval == pytest.approx((expected.low, expected.high))
     assert one.risk_limit == 0.05
     assert ledger.unattributed() == Unattributed(dropped=0, unmatched_feedback=1)
+
+
+class TestAPromise:
+    def summary(self, ledger, *parts):
+        """Of drafts accepted by (limit, wrong, right)."""
+        for limit, wrong, right in parts:
+            made = [decision(method="mean" if limit is None else "risk") for _ in range(wrong + right)]
+            record(ledger, *made, risk_limit=limit)
+            for place, each in enumerate(made):
+                ledger.feedback(each.decision_id, correct=place >= wrong)
+        assert ledger.flush(30)
+        (one,) = ledger.summary()
+        return one
+
+    def test_is_not_broken_by_drafts_that_nothing_was_promised_of(self, ledger):
+        one = self.summary(ledger, (None, 30, 0), (0.05, 0, 10))
+        assert (one.wrong, one.graded) == (30, 40)
+        assert one.promises == (PromiseKept(0.05, graded=10, wrong=0),)
+        assert not one.promise.is_broken
+
+    def test_that_is_shown_is_the_strictest_of_the_broken_ones(self, ledger):
+        one = self.summary(ledger, (0.05, 0, 10), (0.2, 10, 0), (0.3, 10, 0))
+        assert (one.risk_limit, one.promise.is_broken) == (0.2, True)
+        assert [each["is_broken"] for each in one.as_dict()["promises"]] == [False, True, True]
+
+    def test_that_is_kept_is_shown_as_the_strictest(self, ledger):
+        one = self.summary(ledger, (0.2, 0, 10), (0.05, 0, 10))
+        assert (one.risk_limit, one.promise.is_broken) == (0.05, False)
+
+    def test_may_not_have_been_made(self, ledger):
+        one = self.summary(ledger, (None, 30, 0))
+        assert one.risk_limit is one.promise is None
 
 
 def test_risk_is_unknown_without_feedback(ledger):
@@ -177,10 +210,24 @@ class TestMoney:
         assert one.usd_saved_estimated == 200 * 1000.0 - 10 * 10.0
 
     def test_is_zero_for_a_draft_that_is_needed_anyway(self, any_url):
-        with DecisionLedger(any_url, deeper_includes_draft=True) as ledger:
-            record(ledger, decision(), decision(DEEPER), draft_model="small", deeper_model="large")
-            one = self.summary(ledger, deeper_includes_draft=True)
-        assert (one.usd_saved_measured, one.usd_saved_estimated) == (0.0, 200 * 1000.0)
+        models = {"draft_model": "small", "deeper_model": "large"}
+        with DecisionLedger(any_url) as ledger:
+            record(ledger, decision(), decision(DEEPER), **models, deeper_includes_draft=True)
+            one = self.summary(ledger)
+            assert (one.usd_saved_measured, one.usd_saved_estimated) == (0.0, 200 * 1000.0)
+            # Beside those of another branch.
+            record(ledger, decision(), decision(DEEPER), **models)
+            one = self.summary(ledger)
+        drafts = 100 * 1.0 + 10 * 10.0
+        assert one.usd_saved_measured == -drafts
+        assert one.usd_saved_estimated == 2 * 200 * 1000.0 - 10 * 10.0
+
+    def test_is_a_bound_where_not_all_of_a_draft_is_known(self, ledger):
+        partly = TokenUsage(100, 10, 2, partly_known=1)
+        record(ledger, decision(), decision(draft_usage=partly), decision(DEEPER, draft_usage=partly))
+        record(ledger, decision(draft_usage=partly), deeper_includes_draft=True)
+        (one,) = ledger.summary()
+        assert (one.partly_known, one.measured_up_to, one.estimated_up_to) == (3, 1, 1)
 
     def test_of_tokens_not_spent_is_that_of_the_model_that_mostly_goes_deeper_or_that_is_named(self, ledger):
         record(ledger, decision(), draft_model="small")

@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sqlalchemy import Engine, event
+from sqlalchemy.engine import make_url
 
 from tests.samples import KEY, profile
-from tje_middleware import CalibrationRegistry, RegistryDamaged, RegistryUnavailable
+from tje_middleware import CalibrationRegistry, RegistryDamaged, RegistryUnavailable, SchemaMismatch
 
 resource = pytest.importorskip("resource", reason="read-only and full files are made the POSIX way")
 
@@ -279,3 +280,24 @@ class TestLocked:
         holder.stdin.write("\n")
         holder.stdin.flush()
         assert at(path).put(profile()) == 2
+
+
+@pytest.mark.parametrize(
+    ("ruin", "named"),
+    [("DROP TABLE tje_promotions", "tje_promotions"), ("ALTER TABLE tje_profiles DROP COLUMN source", "source")],
+    ids=["table", "column"],
+)
+def test_a_server_that_lacks_a_table_or_column_is_not_said_to_have_another_name(postgres, ruin, named):
+    with CalibrationRegistry(postgres.url()) as registry:
+        registry.put(profile())
+        with registry.database.engine.begin() as connection:
+            connection.exec_driver_sql(ruin)
+        with pytest.raises(SchemaMismatch, match=rf"{named}.*does not exist.*tje registry doctor") as caught:
+            CalibrationRegistry(registry._given).put(profile())
+    assert "in the URL" not in str(caught.value)
+
+
+def test_a_server_without_the_database_says_to_check_its_name(postgres):
+    url = make_url(postgres.url()).set(database="of_a_typo").render_as_string(hide_password=False)
+    with pytest.raises(RegistryUnavailable, match="check the name of the database in the URL"):
+        CalibrationRegistry(url).get(KEY)

@@ -112,6 +112,8 @@ def test_not_when_the_host_is_not_known():
         "://u:hunter2@host",
         "sqlite://u:hunter2@host/",
         "postgresql+psycopg://u@host/tje?password=hunter2&port=x",
+        "postgres//u:hunter2@host/tje",
+        "postgresql//u:x hunter2@host/tje?sslmode=x",
     ],
 )
 def test_not_when_the_url_is_none(url):
@@ -138,3 +140,25 @@ def test_not_in_an_export(postgres, tmp_path):
         registry.put(profile())
         registry.export_to(tmp_path / "export.jsonl")
     refuse_secrets((tmp_path / "export.jsonl").read_text())
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg://u@server:hunter2@127.0.0.1:1/tje",
+        "postgresql://u:x hunter2@127.0.0.1:1/tje",
+        "postgresql://u#v:hunter2@127.0.0.1:1/tje",
+        "postgresql://127.0.0.1:1/tje?password=x#hunter2",
+        "postgresql://127.0.0.1:1/tje?password=x hunter2",
+        "postgresql://127.0.0.1:1/tje?pas%73word=hunter2",
+    ],
+)
+def test_nor_where_it_is_an_odd_one(url, caplog):
+    caplog.set_level("DEBUG")
+    registry = CalibrationRegistry(url)
+    with pytest.raises(RegistryUnavailable) as caught:
+        registry.list()
+    registry.lookup(KEY)
+    registry.close()
+    said = [repr(registry), registry.url, str(caught.value), caplog.text, *traceback.format_exception(caught.value)]
+    assert not [text for text in said if "hunter2" in text]

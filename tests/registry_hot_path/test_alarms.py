@@ -66,6 +66,14 @@ class TestAnAlarm:
         wait_until(registry.alarms)
         assert [stored.key for stored in registry.alarms()] == [KEY]
 
+    def test_shows_under_an_alias_of_a_registry_that_was_closed_meanwhile(self, registry):
+        dated = ProfileKey(model="m-2026-01-01", task="t")
+        registry.alias(dated.model, "m")
+        until_known(registry, dated)
+        registry.close()
+        registry.report_alarm(dated, DRIFT)
+        assert registry.lookup(KEY).alarm == DRIFT
+
     def test_about_a_version_that_there_is_not_is_dropped(self, registry, caplog):
         registry.report_alarm(KEY, Alarm("drift", "of a version that was deleted", version=9))
         wait_until(lambda: "has no version 9" in caplog.text)

@@ -23,7 +23,7 @@ def doctor(
     model: Annotated[str, typer.Option(help="The model's name, as it is asked for.")],
     api_key_env: Annotated[str, typer.Option(help="The environment variable that holds the key.")] = "OPENAI_API_KEY",
     top_k: Annotated[int, typer.Option(min=1, max=100, help="Alternatives a position to ask for.")] = 20,
-    timeout: Annotated[float, typer.Option(min=0.1, help="What one answer may take (seconds).")] = 60.0,
+    timeout: Annotated[float, typer.Option(min=0.1, help="What one whole answer may take (seconds).")] = 60.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Ask a live model what logprobs it really returns, and say whether it can be gated.
@@ -34,8 +34,9 @@ def doctor(
         from ..live import examine  # noqa: PLC0415 (numpy and an extra)
 
         found = examine(base_url, model, api_key=os.environ.get(api_key_env) or "none", top_k=top_k, timeout=timeout)
+    # First, as the verdict is to be the last thing that is read.
+    say(f"{found.requests} {'request' if found.requests == 1 else 'requests'} to {found.endpoint}")
     print_result(_shown(found), found.as_dict(), as_json=as_json)
-    say(f"{found.requests} requests to {found.endpoint}")
     if not found.can_be_gated:
         raise typer.Exit(1)
 

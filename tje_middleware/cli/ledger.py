@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
-from typing import Annotated
+import re
+from datetime import date, datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import print_result, say, say_error
-from .registry._key import KeyRequest, found_key, with_key
+from .console import print_result, say
+from .registry._key import KeyRequest, counted, found_key, with_key
 from .registry._opening import DEFAULT_URL, Json, Url, opened
 
-# A database that is busy is waited for.
-_PATIENCE_SECONDS = 40.0
+if TYPE_CHECKING:
+    from ..database import Database
+
+# As ProfileKey writes itself: no model's name has the separator, a task's may.
+_KEY = re.compile(r"(?P<model>.+?) / (?P<task>.+) / (?P<signal>.+?) \(top \d+.*\)", re.DOTALL)
 
 ledger = typer.Typer(help="Decisions: what they cost and saved, and whether they were right.", no_args_is_help=True)
 
@@ -34,25 +38,26 @@ def summary(
             help="What would have written the tokens that were not spent.", show_default="what mostly did go deeper"
         ),
     ] = None,
-    deeper_includes_draft: Annotated[
-        bool, typer.Option("--deeper-includes-draft", help="As the ledger that recorded them was told.")
-    ] = False,
     total: Annotated[bool, typer.Option("--total", help="All days together.")] = False,
     url: Url = DEFAULT_URL,
     as_json: Json = False,
 ) -> None:
     """Decisions by key and day: the share accepted, tokens and money spent and saved, and how many were wrong."""
-    first, end = _utc(since), _utc(until + timedelta(days=1)) if until else None
+    if since is not None and until is not None and until < since:
+        raise typer.BadParameter(f"--until {until:%Y-%m-%d} is before --since {since:%Y-%m-%d}")
+    first, end = _utc(since), _end_of(until)
     with opened(url) as store:
         from ..ledger import DecisionLedger  # noqa: PLC0415 (--help must not wait for a database)
         from ..ledger.money import has_price_list  # noqa: PLC0415
         from ..ledger.table import summary_table  # noqa: PLC0415
 
-        with DecisionLedger(store, deeper_includes_draft=deeper_includes_draft) as held:
+        with DecisionLedger(store) as held:
             found = held.summary(
                 since=first, until=end, key=key, deeper_model=deeper_model, per="total" if total else "day"
             )
             rest = held.unattributed(since=first, until=end)
+        if key is not None and not found:
+            _require_key(store.database, key)
         found = [one for one in found if _is_of(one.key, model, task)]
         shown = summary_table(found, rest, has_prices=has_price_list())
         plain = {
@@ -79,16 +84,15 @@ def feedback(
     if correct is None and draft_correct is None:
         raise typer.BadParameter("say --correct or --wrong, or of the draft --draft-correct or --draft-wrong")
     with opened(url) as store:
-        from ..ledger import DecisionLedger  # noqa: PLC0415
+        from ..ledger._range import holds  # noqa: PLC0415
+        from ..ledger._telling import tell  # noqa: PLC0415
 
-        with DecisionLedger(store) as held:
-            before = held.unattributed().unmatched_feedback
-            held.feedback(decision_id, correct=correct, draft_correct=draft_correct)
-            if not held.flush(_PATIENCE_SECONDS) or held.dropped:
-                say_error(held.problem or "the feedback could not be stored")
-                raise typer.Exit(1)
-            if held.unattributed().unmatched_feedback > before:
-                say(f"There is no decision {decision_id} yet; the feedback is kept for it.")
+        try:
+            tell(store.database, decision_id, correct=correct, draft_correct=draft_correct)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+        if not holds(store.database, decision_id):
+            say(f"There is no decision {decision_id} yet; the feedback is kept for it.")
 
 
 @ledger.command()
@@ -106,14 +110,29 @@ def prune(
         with DecisionLedger(store) as held:
             if not yes:
                 count = sum(one.decisions for one in held.summary(until=_utc(before), per="total"))
-                typer.confirm(f"Delete {count:,} decisions from before {before:%Y-%m-%d}?", abort=True, err=True)
+                typer.confirm(
+                    f"Delete {counted(count, 'decision')} from before {before:%Y-%m-%d}?", abort=True, err=True
+                )
             deleted = held.prune(before.replace(tzinfo=timezone.utc))
-        say(f"Deleted {deleted:,} decisions from before {before:%Y-%m-%d}.")
+        say(f"Deleted {counted(deleted, 'decision')} from before {before:%Y-%m-%d}.")
 
 
 @ledger.command()
 @with_key
-def recalibrate(wanted: KeyRequest, url: Url = DEFAULT_URL, as_json: Json = False) -> None:
+def recalibrate(
+    wanted: KeyRequest,
+    since: Annotated[
+        datetime | None,
+        typer.Option(
+            formats=["%Y-%m-%d"],
+            metavar="DATE",
+            help="Of drafts decided from this day on, in UTC.",
+            show_default="the drift alarm that holds, else the first",
+        ),
+    ] = None,
+    url: Url = DEFAULT_URL,
+    as_json: Json = False,
+) -> None:
     """From feedback on a key's active version, make a candidate: nothing changes until it is promoted."""
     with opened(url) as store:
         from ..ledger import DecisionLedger  # noqa: PLC0415
@@ -122,7 +141,7 @@ def recalibrate(wanted: KeyRequest, url: Url = DEFAULT_URL, as_json: Json = Fals
         key = found_key(store, wanted).key
         with DecisionLedger(store) as held:
             profile = store.get(key)
-            version = store.put(held.recalibrated(profile), candidate=True, source="feedback")
+            version = store.put(held.recalibrated(profile, since=_utc(since)), candidate=True, source="feedback")
         difference = store.diff(key, profile.version or version, version)
         print_result(diff_table(difference), {"version": version, "diff": difference.as_dict()}, as_json=as_json)
         say(f"Version {version} is a candidate; to use it: tje registry promote {key.model} {key.task} {version}")
@@ -132,7 +151,27 @@ def _utc(day: datetime | None) -> datetime | None:
     return None if day is None else day.replace(tzinfo=timezone.utc)
 
 
+def _end_of(day: datetime | None) -> datetime | None:
+    """The beginning of the day after; none comes after the last one."""
+    if day is None or day.date() == date.max:
+        return None
+    return _utc(day + timedelta(days=1))
+
+
+def _require_key(database: Database, key: str) -> None:
+    """Refuse a key that no decision has; a ledger without any has none to name."""
+    from ..errors import ProfileNotFound  # noqa: PLC0415 (with the commands that need it)
+    from ..ledger._range import keys_with_decisions  # noqa: PLC0415
+
+    known = keys_with_decisions(database)
+    if known and key not in known:
+        lines = "".join(f"\n  {each}" for each in known)
+        raise ProfileNotFound(f"no decision has the key {key!r}; there are:{lines}")
+
+
 def _is_of(key: str, model: str | None, task: str | None) -> bool:
     """Whether a key in words is of a model and a task."""
-    is_of_model = model is None or key.startswith(f"{model} / ")
-    return is_of_model and (task is None or f" / {task} / " in key)
+    parts = _KEY.fullmatch(key)
+    if parts is None:
+        return model is task is None
+    return model in {None, parts["model"]} and task in {None, parts["task"]}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from .options import with_options
 
 if TYPE_CHECKING:
     from ..profile import ProfileKey
@@ -88,27 +88,5 @@ class Request:
         )
 
 
-def with_request(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of :class:`Request` and hand them to it as ``request``."""
-    hints = get_type_hints(Request, include_extras=True)
-    own = get_type_hints(command, include_extras=True)
-    options = [
-        inspect.Parameter(
-            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
-        )
-        for field in fields(Request)
-    ]
-
-    def run(**given: Any) -> None:  # noqa: ANN401 (whatever the command and Request declare)
-        request = Request(**{option.name: given.pop(option.name) for option in options})
-        command(request=request, **given)
-
-    mine = [
-        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=own[name])
-        for name, parameter in inspect.signature(command).parameters.items()
-        if name != "request"
-    ]
-    run.__name__, run.__doc__ = command.__name__, command.__doc__
-    run.__signature__ = inspect.Signature([*mine, *options])  # type: ignore[attr-defined]
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in (*mine, *options)}
-    return run
+#: Give a command the options of :class:`Request` and hand them to it as ``request``.
+with_request = with_options(Request, "request")

@@ -9,7 +9,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Executable, Row
 from sqlalchemy.exc import SQLAlchemyError
 
-from ..errors import RegistryUnavailable
+from ..errors import RegistryDamaged, RegistryUnavailable
+from ..forking import ForkAware, remember
 from . import _migrating
 from ._faults import explained, holds_secret
 from ._postgres import postgres_engine
@@ -21,7 +22,7 @@ from .schema import HEAD
 Read = Callable[[Executable], Sequence[Row[Any]]]
 
 
-class Database:
+class Database(ForkAware):
     """A SQLite file or a PostgreSQL server, with the tables of ``schema``.
 
     Nothing is opened before the first use, and nothing stays open in a forked child. An empty database gets the
@@ -44,6 +45,7 @@ class Database:
         self.engine: Engine = sqlite_engine(self.url) if self.is_sqlite else postgres_engine(self.url)
         self._given = url
         self._is_at_head = False
+        remember(self)
 
     @contextmanager
     def reading(self, *, patience: float | None = None) -> Iterator[Read]:
@@ -78,19 +80,15 @@ class Database:
                 self._make()
             with self._transaction(alone=alone) as connection:
                 self._look_over(connection)
-                # Again and again of a file: it may have been removed since, and is then made anew.
-                if self.is_sqlite and not self._require_schema(connection):
+                # Again and again: a file may have been removed since, and is then made anew; a server's tables may
+                # have been migrated by another release.
+                if not self._require_schema(connection):
                     _migrating.upgrade(connection, self.url)
                 yield connection
 
-    def require_file(self) -> None:
-        """Refuse a file that is not there, for whoever only looks: reading would make an empty one.
-
-        Raises:
-            RegistryUnavailable: there is none. A server is not looked for.
-        """
-        if self.is_sqlite and not path_of(self.url).exists():
-            raise RegistryUnavailable(f"{self.url}: there is no such file; name the registry's with --registry URL")
+    def lacks_file(self) -> bool:
+        """Whether its file is not there, for whoever only looks: reading would make an empty one."""
+        return self.is_sqlite and not path_of(self.url).exists()
 
     def revision(self) -> str | None:
         """The migration that the database is at; None while it is empty.
@@ -125,6 +123,10 @@ class Database:
     def close(self) -> None:
         """Close the connections; it may be used again afterwards."""
         self.engine.dispose()
+
+    def after_fork_in_child(self) -> None:
+        """Leave the sockets to the parent; of a file nothing is open."""
+        self.engine.dispose(close=False)
 
     def __repr__(self) -> str:
         return f"Database({self.url.shown!r})"
@@ -204,6 +206,12 @@ class Database:
         if not self._is_at_head or not ("no such table" in said or "undefinedtable" in said):
             return None
         self._is_at_head = False
+        try:
+            with self._snapshot() as connection:
+                if _migrating.revision_of(connection, self.url) is not None:  # one table of several
+                    return None
+        except (SQLAlchemyError, RegistryDamaged):
+            return None
         return RegistryUnavailable(
             f"{self.url} held profiles and is empty now: it was removed or replaced; "
             f"bring it back, or calibrate and put() anew"

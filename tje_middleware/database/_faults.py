@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from ..errors import RegistryDamaged, RegistryError, RegistryUnavailable
+from ..errors import RegistryDamaged, RegistryError, RegistryUnavailable, SchemaMismatch
 from ._url import DatabaseUrl
 
 DAMAGE_REMEDY = "the file is damaged or not a registry: move it away and calibrate anew, or restore a copy"
 
-# What the databases say, and what a user can do about it; in the order in which they are looked for.
+# What the databases say (regular expressions), and what a user can do about it; the first that fits is meant.
 _REMEDIES: tuple[tuple[tuple[str, ...], type[RegistryError], str], ...] = (
     (
         ("not a database", "malformed", "no such column", "no column named", "encrypted", "could not decode"),
@@ -51,7 +53,13 @@ _REMEDIES: tuple[tuple[tuple[str, ...], type[RegistryError], str], ...] = (
         RegistryUnavailable,
         "check that the server runs and can be reached from here",
     ),
-    (("does not exist",), RegistryUnavailable, "check the name of the database in the URL"),
+    ((r'database "[^"]*" does not exist',), RegistryUnavailable, "check the name of the database in the URL"),
+    (
+        (r"(relation|column) .*does not exist", "no such table"),
+        SchemaMismatch,
+        "its tables are not as this release needs them: tje registry doctor says what is wrong, and "
+        "tje registry migrate brings those of an earlier release up to date",
+    ),
 )
 
 
@@ -60,7 +68,7 @@ def explained(url: DatabaseUrl, error: SQLAlchemyError) -> RegistryError:
     said = url.scrubbed(str(error.orig if isinstance(error, DBAPIError) else error)).strip()
     said = " ".join(said.split())
     for signs, kind, remedy in _REMEDIES:
-        if any(sign in said.lower() for sign in signs):
+        if any(re.search(sign, said.lower()) for sign in signs):
             return kind(f"{url}: {said}; {remedy}")
     return RegistryUnavailable(f"{url}: {said}")
 

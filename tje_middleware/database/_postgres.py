@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import weakref
-
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import ArgumentError
 
@@ -14,6 +11,9 @@ from ._url import DatabaseUrl
 
 #: Under this name a change of what is active is told to whoever listens.
 CHANNEL = "tje_registry"
+#: So many connections at most has one engine.
+MOST_CONNECTIONS = 10
+_KEPT_CONNECTIONS = 2
 # A host that vanished is noticed within half a minute; what the URL says itself holds.
 _DEFAULTS = {
     "connect_timeout": "5",
@@ -34,7 +34,13 @@ def postgres_engine(url: DatabaseUrl) -> Engine:
     """
     value = url.value.set(query={**_DEFAULTS, **url.value.query})
     try:
-        engine = create_engine(value, pool_size=2, max_overflow=8, pool_pre_ping=True, pool_recycle=1800)
+        engine = create_engine(
+            value,
+            pool_size=_KEPT_CONNECTIONS,
+            max_overflow=MOST_CONNECTIONS - _KEPT_CONNECTIONS,
+            pool_pre_ping=True,
+            pool_recycle=1800,
+        )
     except ArgumentError:  # not chained: it may quote the URL
         raise RegistryError(f"{url} has a setting that the driver does not take: check what follows the ?") from None
     except ImportError as error:
@@ -48,12 +54,4 @@ def postgres_engine(url: DatabaseUrl) -> Engine:
             connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS:g}s'"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _WRITERS_LOCK})
 
-    if hasattr(os, "register_at_fork"):
-        held = weakref.ref(engine)
-
-        def _leave_to_the_parent() -> None:
-            if (mine := held()) is not None:
-                mine.dispose(close=False)  # the sockets are the parent's
-
-        os.register_at_fork(after_in_child=_leave_to_the_parent)
     return engine

@@ -8,22 +8,52 @@ import random
 import sqlite3
 import time
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, NullPool, create_engine, event
 
 from ..errors import RegistryDamaged
+from ..forking import OPEN_FILES
 from ._faults import DAMAGE_REMEDY
 from ._url import DatabaseUrl
 
 LOCK_TIMEOUT_SECONDS = 30.0
 
 
+class _ForkSafeConnection(sqlite3.Connection):
+    """One that is not opened while the process forks, and that a fork waits for to be closed."""
+
+    _opened: int | None = None
+
+    def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 (the driver's)
+        self._opened = OPEN_FILES.open()
+        try:
+            super().__init__(*args, **options)
+        except BaseException:
+            self._tell()
+            raise
+
+    def close(self) -> None:
+        """As the driver's."""
+        super().close()
+        self._tell()
+
+    def __del__(self) -> None:
+        self._tell()
+
+    def _tell(self) -> None:
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            OPEN_FILES.close(opened)
+
+
 def sqlite_engine(url: DatabaseUrl) -> Engine:
     """An engine for the file that a URL names; nothing is opened yet."""
     # A connection a transaction: one kept open would go on reading a file that has since been replaced, and must
     # not be shared with a forked child.
-    engine = create_engine(url.value, poolclass=NullPool, connect_args={"timeout": LOCK_TIMEOUT_SECONDS})
+    how = {"timeout": LOCK_TIMEOUT_SECONDS, "factory": _ForkSafeConnection}
+    engine = create_engine(url.value, poolclass=NullPool, connect_args=how)
 
     @event.listens_for(engine, "do_connect")
     def _make_private_file(*_how: object) -> None:
@@ -89,7 +119,9 @@ def stone_engine(url: DatabaseUrl) -> Engine:
     """An engine for a file of which :func:`is_set_in_stone` holds."""
     file = f"file:{quote(str(path_of(url)))}?immutable=1"
     return create_engine(
-        "sqlite://", creator=lambda: sqlite3.connect(file, uri=True, isolation_level=None), poolclass=NullPool
+        "sqlite://",
+        creator=lambda: sqlite3.connect(file, uri=True, isolation_level=None, factory=_ForkSafeConnection),
+        poolclass=NullPool,
     )
 
 

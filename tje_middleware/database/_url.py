@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from urllib.parse import quote, quote_plus
 
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -14,9 +15,13 @@ _SQLITE = {"sqlite", "sqlite+pysqlite"}
 _POSTGRES = {"postgresql", "postgres", "postgresql+psycopg"}
 _HELP = "a file is sqlite:///path/to/tje.db, a server postgresql+psycopg://user@host/database"
 _HIDDEN = "***"
-# The password of a URL that could not even be read; up to the last @, as passwords may have one.
+_SECRET_SIGNS = ("pass", "secret", "token", "key")
+# The password of a URL within a text; up to the last @, as passwords may have one.
 _PASSWORD = re.compile(r"((?:://|//|^|['\"\s])[^/?#:@\s]*:(?!//))([^\s]*)@")
 _QUERY_SECRET = re.compile(r"([?&][^=&]*(?:pass|secret|token|key)[^=&]*=)[^&#\s]*", re.IGNORECASE)
+# The same of a text that is a URL as a whole, if one that could not be read: anything may be part of its password.
+_PASSWORD_OF_ALL = re.compile(r"((?::?//)?[^/:@]*:)(.*)@", re.DOTALL)
+_SECRET_OF_ALL = re.compile(r"\?.*", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -42,15 +47,15 @@ class DatabaseUrl:
             value = make_url(url)
         except (ArgumentError, ValueError, TypeError):
             # Not chained: the cause quotes the URL as it is.
-            raise RegistryError(f"{hidden(str(url))!r} is no registry URL; {_HELP}") from None
+            raise RegistryError(f"{_unread(str(url))!r} is no registry URL; {_HELP}") from None
         if "@" in f"{value.host}{value.database}" and value.drivername not in _SQLITE:
             raise RegistryError(
-                f"{hidden(url)!r} has more than one @: write those of its password as %40, and its slashes as %2F"
+                f"{_unread(url)!r} has more than one @: write those of its password as %40, and its slashes as %2F"
             )
         if value.drivername in _SQLITE:
-            return cls(hidden(url), _with_file(value, url))
+            return cls(_shown(value, url), _with_file(value, url))
         if value.drivername in _POSTGRES:
-            return cls(hidden(url), value.set(drivername="postgresql+psycopg"))
+            return cls(_shown(value, url), value.set(drivername="postgresql+psycopg"))
         raise RegistryError(f"registries are kept in SQLite or PostgreSQL, not in {value.drivername!r}; {_HELP}")
 
     def __str__(self) -> str:
@@ -70,9 +75,31 @@ class DatabaseUrl:
     def _secrets(self) -> set[str]:
         given = [str(self.value.password or "")]
         for name, values in self.value.query.items():
-            if _QUERY_SECRET.match(f"?{name}=x"):
+            if _is_secret(name):
                 given += [values] if isinstance(values, str) else list(values)
-        return {secret for secret in given if secret}
+        # A driver may quote them as they stand in a URL.
+        return {form for secret in given if secret for form in (secret, quote(secret, safe=""), quote_plus(secret))}
+
+
+def _shown(value: URL, url: str) -> str:
+    """The URL as it was given, where it has no secrets; else what was read of it, with them hidden."""
+    secret_names = [name for name in value.query if _is_secret(name)]
+    if value.password is None and not secret_names:
+        return url
+    query = {name: _HIDDEN if name in secret_names else values for name, values in value.query.items()}
+    return value.set(query=query).render_as_string().replace(quote_plus(_HIDDEN), _HIDDEN)
+
+
+def _is_secret(name: str) -> bool:
+    return any(sign in name.lower() for sign in _SECRET_SIGNS)
+
+
+def _unread(url: str) -> str:
+    """A URL that could not be read, without all that may be a secret."""
+    scheme, separator, rest = url.rpartition("://") if "://" in url else ("", "", url)
+    if "@" in rest:
+        rest = _PASSWORD_OF_ALL.sub(rf"\g<1>{_HIDDEN}@", rest, count=1)
+    return f"{scheme}{separator}{_SECRET_OF_ALL.sub(f'?{_HIDDEN}', rest)}"
 
 
 def hidden(text: str) -> str:
@@ -83,7 +110,7 @@ def hidden(text: str) -> str:
 def _with_file(value: URL, url: str) -> URL:
     if not value.database or value.database.startswith((":memory:", "file:")):
         raise RegistryError(
-            f"{hidden(url)!r} names no file by its path, and a registry in memory is shared with nobody; "
+            f"{_shown(value, url)!r} names no file by its path, and a registry in memory is shared with nobody; "
             f"a file is sqlite:///path/to/tje.db"
         )
     return value

@@ -145,6 +145,7 @@ DECISIONS = Table(
     Column("deeper_model", String),
     Column("deeper_input_tokens", BigInteger),
     Column("deeper_output_tokens", BigInteger),
+    Column("deeper_includes_draft", Boolean, nullable=False),  # always going deeper costs the draft too
     Column("usage_partly_known", Boolean, nullable=False),
     Column("tokens_saved", Float),
     Column("saved_by", String),  # measured, estimated

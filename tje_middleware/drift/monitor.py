@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import exp, isfinite, log
+from math import isfinite, log
 from threading import Lock
 
 from ..alarms import Alarm
 from ..reference import ReferenceDistribution, rounded
 from .betting import Bets
 from .bins import Bins
+from .evidence import e_value
 from .policy import DriftPolicy
 from .windows import Window
-
-# Beyond it a float would overflow, and nobody is surer.
-_MOST_CERTAIN = 700.0
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,8 @@ class DriftState:
             there is none.
         psi: Population stability index of the newest drafts, less what chance alone gives.
         ks: Kolmogorov's and Smirnov's distance of the newest drafts (0 to 1).
-        ks_p: Its p-value, for this one window alone: looked at again and again it is small by chance.
+        ks_p: Its p-value, rather too large than too small, for this one window alone: looked at again and again it
+            is small by chance.
         accepted: Share of the newest drafts within the threshold; None where no threshold is known.
         accepted_of_records: The same of the records.
         alarmed: Whether the alarm was raised.
@@ -123,7 +122,7 @@ class DriftMonitor:
         known = self._threshold is not None and len(self._window) > 0
         return DriftState(
             observations=self._bets.observations,
-            e_value=exp(min(self._bets.highest, _MOST_CERTAIN)),
+            e_value=e_value(self._bets.highest),
             psi=self._window.psi(),
             ks=distance,
             ks_p=p_value,
@@ -141,9 +140,8 @@ class DriftMonitor:
             )
         detail = (
             f"the signal of the newest {len(self._window)} of {state.observations} drafts is not distributed as "
-            f"that of the {self._reference.n} records: PSI {state.psi:.2f} (it matters from "
-            f"{self.policy.least_psi:g} on), KS distance {state.ks:.2f}{accepted}; were nothing changed, such "
-            f"evidence (e-value {state.e_value:.3g}) would ever come in at most {self.policy.alpha:.3g} of processes"
+            f"that of the {self._reference.n} records: PSI {state.psi:.2f}, KS distance {state.ks:.2f}, e-value "
+            f"{state.e_value:.3g}{accepted}"
         )
         named = {
             "observations": float(state.observations),

@@ -10,14 +10,18 @@ class DriftPolicy:
     """How sure and how large a change must be before an alarm is raised.
 
     Attributes:
-        alpha: Probability that one process ever raises a false alarm about one profile's signal, however long it
-            runs; the same again for the share of wrong drafts, where feedback tells it.
+        alpha: Probability that one gate of one process ever raises a false alarm about one profile's signal, however
+            long it runs. One alarm stops them all, so that the probabilities of several gates and processes add up:
+            for m of them at most m times alpha, so choose alpha / m. Copies of a gate count as one.
         window: Newest drafts that sizes of a change are measured over.
         least_psi: Population stability index below which a change, however certain, is too small to matter; 0.1
             and 0.25 are the customary marks of a moderate and of a large one.
         least_drafts: Drafts before which no alarm is raised: an alarm reaches every process, and the first few drafts
-            of one may be of a single question, asked again.
-        max_risk: Share of the accepted drafts that may be wrong; None: the one that the profile was calibrated for.
+            of one may be of a single question, asked again. Each gate counts its own: one that is made anew for every
+            request never gets there, and never raises an alarm.
+        max_risk: Share of the accepted drafts that may be wrong; None: what the profile promises for the method
+            ``risk``, and of other methods nothing. Feedback is held against it in a ledger that shares the
+            registry's database, at a level of its own: a false alarm about a version with probability at most 1 %.
 
     Raises:
         ValueError: a value out of its range.

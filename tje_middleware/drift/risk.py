@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from math import exp, inf, log, log1p
+from math import inf, log, log1p
 
 from ..alarms import Alarm
-
-_MOST_CERTAIN = 700.0
+from .evidence import e_value
 
 
 def risk_e_value(wrong: int, right: int, limit: float) -> float:
@@ -33,7 +32,7 @@ def risk_e_value(wrong: int, right: int, limit: float) -> float:
     above = float(betainc(right + 1, wrong + 1, 1 - limit))
     mass = float(betaln(wrong + 1, right + 1)) + (log(above) if above > 0 else -inf)
     evidence = mass - wrong * log(limit) - (right + 1) * log1p(-limit)
-    return exp(min(evidence, _MOST_CERTAIN))
+    return e_value(evidence)
 
 
 def risk_alarm(wrong: int, right: int, limit: float, alpha: float) -> Alarm | None:

@@ -4,6 +4,7 @@ from ..savings import Savings, savings_of
 from ._ledger import DecisionLedger
 from ._queue import LedgerCounts
 from ._range import Unattributed
+from .promise import PromiseKept
 from .summary import DaySummary
 
-__all__ = ["DaySummary", "DecisionLedger", "LedgerCounts", "Savings", "Unattributed", "savings_of"]
+__all__ = ["DaySummary", "DecisionLedger", "LedgerCounts", "PromiseKept", "Savings", "Unattributed", "savings_of"]

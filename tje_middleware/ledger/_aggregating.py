@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, String, case, func, select
 
 from ..database import Database
 from ..database.schema import ALARMS, DECISIONS, FEEDBACK
-from ..profile import ProfileKey
+from ._keys import key_of
 from ._labelled import draft_right
 from ._range import Per, Range
 
@@ -36,6 +36,8 @@ class Group(NamedTuple):
     draft_model: str | None
     deeper_model: str | None
     saved_by: str | None
+    deeper_includes_draft: bool
+    risk_limit: float | None
     decisions: int
     stale: int
     aborted: int
@@ -50,7 +52,6 @@ class Group(NamedTuple):
     feedback: int
     right: int  # drafts
     wrong: int
-    risk_limit: float | None  # the highest
 
 
 def groups(database: Database, within: Range) -> list[Group]:
@@ -69,7 +70,6 @@ def groups(database: Database, within: Range) -> list[Group]:
         "feedback": func.count(_F.decision_id),
         "right": _count(draft_right.is_(True)),
         "wrong": _count(draft_right.is_(False)),
-        "risk_limit": func.max(_D.risk_limit),
     }
     query = (
         select(*(column.label(name) for name, column in (alike | totals).items()))
@@ -80,7 +80,16 @@ def groups(database: Database, within: Range) -> list[Group]:
         return [_group(row._mapping) for row in read(within.of(query))]
 
 
-_ALIKE = ("route", "reason", "answered_by", "draft_model", "deeper_model", "saved_by")
+_ALIKE = (
+    "route",
+    "reason",
+    "answered_by",
+    "draft_model",
+    "deeper_model",
+    "saved_by",
+    "deeper_includes_draft",
+    "risk_limit",
+)
 _ADDED_UP = (
     "draft_input_tokens",
     "draft_output_tokens",
@@ -133,18 +142,12 @@ def alarms_raised(database: Database, within: Range, per: Per) -> dict[Place, in
     counts: dict[Place, int] = {}
     with database.reading() as read:
         for row in read(query):
-            key = _in_words(row.key)
+            known = key_of(row.key)
+            key = row.key if known is None else str(known)
             if within.key in {None, key}:
                 place = Place(key, row.raised_at.date() if per == "day" else None)
                 counts[place] = counts.get(place, 0) + 1
     return counts
-
-
-def _in_words(key: str) -> str:
-    try:
-        return str(ProfileKey.model_validate_json(key))
-    except ValueError:  # of another release
-        return key
 
 
 def _day_of(at: ColumnElement[datetime], database: Database) -> ColumnElement[str]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timezone
+from hashlib import sha256
 from math import isfinite
+from operator import index
 from typing import Any, NamedTuple
 
 from ..decision import GateDecision
@@ -12,6 +15,13 @@ from ..savings import savings_of
 from ..usage import TokenUsage
 
 Row = dict[str, Any]
+
+#: Characters of a decision's id.
+LONGEST_ID = 200
+# Bytes of a key: PostgreSQL has no place for much more in an index.
+_LONGEST_KEY = 2_000
+# Above it no count is one; PostgreSQL has no place for more, and SQLite cannot add it up.
+_HIGHEST_COUNT = 2**31 - 1
 
 
 class Decided(NamedTuple):
@@ -27,6 +37,7 @@ class Decided(NamedTuple):
     prompt: str | None
     answer: str | None
     risk_limit: float | None = None
+    deeper_includes_draft: bool = False
 
 
 class Judged(NamedTuple):
@@ -41,22 +52,34 @@ class Judged(NamedTuple):
 Entry = Decided | Judged
 
 
-def decision_row(entry: Decided, *, recorded_by: str, deeper_includes_draft: bool, texts: bool) -> Row:
+def judged(decision_id: str, at: float, *, correct: bool | None, draft_correct: bool | None) -> Judged:
+    """Feedback that can be stored.
+
+    Raises:
+        ValueError: nothing is said, or of nothing that is an id.
+    """
+    if correct is None and draft_correct is None:
+        raise ValueError("feedback says whether the answer was right: correct=, or of the draft draft_correct=")
+    return Judged(_id(decision_id), at, _truth(correct), _truth(draft_correct))
+
+
+def decision_row(entry: Decided, *, recorded_by: str, texts: bool) -> Row:
     """The row of ``tje_decisions``; anything that is no decision raises what it may."""
     decision, profile = entry.decision, entry.profile
-    saved = savings_of(decision, profile, deeper_includes_draft=deeper_includes_draft)
+    includes_draft = bool(entry.deeper_includes_draft)
+    saved = savings_of(decision, profile, deeper_includes_draft=includes_draft)
     draft, deeper = decision.draft_usage, decision.deeper_usage
     return {
-        "decision_id": _text(entry.decision_id),
+        "decision_id": _text(_id(entry.decision_id)),
         "decided_at": _time(entry.at),
-        "key": _text(decision.key) or "",
-        "profile_version": decision.profile_version,
+        "key": _key(decision.key),
+        "profile_version": _count(decision.profile_version),
         "signal": _text(decision.signal),
         "method": _text(decision.method),
         "signal_value": _number(decision.signal_value),
         "threshold": _number(decision.threshold),
-        "tokens": decision.tokens,
-        "route": decision.route.value,
+        "tokens": _count(decision.tokens),
+        "route": _text(decision.route.value),
         "reason": _text(decision.reason),
         "verdict": _text(decision.verdict),
         "stale": bool(decision.stale),
@@ -64,17 +87,18 @@ def decision_row(entry: Decided, *, recorded_by: str, deeper_includes_draft: boo
         "aborted": bool(decision.aborted),
         "answered_by": _text(decision.answered_by),
         "draft_model": _text(entry.draft_model),
-        "draft_input_tokens": draft.input_tokens if draft else None,
-        "draft_output_tokens": draft.output_tokens if draft else None,
+        "draft_input_tokens": _count(draft.input_tokens) if draft else None,
+        "draft_output_tokens": _count(draft.output_tokens) if draft else None,
         "deeper_model": _text(entry.deeper_model),
-        "deeper_input_tokens": deeper.input_tokens if deeper else None,
-        "deeper_output_tokens": deeper.output_tokens if deeper else None,
+        "deeper_input_tokens": _count(deeper.input_tokens) if deeper else None,
+        "deeper_output_tokens": _count(deeper.output_tokens) if deeper else None,
+        "deeper_includes_draft": includes_draft,
         "usage_partly_known": _is_partly_known(draft) or _is_partly_known(deeper),
         "tokens_saved": _number(saved.tokens),
         "saved_by": saved.by,
         "risk_limit": _number(entry.risk_limit),
         "latency_seconds": _number(entry.latency_seconds),
-        "recorded_by": recorded_by,
+        "recorded_by": _text(recorded_by),
         "detail": _text(decision.detail) if texts else None,
         "prompt": _text(entry.prompt) if texts else None,
         "answer": _text(entry.answer) if texts else None,
@@ -93,11 +117,13 @@ def feedback_row(entry: Judged) -> Row:
 
 #: Columns of the first record of a decision.
 KEPT = ("decision_id", "decided_at")
+#: What accepting a draft saved, which is known only while its profile is the active one.
+SAVED = ("saved_by", "tokens_saved")
 #: Columns that a later record may know nothing of; what an earlier one knew then stays.
 FILLED = ("latency_seconds", "risk_limit", "draft_model", "deeper_model", "prompt", "answer")
 
 
-def merged(rows: list[Row]) -> list[Row]:
+def merged(rows: Sequence[Row]) -> list[Row]:
     """Rows of decisions, those of one ``decision_id`` as one; in the order of ids.
 
     All writers go through ids in one order, so that no two wait for each other.
@@ -111,14 +137,17 @@ def merged(rows: list[Row]) -> list[Row]:
 
 def _later(earlier: Row, row: Row) -> Row:
     """The later record of a decision counts, with what it does not know from the earlier one."""
+    kept = {name: earlier[name] for name in KEPT}
+    # Where it is known who answered, a record from before that is the earlier one, whenever it comes.
+    if row["answered_by"] is None and earlier["answered_by"] is not None:
+        row, earlier = earlier, row
     filled = {name: earlier[name] for name in FILLED if row[name] is None}
-    # What accepting a draft saved is known only while its profile is the active one.
     if row["saved_by"] is None and row["answered_by"] != "deeper":
-        filled |= {name: earlier[name] for name in ("saved_by", "tokens_saved")}
-    return {**row, **filled, **{name: earlier[name] for name in KEPT}}
+        filled |= {name: earlier[name] for name in SAVED}
+    return {**row, **filled, **kept}
 
 
-def merged_feedback(rows: list[Row]) -> list[Row]:
+def merged_feedback(rows: Sequence[Row]) -> list[Row]:
     """Rows of feedback, what was said last of each part of each ``decision_id``; in the order of ids."""
     last: dict[str, Row] = {}
     for row in rows:
@@ -129,6 +158,32 @@ def merged_feedback(rows: list[Row]) -> list[Row]:
 
 def _time(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, timezone.utc)
+
+
+def _id(value: object) -> str:
+    if not isinstance(value, str) or not 1 <= len(value) <= LONGEST_ID:
+        said = f"{type(value).__name__}" if not isinstance(value, str) else f"a text of {len(value)} characters"
+        raise ValueError(f"the id of a decision is a text of 1 to {LONGEST_ID} characters, not {said}")
+    return value
+
+
+def _key(value: str | None) -> str:
+    """A key that every database can look up; of a longer one what stands for it alone."""
+    key = _text(value) or ""
+    if len(key.encode()) <= _LONGEST_KEY:
+        return key
+    begin = key.encode()[: _LONGEST_KEY // 2].decode(errors="ignore")
+    return f"{begin}... {sha256(key.encode()).hexdigest()}"
+
+
+def _count(value: int | None) -> int | None:
+    """A plain whole number, as drivers take no other."""
+    if value is None:
+        return None
+    count = index(value)
+    if abs(count) > _HIGHEST_COUNT:
+        raise OverflowError("a count that no call comes to")
+    return count
 
 
 def _text(value: str | None) -> str | None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import case, func, or_, select
+from sqlalchemy import ColumnElement, Select, case, func, or_, select
 
 from ..database import Database
 from ..database.schema import DECISIONS, FEEDBACK
 from ..errors import CalibrationError
+from ..registry import _alarms
+from ._range import Range
 
 if TYPE_CHECKING:
     from ..profile import CalibrationProfile
@@ -19,6 +24,11 @@ _D, _F = DECISIONS.c, FEEDBACK.c
 #: Reasons of a draft that was looked at; every other says why it could not be, or was not to be.
 JUDGED = ("confident", "uncertain", "hopeless", "branch_failed", "capped")
 
+# An alarm keeps a draft from being accepted, not from being measured: these show what drafts are like since.
+_MEASURED = (*JUDGED, "drifted")
+# Above this share of the rejected drafts, those that were stopped leave the others standing for too many.
+_MANY_STOPPED = 0.1
+
 went_deeper = _D.answered_by == "deeper"
 #: Whether the draft was right: somebody said so, or it was the answer.
 draft_right = case(
@@ -27,24 +37,84 @@ draft_right = case(
 )
 
 
-def labelled(database: Database, key: str, version: int | None) -> list[LabelledDecision]:
-    """Those whose draft was judged right or wrong, oldest first; of a stopped draft the signal is not known."""
+@dataclass(frozen=True)
+class _Measured:
+    """Drafts of a key whose signal is known or, of those that were stopped, known to be above the threshold."""
+
+    within: Range
+    of_version: tuple[ColumnElement[bool], ...]
+
+    def of(self, query: Select[Any]) -> Select[Any]:
+        return self.within.of(query).where(*self.of_version, _D.reason.in_(_MEASURED), _D.signal_value.is_not(None))
+
+
+@dataclass(frozen=True)
+class _Sides:
+    """How many drafts a threshold accepts and rejects, and how many of these were stopped before their end."""
+
+    threshold: float
+    accepted: int
+    rejected: int
+    stopped: int
+
+
+def labelled(database: Database, key: str, version: int | None, since: datetime | None) -> list[LabelledDecision]:
+    """Those whose draft was judged right or wrong, oldest first; of a stopped draft the signal is not known.
+
+    Raises:
+        RegistryError: the database cannot be read.
+        ValueError: a time without a zone.
+    """
+    of_version = () if version is None else (_D.profile_version == version,)
+    return _labelled(database, _Measured(Range(since, None, key), of_version))
+
+
+def recalibrated(database: Database, profile: CalibrationProfile, since: datetime | None) -> CalibrationProfile:
+    """What the feedback on the decisions of one version gives; see ``recalibration``.
+
+    Raises:
+        CalibrationError: that version decided nothing by a threshold, there is not enough feedback, or too many
+            drafts were stopped before their end.
+        RegistryError: the database cannot be read.
+        ValueError: a time without a zone.
+    """
+    from ..recalibration import recalibrate  # noqa: PLC0415
+
+    drifted = _drifted_at(database, profile) if since is None else None
+    since = since or drifted
+    measured = _Measured(Range(since, None, str(profile.key)), (_D.profile_version == profile.version,))
+    sides = _decided(database, measured)
+    if sides is None:
+        raise CalibrationError(
+            f"the ledger has no decisions by version {profile.version} of {profile.key}{_words(since, drifted)}: "
+            f"nothing to learn from"
+        )
+    if sides.stopped > _MANY_STOPPED * sides.rejected:
+        raise CalibrationError(
+            f"{sides.stopped} of {sides.rejected} rejected drafts were stopped before their end: their signals are "
+            f'not known, and the others do not stand for them. Let a gate with mode="hold" or "annotate" run for a '
+            f"while, grade its drafts, and recalibrate from what was decided since (since=)"
+        )
+    found = recalibrate(
+        profile,
+        _labelled(database, measured),
+        threshold=sides.threshold,
+        share_accepted=sides.accepted / (sides.accepted + sides.rejected),
+    )
+    return found.model_copy(update={"notes": (*found.notes, *_notes(sides, since, drifted))})
+
+
+def _labelled(database: Database, measured: _Measured) -> list[LabelledDecision]:
     from ..recalibration import LabelledDecision  # noqa: PLC0415 (a ledger need not calibrate)
 
-    query = (
-        select(
-            _D.signal_value,
-            draft_right.label("correct"),
-            _D.draft_output_tokens,
-            case((went_deeper, _F.correct)).label("deeper_correct"),
-            case((went_deeper, _D.deeper_output_tokens)).label("deeper_tokens"),
-        )
-        .join(FEEDBACK, _F.decision_id == _D.decision_id)
-        .where(_D.key == key, _D.signal_value.is_not(None), draft_right.is_not(None), _D.aborted.is_(False))
-        .order_by(_D.decided_at, _D.decision_id)
-    )
-    if version is not None:
-        query = query.where(_D.profile_version == version)
+    columns = select(
+        _D.signal_value,
+        draft_right.label("correct"),
+        _D.draft_output_tokens,
+        case((went_deeper, _F.correct)).label("deeper_correct"),
+        case((went_deeper, _D.deeper_output_tokens)).label("deeper_tokens"),
+    ).join(FEEDBACK, _F.decision_id == _D.decision_id)
+    query = measured.of(columns).where(draft_right.is_not(None), _D.aborted.is_(False))
     with database.reading() as read:
         return [
             LabelledDecision(
@@ -54,30 +124,23 @@ def labelled(database: Database, key: str, version: int | None) -> list[Labelled
                 deeper_correct=row.deeper_correct,
                 deeper_tokens=row.deeper_tokens,
             )
-            for row in read(query)
+            for row in read(query.order_by(_D.decided_at, _D.decision_id))
         ]
 
 
-def recalibrated(database: Database, profile: CalibrationProfile) -> CalibrationProfile:
-    """What the feedback on the decisions of one version gives; see ``recalibration``.
-
-    Raises:
-        CalibrationError: that version decided nothing by a threshold, or there is not enough feedback.
-        RegistryError: the database cannot be read.
-    """
-    from ..recalibration import recalibrate  # noqa: PLC0415
-
-    key, version = str(profile.key), profile.version
-    threshold, share = _decided(database, key, version)
-    return recalibrate(profile, labelled(database, key, version), threshold=threshold, share_accepted=share)
+def _drifted_at(database: Database, profile: CalibrationProfile) -> datetime | None:
+    """When the drift alarm about this version was raised that nobody has dismissed; drafts before it were others."""
+    with database.reading() as read:
+        holding = _alarms.holding(read, profile.key)
+    raised = [alarm.raised_at for alarm in holding if alarm.kind == "drift" and alarm.version == profile.version]
+    return max(raised, default=None)
 
 
-def _decided(database: Database, key: str, version: int | None) -> tuple[float, float]:
-    """The threshold by which most drafts of a version were judged, and the share of all that it accepts."""
-    judged = (_D.key == key, _D.profile_version == version, _D.reason.in_(JUDGED), _D.signal_value.is_not(None))
+def _decided(database: Database, measured: _Measured) -> _Sides | None:
+    """By the threshold that most of the drafts were held against; None where none was held against any."""
     thresholds = (
-        select(_D.threshold, func.count())
-        .where(*judged, _D.threshold.is_not(None))
+        measured.of(select(_D.threshold, func.count()))
+        .where(_D.threshold.is_not(None))
         .group_by(_D.threshold)
         .order_by(func.count().desc(), _D.threshold)
         .limit(1)
@@ -85,10 +148,31 @@ def _decided(database: Database, key: str, version: int | None) -> tuple[float, 
     with database.reading() as read:
         found = read(thresholds)
         if not found:
-            raise CalibrationError(
-                f"the ledger has no decisions by version {version} of {key}: nothing to learn from"
-            )
+            return None
         threshold = float(found[0].threshold)
-        accepted = func.sum(case((_D.signal_value <= threshold, 1), else_=0))
-        counts = read(select(accepted.label("accepted"), func.count().label("judged")).where(*judged))[0]
-    return threshold, int(counts.accepted) / int(counts.judged)
+        is_accepted = (_D.signal_value <= threshold) & _D.aborted.is_(False)
+        counts = read(measured.of(select(_count(is_accepted), _count(_D.aborted), func.count())))[0]
+    accepted, stopped, every = (int(count) for count in counts)
+    return _Sides(threshold, accepted, every - accepted, stopped)
+
+
+def _count(holds: ColumnElement[bool]) -> ColumnElement[Any]:
+    return func.sum(case((holds, 1), else_=0))
+
+
+def _notes(sides: _Sides, since: datetime | None, drifted: datetime | None) -> Sequence[str]:
+    notes = []
+    if since is not None:
+        notes.append(f"only drafts that were decided{_words(since, drifted)}")
+    if sides.stopped:
+        notes.append(
+            f"{sides.stopped} of {sides.rejected} rejected drafts were stopped before their end: the others stand "
+            f"for them"
+        )
+    return notes
+
+
+def _words(since: datetime | None, drifted: datetime | None) -> str:
+    if since is None:
+        return ""
+    return f" since {since:%Y-%m-%d %H:%M %Z}" + ("" if drifted is None else ", when a drift alarm was raised")

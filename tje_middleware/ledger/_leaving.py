@@ -13,6 +13,8 @@ from typing import Any, Protocol
 
 #: A database that does not answer must not keep a process from ending.
 SECONDS_TO_LEAVE = 5.0
+#: Nor from forking; for all ledgers together.
+SECONDS_TO_FORK = 1.0
 
 
 class Leaving(Protocol):
@@ -21,8 +23,11 @@ class Leaving(Protocol):
     def leave(self, timeout: float) -> None:
         """The process is about to end."""
 
-    def before_fork(self) -> None:
-        """It is about to be copied."""
+    def hurry(self) -> None:
+        """It is about to be copied, and soon :meth:`before_fork` waits."""
+
+    def before_fork(self, until: float) -> None:
+        """It is about to be copied, and waits no longer than until then (monotonic)."""
 
     def after_fork_in_parent(self) -> None:
         """It has been copied."""
@@ -43,8 +48,11 @@ class _Writers:
     def before_fork(self) -> None:
         self.lock.acquire()
         self.forking = list(self.known)
+        until = time.monotonic() + SECONDS_TO_FORK
+        for writer in self.forking:  # at the same time, as their databases may be one
+            writer.hurry()
         for writer in self.forking:
-            writer.before_fork()
+            writer.before_fork(until)
 
     def after_fork_in_parent(self) -> None:
         for writer in self._forked():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 import time
 import weakref
 from datetime import datetime
@@ -16,11 +17,11 @@ from .._options import described
 from ..database import Database
 from ..decision import GateDecision, new_decision_id
 from ..profile import CalibrationProfile, ProfileKey
-from ._entries import Decided, Judged, decision_row
+from ._entries import Decided, decision_row, judged
 from ._promises import check_promises
 from ._pruning import prune
 from ._queue import LedgerCounts
-from ._range import Per, Range, Unattributed, unattributed
+from ._range import Per, Range, Unattributed, holds, unattributed
 from ._writer import Writer
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ class DecisionLedger:
     of the process what waits is written, for at most 5 seconds; a process that is killed, or left by ``os._exit``,
     loses what was recorded within the last ``flush_seconds``.
 
+    Feedback is held against what was promised of a draft (``risk_limit``); where too many are wrong, an alarm about
+    the profile is raised in the registry that shares the database, and in no other.
+
     Threads and event loops may share a ledger; a forked process begins with an empty queue, and a pickled ledger is
     opened anew where it is unpickled.
 
@@ -54,14 +58,12 @@ class DecisionLedger:
         database: Its URL, or whatever has one: the registry whose profiles the gates follow.
         capacity: Decisions and feedback that may wait.
         flush_seconds: How long a decision waits for others to be written with it (seconds).
-        deeper_includes_draft: Whether always going deeper, which savings are counted against, costs the draft too, as
-            where the deeper branch refines it.
         texts: Store each decision's detail, prompt and answer as well. They may hold anything that users write.
 
     Raises:
         RegistryError: a URL that is none, or of a database that is not supported.
         TypeError: what was given has no database.
-        ValueError: no room, or a time that is none.
+        ValueError: no room, or a time that nothing can wait for.
     """
 
     def __init__(
@@ -70,22 +72,20 @@ class DecisionLedger:
         *,
         capacity: int = 10_000,
         flush_seconds: float = 1.0,
-        deeper_includes_draft: bool = False,
         texts: bool = False,
     ) -> None:
         if capacity < 1:
             raise ValueError(f"capacity must be at least 1, not {capacity}")
-        if not flush_seconds >= 0:
-            raise ValueError(f"flush_seconds must be at least 0, not {flush_seconds}")
+        if not 0 <= flush_seconds <= threading.TIMEOUT_MAX:
+            raise ValueError(f"flush_seconds must be from 0 to {threading.TIMEOUT_MAX:.0f}, not {flush_seconds}")
         self.capacity = capacity
         self.flush_seconds = flush_seconds
-        self.deeper_includes_draft = deeper_includes_draft
         self.texts = texts
         self._writer = Writer(
             copy.copy(_database(database)),  # the registry's own connections stay its own
             capacity=capacity,
             flush_seconds=flush_seconds,
-            row_of=partial(decision_row, deeper_includes_draft=deeper_includes_draft, texts=texts),
+            row_of=partial(decision_row, texts=texts),
             after_feedback=check_promises,
         )
         # A ledger that is forgotten: its thread writes what waits, and ends.
@@ -102,6 +102,7 @@ class DecisionLedger:
         prompt: str | None = None,
         answer: str | None = None,
         risk_limit: float | None = None,
+        deeper_includes_draft: bool = False,
     ) -> None:
         """Have a decision stored, soon. Never waits for the database, never raises.
 
@@ -118,9 +119,13 @@ class DecisionLedger:
             prompt: What was asked; kept only with ``texts``.
             answer: What was answered; likewise.
             risk_limit: Share of the drafts accepted like this that may be wrong (0 to 1), which feedback is held
-                against; None: what the profile promises for the method ``risk``, and of others nothing.
+                against; None: no promise.
+            deeper_includes_draft: Whether always going deeper, which savings are counted against, costs the draft
+                too, as where the deeper branch refines it.
         """
-        decision_id = getattr(decision, "decision_id", None) or new_decision_id()
+        decision_id = getattr(decision, "decision_id", None)
+        if decision_id is None or (isinstance(decision_id, str) and not decision_id):
+            decision_id = new_decision_id()
         if not self.texts:
             prompt = answer = None
         self._writer.put(
@@ -134,7 +139,8 @@ class DecisionLedger:
                 deeper_model,
                 prompt,
                 answer,
-                _promised(decision, profile) if risk_limit is None else risk_limit,
+                risk_limit,
+                deeper_includes_draft,
             )
         )
 
@@ -145,17 +151,15 @@ class DecisionLedger:
         never comes is counted in :meth:`unattributed`.
 
         Args:
-            decision_id: The decision's.
+            decision_id: The decision's, of at most 200 characters.
             correct: Whether the answer that was delivered was right.
             draft_correct: Whether the draft was, where that is known; of a draft that was the answer ``correct`` says
                 so already.
 
         Raises:
-            ValueError: nothing is said.
+            ValueError: nothing is said, or of nothing that is an id.
         """
-        if correct is None and draft_correct is None:
-            raise ValueError("feedback says whether the answer was right: correct=, or of the draft draft_correct=")
-        self._writer.put(Judged(decision_id, time.time(), correct, draft_correct))
+        self._writer.put(judged(decision_id, time.time(), correct=correct, draft_correct=draft_correct))
 
     def flush(self, timeout: float = 5.0) -> bool:
         """Write now what waits. This blocks: in an event loop, ``await asyncio.to_thread(ledger.flush)``.
@@ -222,7 +226,6 @@ class DecisionLedger:
             self.database,
             Range(since, until, None if key is None else str(key)),
             deeper_model=deeper_model,
-            deeper_includes_draft=self.deeper_includes_draft,
             per=per,
         )
 
@@ -234,34 +237,53 @@ class DecisionLedger:
         """
         return unattributed(self.database, Range(since, until))
 
-    def labelled(self, key: ProfileKey | str, *, version: int | None = None) -> list[LabelledDecision]:
+    def holds(self, decision_id: str) -> bool:
+        """Whether a decision is stored; one that waits in a queue is not yet.
+
+        Raises:
+            RegistryError: the database cannot be read.
+        """
+        return holds(self.database, decision_id)
+
+    def labelled(
+        self, key: ProfileKey | str, *, version: int | None = None, since: datetime | None = None
+    ) -> list[LabelledDecision]:
         """Decisions with feedback, as a calibration needs them: of those accepted, and of those that went deeper.
 
         Args:
             key: Whose.
             version: Of this version of the profile alone.
+            since: Decided from then on.
 
         Raises:
             RegistryError: the database cannot be read.
+            ValueError: a time without a zone.
         """
         from ._labelled import labelled  # noqa: PLC0415
 
-        return labelled(self.database, str(key), version)
+        return labelled(self.database, str(key), version, since)
 
-    def recalibrated(self, profile: CalibrationProfile) -> CalibrationProfile:
+    def recalibrated(self, profile: CalibrationProfile, *, since: datetime | None = None) -> CalibrationProfile:
         """What the feedback on the decisions of a stored version gives: a profile that is stored nowhere yet.
 
         Example:
             >>> found = ledger.recalibrated(registry.get(key))    # doctest: +SKIP
             >>> registry.put(found, candidate=True, source="feedback")    # doctest: +SKIP
 
+        Args:
+            profile: The version.
+            since: Of drafts decided from then on; None: since the drift alarm about that version was raised, where
+                there is one that nobody has dismissed, else of all.
+
         Raises:
-            CalibrationError: that version decided nothing, or there is not enough feedback; the message says of what.
+            CalibrationError: that version decided nothing, there is not enough feedback, or too many drafts were
+                stopped before their end; the message says of what, and what to do.
             RegistryError: the database cannot be read.
+            ValueError: a time without a zone.
         """
         from ._labelled import recalibrated  # noqa: PLC0415
 
-        return recalibrated(self.database, profile)
+        return recalibrated(self.database, profile, since)
 
     def prune(self, before: datetime) -> int:
         """Delete decisions from before a time, with their feedback; returns how many decisions there were.
@@ -288,17 +310,9 @@ class DecisionLedger:
             type(self),
             capacity=self.capacity,
             flush_seconds=self.flush_seconds,
-            deeper_includes_draft=self.deeper_includes_draft,
             texts=self.texts,
         )
         return opened, (self.database,)
-
-
-def _promised(decision: GateDecision, profile: CalibrationProfile | None) -> float | None:
-    """The share of accepted drafts that the decision's method promises may be wrong; None: it promises nothing."""
-    if profile is None or profile.settings is None or getattr(decision, "method", None) != "risk":
-        return None
-    return profile.settings.alpha
 
 
 def _database(given: object) -> Database:

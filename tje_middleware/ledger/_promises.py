@@ -10,17 +10,16 @@ from sqlalchemy import ColumnElement, case, func, select
 
 from ..alarms import Alarm
 from ..database import Database, Read
-from ..database.schema import DECISIONS, FEEDBACK, PROFILES
+from ..database.schema import ALARMS, DECISIONS, FEEDBACK, PROFILES
 from ..origin import whoami
 from ..profile import ProfileKey
-from ..registry import _alarms
-from ..registry._changing import changing
-from ..registry._versions import key_of
+from ..registry import store_alarm
+from ._keys import key_of
 from ._labelled import draft_right
 
 logger = logging.getLogger(__name__)
 
-_D, _F = DECISIONS.c, FEEDBACK.c
+_D, _F, _A = DECISIONS.c, FEEDBACK.c, ALARMS.c
 # The probability that an alarm is ever raised about a promise that is kept.
 _FALSE_ALARMS = 0.01
 
@@ -48,9 +47,7 @@ def check_promises(database: Database, decision_ids: Sequence[str]) -> None:
     with database.reading() as read:
         found = [_broken(read, promise) for promise in _promises(read, decision_ids)]
     for key, alarm in filter(None, found):
-        with changing(database) as connection:
-            is_new = _alarms.store(connection, key, alarm, by=alarm.raised_by, shown=database.url.shown)
-        if is_new:
+        if store_alarm(database, key, alarm):
             logger.warning("an alarm was raised about version %s of %s: %s", alarm.version, key, alarm.detail)
 
 
@@ -64,12 +61,13 @@ def _promises(read: Read, decision_ids: Sequence[str]) -> list[_Promise]:
 def _broken(read: Read, promise: _Promise) -> tuple[ProfileKey, Alarm] | None:
     from ..drift import risk_alarm  # noqa: PLC0415 (scipy: not before there is feedback)
 
-    key = _key(read, promise)
-    if key is None:  # not of this registry: nobody would see it
+    stored = _stored_key(read, promise)
+    if stored is None:  # not of this registry: nobody would see it
         return None
-    earlier = [one for one in _alarms.all_of(read, key, dismissed=True) if _is_about(one.alarm, promise)]
-    dismissed = [one.dismissed_at for one in earlier if one.dismissed_at is not None]
-    if len(dismissed) < len(earlier):
+    canonical, key = stored
+    about = (_A.key == canonical, _A.version == promise.version, _A.kind == "risk")
+    dismissed = [row.dismissed_at for row in read(select(_A.dismissed_at).where(*about))]
+    if None in dismissed:  # one holds
         return None
     graded = (
         select(_count(draft_right.is_(False)), _count(draft_right.is_(True)))
@@ -84,15 +82,11 @@ def _broken(read: Read, promise: _Promise) -> tuple[ProfileKey, Alarm] | None:
     return None if alarm is None else (key, replace(alarm, version=promise.version, raised_by=whoami()))
 
 
-def _key(read: Read, promise: _Promise) -> ProfileKey | None:
-    """The key that a decision names in words."""
+def _stored_key(read: Read, promise: _Promise) -> tuple[str, ProfileKey] | None:
+    """The key that a decision names in words, as it is stored."""
     stored = read(select(PROFILES.c.key).where(PROFILES.c.version == promise.version))
-    keys = (key_of(row.key) for row in stored)
-    return next((key for key in keys if key is not None and str(key) == promise.key), None)
-
-
-def _is_about(alarm: Alarm, promise: _Promise) -> bool:
-    return alarm.kind == "risk" and alarm.version == promise.version
+    keys = ((row.key, key_of(row.key)) for row in stored)
+    return next(((row, key) for row, key in keys if key is not None and str(key) == promise.key), None)
 
 
 def _count(holds: ColumnElement[bool]) -> ColumnElement[int]:

@@ -52,6 +52,19 @@ class Unattributed:
     unmatched_feedback: int = 0
 
 
+def holds(database: Database, decision_id: str) -> bool:
+    """Whether a decision is stored."""
+    wanted = select(DECISIONS.c.decision_id).where(DECISIONS.c.decision_id == decision_id)
+    with database.reading() as read:
+        return bool(read(wanted))
+
+
+def keys_with_decisions(database: Database) -> list[str]:
+    """Keys in words."""
+    with database.reading() as read:
+        return [row.key for row in read(select(DECISIONS.c.key).distinct().order_by(DECISIONS.c.key))]
+
+
 def unattributed(database: Database, within: Range) -> Unattributed:
     """Of the drops and feedback within a range of time."""
     dropped = within.of(select(func.coalesce(func.sum(DROPS.c.decisions), 0)), DROPS.c.at)

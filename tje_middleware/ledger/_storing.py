@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Table, case, func, or_
+from sqlalchemy import ColumnElement, Connection, Table, and_, case, func, or_
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
+from sqlalchemy.exc import (
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    NotSupportedError,
+    ProgrammingError,
+    SQLAlchemyError,
+    StatementError,
+)
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from ..database import Database
 from ..database.schema import DECISIONS, DROPS, FEEDBACK
-from ._entries import FILLED, KEPT, Row
+from ._entries import FILLED, KEPT, SAVED, Row, merged, merged_feedback
+
+logger = logging.getLogger(__name__)
+
+# What drivers say of a value, before it is sent or once the server has seen it.
+_OF_VALUES = (DataError, IntegrityError, InterfaceError, NotSupportedError, ProgrammingError)
+# The same of PostgreSQL, by the class of its SQLSTATE: data, constraints, types, limits.
+_CLASSES_OF_VALUES = ("22", "23", "42", "54")
+# Of class 42, but about the tables: rights, and what is not there (any more).
+_OF_TABLES = ("42501", "42P01", "42703", "42P10")
 
 
 @dataclass(frozen=True)
@@ -33,18 +54,28 @@ class DropReport:
 
 @dataclass(frozen=True)
 class Batch:
-    """What is written in one transaction."""
+    """What is written in one transaction; of one decision there may be several rows, oldest first."""
 
     decisions: Sequence[Row] = ()
     feedback: Sequence[Row] = ()
     drops: DropReport | None = None
 
 
-def store(database: Database, batch: Batch) -> frozenset[str]:
-    """Write a batch: all of it, but for rows that the database refuses.
+@dataclass(frozen=True)
+class Stored:
+    """What became of a batch.
 
-    Returns:
-        The ``decision_id`` of each row that was refused.
+    Attributes:
+        refused: Rows that the database does not take.
+        feedback: Ids of decisions whose feedback was written.
+    """
+
+    refused: int
+    feedback: Sequence[str]
+
+
+def store(database: Database, batch: Batch) -> Stored:
+    """Write a batch: all of it, but for rows that the database refuses.
 
     Raises:
         RegistryError: the database cannot be written; the batch is to be written again.
@@ -55,7 +86,7 @@ def store(database: Database, batch: Batch) -> frozenset[str]:
     except _RefusedRow:
         with database.writing(alone=False) as connection:
             return _write_one_by_one(connection, database, batch)
-    return frozenset()
+    return Stored(0, [row["decision_id"] for row in batch.feedback])
 
 
 class _RefusedRow(Exception):  # noqa: N818 (it is no fault of the database, and never leaves this module)
@@ -64,20 +95,29 @@ class _RefusedRow(Exception):  # noqa: N818 (it is no fault of the database, and
 
 def _write(connection: Connection, database: Database, batch: Batch) -> None:
     if batch.decisions:
-        _upsert(connection, database, DECISIONS, batch.decisions)
+        _upsert(connection, database, DECISIONS, merged(batch.decisions))
     if batch.feedback:
-        _upsert(connection, database, FEEDBACK, batch.feedback)
+        _upsert(connection, database, FEEDBACK, merged_feedback(batch.feedback))
     if batch.drops is not None:
-        row = {"id": batch.drops.id, "decisions": batch.drops.count, "recorded_by": batch.drops.by}
-        _upsert(connection, database, DROPS, [{**row, "at": datetime.now(timezone.utc)}])
+        _upsert(connection, database, DROPS, [_drops_row(batch.drops)])
 
 
-def _write_one_by_one(connection: Connection, database: Database, batch: Batch) -> frozenset[str]:
-    refused: set[str] = set()
+def _write_one_by_one(connection: Connection, database: Database, batch: Batch) -> Stored:
+    refused = 0
+    feedback: list[str] = []
     for table, rows in ((DECISIONS, batch.decisions), (FEEDBACK, batch.feedback)):
-        refused |= {row["decision_id"] for row in rows if not _is_taken(connection, database, table, row)}
-    _write(connection, database, Batch(drops=batch.drops))
-    return frozenset(refused)
+        for row in sorted(rows, key=itemgetter("decision_id")):  # the order of all writers
+            is_taken = _is_taken(connection, database, table, row)
+            refused += not is_taken
+            if is_taken and table is FEEDBACK:
+                feedback.append(row["decision_id"])
+    if batch.drops is not None and not _is_taken(connection, database, DROPS, _drops_row(batch.drops)):
+        logger.warning("the database refused the ledger's report of %d dropped entries", batch.drops.count)
+    return Stored(refused, feedback)
+
+
+def _drops_row(drops: DropReport) -> Row:
+    return {"id": drops.id, "decisions": drops.count, "recorded_by": drops.by, "at": datetime.now(timezone.utc)}
 
 
 def _is_taken(connection: Connection, database: Database, table: Table, row: Row) -> bool:
@@ -93,12 +133,7 @@ def _upsert(connection: Connection, database: Database, table: Table, rows: Sequ
     insert = sqlite.insert(table) if database.is_sqlite else postgresql.insert(table)
     new = insert.excluded
     if table is DECISIONS:
-        changed: dict[str, ColumnElement[Any]] = {
-            column.name: new[column.name] for column in table.columns if column.name not in KEPT
-        }
-        changed |= {name: func.coalesce(new[name], table.c[name]) for name in FILLED}
-        is_known = or_(new["saved_by"].is_not(None), func.coalesce(new["answered_by"], "") == "deeper")
-        changed |= {name: case((is_known, new[name]), else_=table.c[name]) for name in ("saved_by", "tokens_saved")}
+        changed = _changed(new, table.c)
     elif table is FEEDBACK:  # of the answer and of the draft somebody may speak one after the other
         changed = {name: func.coalesce(new[name], table.c[name]) for name in ("correct", "draft_correct")}
         changed["given_at"] = new["given_at"]
@@ -107,9 +142,52 @@ def _upsert(connection: Connection, database: Database, table: Table, rows: Sequ
     upsert = insert.on_conflict_do_update(index_elements=list(table.primary_key), set_=changed)
     try:
         connection.execute(upsert, list(rows))
-    except (DataError, IntegrityError) as error:
-        raise _RefusedRow from error
-    except DBAPIError:
+    except DBAPIError as error:
+        if _is_about_a_value(error):
+            raise _RefusedRow from error
         raise
-    except (StatementError, OverflowError, ValueError, TypeError) as error:  # refused before it was sent
+    except StatementError as error:  # refused before it was sent
         raise _RefusedRow from error
+    except SQLAlchemyError:
+        raise
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a value does to whoever reads it
+        raise _RefusedRow from error
+
+
+def _is_about_a_value(error: DBAPIError) -> bool:
+    """Whether the database refused what was to be written, and would have taken something else."""
+    state = getattr(error.orig, "sqlstate", None)
+    if state is not None:
+        return state.startswith(_CLASSES_OF_VALUES) and state not in _OF_TABLES
+    return isinstance(error, _OF_VALUES) and not error.connection_invalidated
+
+
+_Columns = ReadOnlyColumnCollection[str, Any]
+
+
+def _changed(new: _Columns, stored: _Columns) -> dict[str, ColumnElement[Any]]:
+    """What a record changes of one that is stored, whichever of them is the later one.
+
+    It is not always that which comes later: another process, or an outage, may have held the earlier one back.
+    """
+    is_known, was_known = new["answered_by"].is_not(None), stored["answered_by"].is_not(None)
+    is_earlier = or_(
+        and_(~is_known, was_known),
+        and_(is_known == was_known, new["decided_at"] < stored["decided_at"]),
+    )
+    if_earlier, if_later = _joined(stored, new), _joined(new, stored)
+    changed = {name: case((is_earlier, if_earlier[name]), else_=if_later[name]) for name in if_later}
+    first = case((new["decided_at"] < stored["decided_at"], new["decided_at"]), else_=stored["decided_at"])
+    return {**changed, "decided_at": first}
+
+
+def _joined(later: _Columns, earlier: _Columns) -> dict[str, ColumnElement[Any]]:
+    """As :func:`merged` joins them."""
+    joined: dict[str, ColumnElement[Any]] = {
+        column.name: later[column.name] for column in DECISIONS.columns if column.name not in KEPT
+    }
+    joined |= {name: func.coalesce(later[name], earlier[name]) for name in FILLED}
+    counts = or_(later["saved_by"].is_not(None), func.coalesce(later["answered_by"], "") == "deeper")
+    return joined | {name: case((counts, later[name]), else_=earlier[name]) for name in SAVED}

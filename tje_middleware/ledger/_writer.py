@@ -9,16 +9,18 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Protocol
 
 from ..database import Database
-from ..errors import RegistryError
+from ..errors import RegistryError, RegistryUnavailable
 from ..origin import whoami
 from . import _leaving
-from ._entries import Decided, Entry, Row, feedback_row, merged, merged_feedback
+from ._entries import Entry
+from ._filing import MakesRows, file
+from ._looking import Look, Looking
+from ._patience import hurriable, is_locked, waiting_at_most
 from ._queue import BoundedQueue
-from ._storing import Batch, DropReport, store
+from ._storing import DropReport
+from ._warnings import Warnings, entries_in_words, waiting
 
 logger = logging.getLogger(__name__)
 
@@ -26,14 +28,10 @@ logger = logging.getLogger(__name__)
 BATCH = 500
 _FIRST_PAUSE_SECONDS = 0.25
 _LONGEST_PAUSE_SECONDS = 15.0
-_SECONDS_BETWEEN_WARNINGS = 60.0
-_SECONDS_OF_FLUSH_BEFORE_FORK = 1.0
-_SECONDS_OF_TRANSACTION = 5.0
-
-
-class _MakesRows(Protocol):
-    def __call__(self, entry: Decided, *, recorded_by: str) -> Row: ...
-
+# A file that another process writes is waited for so long, and bit by bit: a process that forks must find it closed.
+_SECONDS_OF_LOCK = 30.0
+_SECONDS_AT_A_TIME = 0.25
+_SECONDS_BETWEEN = 0.02
 
 _SOON, _NOW = False, True
 
@@ -58,10 +56,10 @@ class Writer:
         *,
         capacity: int,
         flush_seconds: float,
-        row_of: _MakesRows,
-        after_feedback: Callable[[Database, Sequence[str]], None],
+        row_of: MakesRows,
+        after_feedback: Look,
     ) -> None:
-        self.database = database
+        self.database = hurriable(database)
         self.flush_seconds = flush_seconds
         self._row_of = row_of
         self._after_feedback = after_feedback
@@ -76,33 +74,40 @@ class Writer:
         self._wake: queue.SimpleQueue[bool] = queue.SimpleQueue()  # may be put to wherever finalizers run
         self._writing = threading.Lock()
         self._stands_still = False
+        self._is_held_up = False
         self._thread: threading.Thread | None = None
         self._ending = False
         self._reported_drops = 0
         self._report: DropReport | None = None
-        self._warned_at: dict[str, float] = {}
+        self._warnings = Warnings(logger)
         self._warned_drops = 0
         self._by = whoami()
+        self._looking = Looking(self._after_feedback)
 
     def put(self, entry: Entry) -> None:
         """Have an entry written, soon; where there is no room it is dropped and counted."""
-        waiting = self.queue.put(entry)
-        if waiting == self._hurries_at:
+        length = self.queue.put(entry)
+        if length == self._hurries_at:
             self._wake.put(_NOW)
-        elif waiting == 1:
+        elif length == 1:
             self._wake.put(_SOON)
         if self._thread is None:
             self._start()
 
     def flush(self, timeout: float) -> bool:
         """Write now what waits; whether all of it has left the queue within ``timeout`` seconds."""
+        until = time.monotonic() + timeout
         end = self.queue.end
-        if not len(self.queue):
-            return True
-        if self._thread is None and not self._start():
-            return self._write_all()
-        self._wake.put(_NOW)
-        return self.queue.wait_for(end, timeout)
+        if len(self.queue):
+            if self._thread is None and not self._start():
+                return self._write_all(until)
+            self._wake.put(_NOW)
+            if not self.queue.wait_for(end, timeout):
+                return False
+        # Whoever has flushed, such as a process that ends, has had the promises looked at too, if there was time.
+        if self._thread is not None:
+            self._looking.wait(max(0.0, until - time.monotonic()))
+        return True
 
     def close(self, timeout: float) -> bool:
         """Flush, and let the thread end once nothing is left for it to do."""
@@ -111,7 +116,7 @@ class Writer:
         thread = self._thread
         self.forget()
         if not flushed:
-            logger.warning("a ledger was closed with %d entries that are not written yet", len(self.queue))
+            logger.warning("a ledger was closed that is not written yet: %s", waiting(len(self.queue)))
             return False
         if thread is not None and thread is not threading.current_thread():
             thread.join(max(0.1, until - time.monotonic()))
@@ -126,24 +131,35 @@ class Writer:
     def leave(self, timeout: float) -> None:
         """Flush at the end of the process, which waits no longer than ``timeout`` seconds."""
         if not self.flush(timeout):
-            logger.warning("%d entries of the ledger could not be written before the process ended", len(self.queue))
+            logger.warning("the ledger could not be written before the process ended: %s", waiting(len(self.queue)))
 
-    def before_fork(self) -> None:
+    def hurry(self) -> None:
+        """Begin to write what waits."""
+        if len(self.queue) and not self._is_failing:
+            self._wake.put(_NOW)
+
+    def before_fork(self, until: float) -> None:
         """Write what waits, as the parent may be about to leave, and stand still between two transactions."""
-        if self.problem is None:
-            self.flush(_SECONDS_OF_FLUSH_BEFORE_FORK)
+        if not self._is_failing:
+            self.flush(max(0.0, until - time.monotonic()))
         # SQLite must not be open in a process that forks (https://sqlite.org/howtocorrupt.html, 2.6).
-        self._stands_still = self._writing.acquire(timeout=_SECONDS_OF_TRANSACTION)
+        self._stands_still = self._writing.acquire(timeout=max(0.0, until - time.monotonic()))
 
     def after_fork_in_parent(self) -> None:
         """Go on."""
         if self._stands_still:
+            self._stands_still = False
             self._writing.release()
 
     def after_fork_in_child(self) -> None:
         """Begin anew: what waited is the parent's, and so are the thread, the locks and the connections."""
-        self.database = copy.copy(self.database)
+        self.database = hurriable(copy.copy(self.database))
         self._begin(self.queue.capacity)
+
+    @property
+    def _is_failing(self) -> bool:
+        """Whether it could not be written when that was last tried."""
+        return self.problem is not None or self._is_held_up
 
     # The thread.
 
@@ -167,7 +183,7 @@ class Writer:
             if not self._ending:
                 self._pause(self.flush_seconds)
             pause = _FIRST_PAUSE_SECONDS
-            while not self._write_all():
+            while not self._write_all() or self._looking.is_left:
                 self._pause(pause * random.uniform(0.5, 1.5))
                 pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
@@ -189,15 +205,15 @@ class Writer:
             while self._wake.get(timeout=max(0.0, until - time.monotonic())) is not _NOW:
                 pass
 
-    def _write_all(self) -> bool:
-        """Write batch after batch; False where the database cannot be written."""
+    def _write_all(self, until: float | None = None) -> bool:
+        """Write batch after batch; False where the database cannot be written, or not until then (monotonic)."""
         while len(self.queue) or self._unreported():
             try:
-                with self._writing:
-                    self._write_batch()
+                if not self._write_one(until):
+                    return False
             except RegistryError as error:
                 self.problem = str(error)
-                self._warn("problem", f"the ledger cannot be written, {len(self.queue)} entries wait: {error}")
+                self._warnings.warn("problem", f"the ledger cannot be written, {waiting(len(self.queue))}: {error}")
                 self._warn_of_drops()
                 return False
             except Exception:
@@ -205,49 +221,57 @@ class Writer:
                 logger.exception("the ledger could not write")
                 return False
             if self.problem is not None:
-                logger.warning("the ledger can be written again")
+                logger.info("the ledger can be written again")
                 self.problem = None
-                self._warned_at.pop("problem", None)
+                self._warnings.forget("problem")
             self._warn_of_drops()
+            self._look(until)
+        self._look(until)
         return True
+
+    def _write_one(self, until: float | None) -> bool:
+        """Write a batch; False where there is no time for it any more."""
+        give_up = time.monotonic() + _SECONDS_OF_LOCK
+        while True:
+            left = None if until is None else until - time.monotonic()
+            if left is not None and left <= 0:
+                return False
+            if not self._writing.acquire(timeout=-1 if left is None else left):
+                return False
+            try:
+                with waiting_at_most(self._at_a_time(left)):
+                    self._write_batch()
+            except RegistryUnavailable as error:
+                self._is_held_up = is_locked(error)
+                if not self._is_held_up or time.monotonic() > give_up:
+                    raise
+            else:
+                self._is_held_up = False
+                return True
+            finally:
+                self._writing.release()
+            time.sleep(_SECONDS_BETWEEN)
+
+    def _at_a_time(self, left: float | None) -> float | None:
+        if not self.database.is_sqlite:
+            return left
+        return _SECONDS_AT_A_TIME if left is None else min(left, _SECONDS_AT_A_TIME)
 
     def _write_batch(self) -> None:
         entries = self.queue.front(BATCH)
-        rows = [self._row(entry) for entry in entries]
-        pairs = list(zip(entries, rows, strict=True))
-        decisions = [row for entry, row in pairs if row and isinstance(entry, Decided)]
-        feedback = [row for entry, row in pairs if row and not isinstance(entry, Decided)]
-        batch = Batch(merged(decisions), merged_feedback(feedback), self._drop_report())
-        unwanted = store(self.database, batch)
-        refused = rows.count(None) + sum(row["decision_id"] in unwanted for row in decisions + feedback)
-        if unwanted:
-            logger.warning("the database refused %d of the ledger's entries, which are dropped", len(unwanted))
+        stored = file(self.database, entries, self._drop_report(), row_of=self._row_of, by=self._by)
         if self._report is not None:
             self._reported_drops += self._report.count
             self._report = None
-        # Before they leave: whoever has flushed, such as a process that ends, has had the promises looked at too.
-        self._look_after([row["decision_id"] for row in batch.feedback if row["decision_id"] not in unwanted])
-        self.queue.leave(written=len(entries) - refused, refused=refused)
+        # Before they leave: a flush then waits for it.
+        self._looking.add(stored.feedback)
+        self.queue.leave(written=len(entries) - stored.refused, refused=stored.refused)
 
-    def _row(self, entry: Entry) -> Row | None:
-        """The row of an entry; None for one that is none."""
-        try:
-            return self._row_of(entry, recorded_by=self._by) if isinstance(entry, Decided) else feedback_row(entry)
-        except Exception as error:  # whatever somebody handed over for a decision
-            # Its kind alone: the text may quote what was asked or answered.
-            logger.warning("an entry of the ledger is none and is dropped (%s)", type(error).__name__)
-            return None
-
-    def _look_after(self, feedback: Sequence[str]) -> None:
-        if not feedback:
-            return
-        try:
-            self._after_feedback(self.database, feedback)
-        except RegistryError as error:
-            # Nothing is lost: the next feedback is looked at together with this one.
-            logger.info("what feedback says of the gate's promises could not be looked at: %s", error)
-        except Exception:
-            logger.exception("what feedback says of the gate's promises could not be looked at")
+    def _look(self, until: float | None = None) -> None:
+        """Have feedback that was written looked at, unless there is no time for it any more."""
+        if self._looking.is_due and (until is None or time.monotonic() < until):
+            with self._writing:  # a fork waits for it, as for a batch: a database must not be open then
+                self._looking.look(self.database)
 
     def _unreported(self) -> int:
         return self.queue.counts.dropped - self._reported_drops
@@ -260,18 +284,9 @@ class Writer:
 
     def _warn_of_drops(self) -> None:
         dropped = self.queue.counts.dropped
-        if dropped > self._warned_drops and self._warn(
+        if dropped > self._warned_drops and self._warnings.warn(
             "drops",
-            f"the ledger has dropped {dropped} entries since it was opened; "
+            f"the ledger has dropped {entries_in_words(dropped)} since it was opened; "
             f"its queue holds {self.queue.capacity}: a larger capacity, or a faster database, keeps more",
         ):
             self._warned_drops = dropped
-
-    def _warn(self, topic: str, message: str) -> bool:
-        """Log a warning, unless one of its topic was logged a short while ago."""
-        now = time.monotonic()
-        if now - self._warned_at.get(topic, float("-inf")) < _SECONDS_BETWEEN_WARNINGS:
-            return False
-        self._warned_at[topic] = now
-        logger.warning(message)
-        return True

@@ -13,6 +13,7 @@ from ._aggregating import Group, Place, alarms_raised, groups, median_latencies
 from ._labelled import JUDGED
 from ._range import Per, Range
 from .money import RatesOn, rates_on
+from .promise import PromiseKept, promises_of, share_interval
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,18 @@ class DaySummary:
         estimated: Decisions whose savings are estimated from the profile.
         saved_estimated: Tokens that they saved.
         saved_unknown: Decisions of whose savings nothing is known.
+        measured_up_to: Of the measured ones, those that saved so much at most, as not all of their draft's tokens are
+            known.
+        estimated_up_to: Of the estimated ones, likewise.
         usd_spent: What all tokens that are known cost; None: unknown.
         usd_saved_measured: What the measured savings are worth; None: unknown.
         usd_saved_estimated: What the estimated savings are worth; None: unknown.
+        unpriced: Models that no price is known of, as far as one was needed.
+        unnamed: Whether the name of a model is not known that a price was needed of.
         feedback: Decisions with feedback.
         graded: Drafts accepted as confident of which somebody said whether they were right.
         wrong: Those that were not.
-        risk_limit: The share of them that may be wrong, as the method promised (the highest); None: no promise.
+        promises: What was promised of some of them, the strictest promise first.
         latency_seconds: Median, from question to answer; None: unknown.
     """
 
@@ -77,13 +83,17 @@ class DaySummary:
     estimated: int = 0
     saved_estimated: float = 0.0
     saved_unknown: int = 0
+    measured_up_to: int = 0
+    estimated_up_to: int = 0
     usd_spent: float | None = None
     usd_saved_measured: float | None = None
     usd_saved_estimated: float | None = None
+    unpriced: tuple[str, ...] = ()
+    unnamed: bool = False
     feedback: int = 0
     graded: int = 0
     wrong: int = 0
-    risk_limit: float | None = None
+    promises: tuple[PromiseKept, ...] = ()
     latency_seconds: float | None = None
 
     @property
@@ -104,14 +114,17 @@ class DaySummary:
     @property
     def risk_interval(self) -> tuple[float, float] | None:
         """Of the risk: 95 %, exact (Clopper & Pearson 1934)."""
-        if not self.graded:
-            return None
-        from ..thresholds.bounds import binomial_lower, binomial_upper  # noqa: PLC0415 (scipy)
+        return share_interval(self.wrong, self.graded)
 
-        return (
-            float(binomial_lower(self.wrong, self.graded, delta=0.025)),
-            float(binomial_upper(self.wrong, self.graded, delta=0.025)),
-        )
+    @property
+    def promise(self) -> PromiseKept | None:
+        """The strictest promise that is broken, else the strictest; None: nothing was promised."""
+        return next((one for one in self.promises if one.is_broken), next(iter(self.promises), None))
+
+    @property
+    def risk_limit(self) -> float | None:
+        """That of the promise."""
+        return None if self.promise is None else self.promise.limit
 
     def as_dict(self) -> dict[str, Any]:
         """All of it as plain values, fit for JSON."""
@@ -124,6 +137,8 @@ class DaySummary:
             "share_accepted": self.share_accepted,
             "risk": self.risk,
             "risk_interval": None if interval is None else list(interval),
+            "risk_limit": self.risk_limit,
+            "promises": [{**asdict(one), "is_broken": one.is_broken} for one in self.promises],
         }
 
 
@@ -132,7 +147,6 @@ def summarised(
     within: Range,
     *,
     deeper_model: str | None = None,
-    deeper_includes_draft: bool = False,
     per: Per = "day",
     rates: RatesOn = rates_on,
 ) -> list[DaySummary]:
@@ -142,7 +156,6 @@ def summarised(
         database: Where the ledger is.
         within: Which decisions.
         deeper_model: What would have written the tokens that were not spent; None: what mostly did for that key.
-        deeper_includes_draft: Whether always going deeper costs the draft too.
         per: What each summary is of.
         rates: What tokens cost.
     """
@@ -157,7 +170,7 @@ def summarised(
         _summary(
             place,
             by_place[place],
-            _Money(rates, deeper_model or mostly.get(place.key), deeper_includes_draft),
+            _Money(rates, deeper_model or mostly.get(place.key)),
             alarms=alarms.get(place, 0),
             latency=latencies.get(place),
         )
@@ -174,13 +187,13 @@ def _deeper_models(found: Iterable[Group]) -> dict[str, str]:
     return {key: count.most_common(1)[0][0] for key, count in counts.items()}
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Money:
     """What groups of decisions cost and saved (USD); None where a price is unknown."""
 
     rates: RatesOn
     deeper_model: str | None
-    deeper_includes_draft: bool
+    without_price: set[str | None] = field(default_factory=set)  # models that were asked for
 
     def spent(self, group: Group) -> float | None:
         if group.partly_known == group.decisions and not (group.draft_output_tokens or group.deeper_output_tokens):
@@ -192,13 +205,13 @@ class _Money:
         return None if draft is None or deeper is None else draft + deeper
 
     def saved_measured(self, group: Group) -> float | None:
-        if self.deeper_includes_draft:
+        if group.deeper_includes_draft:
             return 0.0
         cost = self._drafts(group)
         return None if cost is None else -cost
 
     def saved_estimated(self, group: Group) -> float | None:
-        drafts = 0 if self.deeper_includes_draft else group.draft_tokens
+        drafts = 0 if group.deeper_includes_draft else group.draft_tokens
         # As far as drafts went deeper without a count, nothing was avoided.
         avoided = self._cost(self.deeper_model, group.day, written=max(0.0, group.tokens_saved + drafts))
         cost = self._cost(group.draft_model, group.day, written=drafts)
@@ -213,7 +226,10 @@ class _Money:
         if not read and not written:
             return 0.0
         rates = self.rates(model, day)
-        return None if rates is None else read * rates.input + written * rates.output
+        if rates is None:
+            self.without_price.add(model)
+            return None
+        return read * rates.input + written * rates.output
 
 
 def _summary(
@@ -229,7 +245,9 @@ def _summary(
     confident = [group for group in found if group.reason == "confident"]
     decisions = sum(routes.values())
     n_measured, n_estimated = (sum(group.decisions for group in part) for part in (measured, estimated))
-    limits = [group.risk_limit for group in confident if group.risk_limit is not None]
+    spent = _sum([money.spent(group) for group in found])
+    saved_measured = _sum([money.saved_measured(group) for group in measured])
+    saved_estimated = _sum([money.saved_estimated(group) for group in estimated])
     return DaySummary(
         key=place.key,
         day=place.day,
@@ -252,15 +270,24 @@ def _summary(
         estimated=n_estimated,
         saved_estimated=sum(group.tokens_saved for group in estimated),
         saved_unknown=decisions - n_measured - n_estimated,
-        usd_spent=_sum(money.spent(group) for group in found),
-        usd_saved_measured=_sum(money.saved_measured(group) for group in measured),
-        usd_saved_estimated=_sum(money.saved_estimated(group) for group in estimated),
+        measured_up_to=_up_to(measured),
+        estimated_up_to=_up_to(estimated),
+        usd_spent=spent,
+        usd_saved_measured=saved_measured,
+        usd_saved_estimated=saved_estimated,
+        unpriced=tuple(sorted(model for model in money.without_price if model is not None)),
+        unnamed=None in money.without_price,
         feedback=sum(group.feedback for group in found),
         graded=sum(group.right + group.wrong for group in confident),
         wrong=sum(group.wrong for group in confident),
-        risk_limit=max(limits, default=None),
+        promises=promises_of(confident),
         latency_seconds=latency,
     )
+
+
+def _up_to(found: Iterable[Group]) -> int:
+    """Decisions that cost an unknown part of a draft; where the draft is needed anyway, none does."""
+    return sum(group.partly_known for group in found if not group.deeper_includes_draft)
 
 
 def _sum(amounts: Iterable[float | None]) -> float | None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -97,19 +96,23 @@ class Endpoint:
         base_url: Of the OpenAI-compatible API.
         model: The model's name.
         api_key: The key; it is sent there and shown nowhere.
-        timeout: What one answer may take (seconds).
+        timeout: What one whole answer may take (seconds).
 
     Raises:
         ImportError: the package ``openai`` is not installed.
     """
 
     def __init__(self, base_url: str, model: str, api_key: str, timeout: float) -> None:
-        from openai import OpenAI  # noqa: PLC0415 (an extra)
+        from openai import DefaultHttpxClient, OpenAI  # noqa: PLC0415 (an extra)
+
+        from .limits import limiting  # noqa: PLC0415 (needs httpx, which comes with openai)
 
         self.model = model
         self.timeout = timeout
         self.requests = 0
-        self._client = OpenAI(base_url=base_url, api_key=api_key, timeout=timeout, max_retries=0)
+        # A hook, as a transport of our own would not go by the environment's proxies.
+        limited = DefaultHttpxClient(event_hooks={"response": [limiting(timeout)]})
+        self._client = OpenAI(base_url=base_url, api_key=api_key, timeout=timeout, max_retries=0, http_client=limited)
 
     def chat(self, question: str, options: Manner) -> Answer:
         """An answer of chat completions.
@@ -117,35 +120,47 @@ class Endpoint:
         Raises:
             Exception: whatever the client raises; ``trouble`` says it in words.
         """
-        self.requests += 1
-        asked = self._client.chat.completions.create(model=self.model, messages=_messages(question), **options)
-        return Answer.of(asked)
+        asked = self._client.chat.completions
+        return self._in_time(
+            lambda: Answer.of(asked.create(model=self.model, messages=_messages(question), **options))
+        )
 
     def chat_streamed(self, question: str, options: Manner) -> Answer:
         """The same as a stream."""
-        self.requests += 1
         options = {**options, "stream": True}
-        with self._client.chat.completions.create(
-            model=self.model, messages=_messages(question), **options
-        ) as stream:
-            return Answer.of_stream(_in_time(stream, self.timeout))
+
+        def ask() -> Answer:
+            asked = self._client.chat.completions
+            with asked.create(model=self.model, messages=_messages(question), **options) as stream:
+                return Answer.of_stream(stream)
+
+        return self._in_time(ask)
 
     def complete(self, prompt: str, options: Manner) -> Answer:
         """An answer of completions."""
-        self.requests += 1
-        return Answer.of(self._client.completions.create(model=self.model, prompt=prompt, **options))
+        asked = self._client.completions
+        return self._in_time(lambda: Answer.of(asked.create(model=self.model, prompt=prompt, **options)))
 
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+
+    def _in_time(self, ask: Callable[[], Answer]) -> Answer:
+        from .limits import within  # noqa: PLC0415 (needs httpx, which comes with openai)
+
+        self.requests += 1
+        return within(self.timeout, ask)
 
 
 def trouble(error: Exception, timeout: float) -> tuple[str, str]:
     """What went wrong and what to do about it, without the error's text: it may quote keys and requests."""
     status = getattr(error, "status_code", None)
     name = type(error).__name__
+    too_long = _too_long(error)
+    if too_long is not None:
+        return f"the answer was not read to its end: it is {too_long}", "check --base-url (most end in /v1)"
     if "Timeout" in name:
-        return f"there was no answer within {timeout:g} s", "is the model loaded? --timeout gives it longer"
+        return f"there was no whole answer within {timeout:g} s", "is the model loaded? --timeout gives it longer"
     if status in {401, 403}:
         return f"the key was refused (HTTP {status})", "put a key into the variable that --api-key-env names"
     if status == 404:
@@ -157,7 +172,7 @@ def trouble(error: Exception, timeout: float) -> tuple[str, str]:
             f"the request was refused (HTTP {status})" if status < 500 else f"the server failed (HTTP {status})",
             "",
         )
-    if isinstance(error, ValueError):  # UnknownShape, and what JSON and encodings raise
+    if isinstance(error, (ValueError, RecursionError)):  # UnknownShape, and what JSON and encodings raise
         return f"what came back is no answer of this API ({name})", "check --base-url (most end in /v1)"
     return f"the endpoint could not be reached ({name})", "check --base-url, and that the server runs"
 
@@ -172,17 +187,15 @@ def shown(base_url: str) -> str:
     return f"{parts.scheme}://{host}{parts.path}" if host else "(no URL)"
 
 
+def _too_long(error: Exception) -> str | None:
+    from .limits import TooLongError  # noqa: PLC0415 (needs httpx, which comes with openai)
+
+    # The client wraps what is raised while it reads an answer, and not what is while it reads a stream.
+    return next((str(each) for each in (error, error.__cause__) if isinstance(each, TooLongError)), None)
+
+
 def _messages(question: str) -> Any:  # noqa: ANN401 (the client's own types, which are an extra)
     return [{"role": "user", "content": question}]
-
-
-def _in_time(chunks: Iterable[object], timeout: float) -> Iterable[object]:
-    """The client's own limit is for one chunk: a stream may go on for ever."""
-    end = time.monotonic() + timeout
-    for chunk in chunks:
-        if time.monotonic() > end:
-            raise TimeoutError
-        yield chunk
 
 
 def _arguments(calls: Iterable[object]) -> str:

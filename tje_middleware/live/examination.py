@@ -34,7 +34,7 @@ def examine(base_url: str, model: str, *, api_key: str, top_k: int = 20, timeout
         model: The model's name.
         api_key: The key; it is sent to the endpoint and appears in nothing that is returned.
         top_k: Alternatives a position to ask for.
-        timeout: What one answer may take (seconds).
+        timeout: What one whole answer may take (seconds).
 
     Raises:
         ImportError: the package ``openai`` is not installed.

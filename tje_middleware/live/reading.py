@@ -215,14 +215,15 @@ def name_of(answer: Answer, asked: str) -> Finding:
         return Finding("model name", "limited", "answers do not name their model")
     if answer.model == asked:
         return Finding("model name", "ok", f"answers come under the name {asked!r}")
-    words = f"{asked!r} answers as {answer.model[:_LONGEST_NAME]!r}"
+    named = repr(answer.model[:_LONGEST_NAME])
     if same_model(asked, answer.model):
-        return Finding("model name", "ok", f"{words}, which a gate takes for the same")
+        return Finding("model name", "ok", f"{asked!r} answers as {named}, which a gate takes for the same")
     return Finding(
         "model name",
         "limited",
-        words,
-        "a gate takes that for another model: name it so in the profile's key, or add an alias (tje registry alias)",
+        f"asked for {asked!r}, the server answers as another model: {named}; what is found holds for that one",
+        "check --model; if it is right, the model in the profile's key has to be the name that the server answers "
+        "with, or have it as an alias (tje registry alias), or no draft can be judged",
     )
 
 

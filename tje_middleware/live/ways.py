@@ -11,7 +11,11 @@ from .finding import Finding, Outcome
 from .reading import likelier_elsewhere, why_missing
 
 WHOLE = 'let such drafts come whole: mode="hold", not "abort" or "annotate"'
-UNKNOWN_CALLS = 'such turns are unknown to a gate: leave on_missing="deeper", or accept them with tool_calls="pass"'
+UNKNOWN_CALLS = (
+    "matters to agents only: a call that logprobs do not cover goes deeper by default, and is then paid for twice; "
+    'tool_calls="pass" accepts calls unjudged'
+)
+NO_CALL = "the model called no tool when it was asked to, so nothing is known of its calls' logprobs"
 NO_FORMAT = "leave response_format out of drafts"
 
 
@@ -47,9 +51,7 @@ def tool_call_of(answer: Answer, check: str) -> Finding:
     """Whether the logprobs of a turn that calls a tool cover the call."""
     found, arguments = answer.evidence, answer.arguments
     if arguments is None:
-        return Finding(
-            check, "failed", "no tool was called, though the question asks for it", "look again with your own tools"
-        )
+        return Finding(check, "missing", NO_CALL, UNKNOWN_CALLS)
     if isinstance(found, UnreadableLogprobs):
         return Finding(check, _missing_or_failed(found), why_missing(found), UNKNOWN_CALLS)
     if _compact(arguments) in _compact(found.text or ""):

@@ -12,11 +12,13 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, select, update
 
 from ..alarms import Alarm
-from ..database import Read
+from ..database import Database, Read
 from ..database.schema import ALARMS
 from ..errors import RegistryError
+from ..origin import whoami
 from ..profile import ProfileKey
 from . import _aliases, _versions
+from ._changing import changing
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,16 @@ class StoredAlarm:
     alarm: Alarm
     dismissed_at: datetime | None = None
     dismissed_by: str | None = None
+
+
+def store_alarm(database: Database, key: ProfileKey, alarm: Alarm) -> bool:
+    """Store an alarm about a version of a key; False where one of its kind holds already.
+
+    Raises:
+        RegistryError: it is about no version, or about one that there is not; or the database cannot be written.
+    """
+    with changing(database) as connection:
+        return store(connection, key, alarm, by=whoami(), shown=database.url.shown)
 
 
 def store(connection: Connection, key: ProfileKey, alarm: Alarm, *, by: str, shown: str) -> bool:
@@ -82,8 +94,8 @@ def holding(read: Read, key: ProfileKey) -> Sequence[Alarm]:
     return [alarm_of(row) for row in read(wanted.order_by(ALARMS.c.id.desc()))]
 
 
-def all_of(read: Read, key: ProfileKey | None, *, dismissed: bool) -> Sequence[StoredAlarm]:
-    """The alarms about one key or all, newest first."""
+def stored_alarms(read: Read, key: ProfileKey | None = None, *, dismissed: bool = False) -> Sequence[StoredAlarm]:
+    """The alarms about one key or all, newest first; by choice with those that were dismissed."""
     wanted = select(ALARMS).order_by(ALARMS.c.id.desc())
     if key is not None:
         wanted = wanted.where(ALARMS.c.key == _versions.canonical(key))

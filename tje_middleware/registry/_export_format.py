@@ -25,6 +25,8 @@ MOST_LINE_BYTES = 4 * 1024 * 1024
 MOST_LINES = 100_000
 #: and at most so many bytes altogether.
 MOST_BYTES = 64 * 1024 * 1024
+#: Numbers of versions beyond it would leave no room for those that follow.
+MOST_VERSIONS = 1_000_000
 #: How the last line begins.
 CHECKSUM = b'{"sha256":'
 #: Brackets within brackets; a profile has six.
@@ -56,7 +58,7 @@ class ExportedVersion(BaseModel):
     model_config = _STRICT
 
     key: ProfileKey
-    version: Annotated[PositiveInt, Field(le=2**31 - 1)]
+    version: Annotated[PositiveInt, Field(le=MOST_VERSIONS)]
     is_active: bool
     put_at: _Time | None
     put_by: _Name | None

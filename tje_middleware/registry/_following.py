@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import threading
-import weakref
 from collections.abc import Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -14,10 +12,9 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from ..alarms import Alarm
 from ..database import Database, Read
 from ..errors import RegistryDamaged, RegistryError, RegistryUnavailable, SchemaMismatch
-from ..origin import whoami
+from ..forking import ForkAware, remember
 from ..profile import ProfileKey, ProfileLookup
 from . import _alarms, _looking
-from ._changing import changing
 from ._known import Known
 from ._refreshing import Refresher
 
@@ -34,7 +31,7 @@ _MOST_ALARMS = 1000
 _CLOSING_SECONDS = 1.0
 
 
-class Following:
+class Following(ForkAware):
     """What a process follows of a registry.
 
     A look-up of a known key is a read of :attr:`Known.answers` and no more. One of another key waits a little for
@@ -56,7 +53,7 @@ class Following:
         self._reading = 0  # the number of the last reading of all keys
         self._refresher: Refresher | None = None
         self._lock = threading.Lock()
-        _FOLLOWINGS.add(self)
+        remember(self)
 
     def lookup(self, key: ProfileKey) -> ProfileLookup:
         """The answer about a key that is not known yet."""
@@ -107,9 +104,7 @@ class Following:
 
     def report_alarm(self, key: ProfileKey, alarm: Alarm) -> None:
         """Show an alarm at once in this process, and have it stored soon."""
-        answer = self.known.answers.get(key)
-        if answer is not None and answer.profile is not None:
-            key = answer.profile.key  # an alias leads to it
+        key = self.known.key_behind(key)
         self.known.report(key, alarm)
         with self._lock:
             if len(self._alarms) < _MOST_ALARMS:
@@ -183,8 +178,7 @@ class Following:
         """
         for place, alarm in list(self._alarms.items()):
             try:
-                with changing(self.database) as connection:
-                    _alarms.store(connection, place[0], alarm, by=whoami(), shown=self.database.url.shown)
+                _alarms.store_alarm(self.database, place[0], alarm)
             except (RegistryUnavailable, RegistryDamaged, SchemaMismatch):
                 raise
             except RegistryError as error:  # it never can be: its version is no more
@@ -196,8 +190,8 @@ class Following:
                 if not self._alarms:
                     self._stored.set()
 
-    def start_anew_in_a_child(self) -> None:
-        """What is left of it in a forked process, where its threads are not: all that is known."""
+    def after_fork_in_child(self) -> None:
+        """Go on with all that is known, without the threads."""
         self._lock = threading.Lock()
         self._refresher = None
         self._flights = {}
@@ -263,15 +257,3 @@ class Following:
             return _looking.look(read, key, self.database.url.shown)
         except RegistryDamaged as error:  # one row, not the whole
             return error
-
-
-_FOLLOWINGS: weakref.WeakSet[Following] = weakref.WeakSet()
-
-
-def _start_anew_in_a_child() -> None:
-    for following in list(_FOLLOWINGS):
-        following.start_anew_in_a_child()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_anew_in_a_child)

@@ -85,6 +85,11 @@ class Known:
         """All keys that were asked for."""
         return list(self._seen)
 
+    def key_behind(self, key: ProfileKey) -> ProfileKey:
+        """The key of the profile that was last found for one: another where that is an alias."""
+        seen = self._seen.get(key)
+        return key if seen is None or seen.answer.profile is None else seen.answer.profile.key
+
     def missing(self) -> list[ProfileKey]:
         """Those without a profile."""
         return [key for key, seen in list(self._seen.items()) if seen.answer.profile is None]
@@ -120,6 +125,7 @@ class Known:
     def start_anew_in_a_child(self) -> None:
         """As :meth:`leave`, in a forked process, where the lock may be held by a thread that is not there."""
         self._lock = threading.Lock()
+        self._reported = {}  # the parent stores them, and nobody would say here when
         self.leave()
 
     def report(self, key: ProfileKey, alarm: Alarm) -> None:

@@ -11,9 +11,6 @@ from ..database import Database
 from ..database._postgres import CHANNEL
 from ..errors import RegistryUnavailable
 
-# A server that went away without a word is noticed after 30 seconds.
-_KEEPALIVES = {"keepalives_idle": "15", "keepalives_interval": "5", "keepalives_count": "3"}
-
 
 class Listening:
     """A connection of its own on which PostgreSQL tells of changes.
@@ -27,7 +24,7 @@ class Listening:
         dialect = database.engine.dialect
         args, options = dialect.create_connect_args(database.engine.url)
         try:
-            self._connection: Any = dialect.connect(*args, **{**_KEEPALIVES, **options}, autocommit=True)
+            self._connection: Any = dialect.connect(*args, **options, autocommit=True)
         except dialect.loaded_dbapi.Error as error:
             raise self._lost(error) from None
         try:

@@ -48,11 +48,13 @@ class StoredKey:
         key: The key.
         active_version: None where there are candidates only.
         versions: The numbers of all versions, ascending.
+        candidates: Those of versions after the active one that have never been active.
     """
 
     key: ProfileKey
     active_version: int | None
     versions: tuple[int, ...]
+    candidates: tuple[int, ...]
 
 
 def stored_keys(database: Database) -> Sequence[StoredKey]:
@@ -62,10 +64,10 @@ def stored_keys(database: Database) -> Sequence[StoredKey]:
         RegistryUnavailable, RegistryDamaged, SchemaMismatch: as :func:`overview`.
     """
     with database.reading() as read:
-        active, versions = _numbers(read)
+        numbers = _numbers(read)
     return [
-        StoredKey(key, active.get(canonical), tuple(numbers))
-        for canonical, numbers in versions.items()
+        StoredKey(key, of.active, of.versions, of.candidates)
+        for canonical, of in numbers.items()
         if (key := _versions.key_of(canonical)) is not None
     ]
 
@@ -79,14 +81,13 @@ def overview(database: Database) -> Sequence[KeyOverview]:
         SchemaMismatch: its tables are those of another release.
     """
     with database.reading() as read:
-        active, versions = _numbers(read)
+        numbers = _numbers(read)
         bodies = {row.key: row for row in _versions.every_active(read)}
-        promoted = {(row.key, row.to_version) for row in read(select(PROMOTIONS.c.key, PROMOTIONS.c.to_version))}
         raised = read(select(ALARMS.c.key, ALARMS.c.version).where(ALARMS.c.dismissed_at.is_(None)))
     alarms = Counter((row.key, row.version) for row in raised)
     found = []
-    for canonical, numbers in versions.items():
-        key, now = _versions.key_of(canonical), active.get(canonical)
+    for canonical, of in numbers.items():
+        key = _versions.key_of(canonical)
         profile, problem = None, None
         if canonical in bodies:
             try:
@@ -97,21 +98,38 @@ def overview(database: Database) -> Sequence[KeyOverview]:
             KeyOverview(
                 key=key,
                 name=canonical if key is None else str(key),
-                active_version=now,
+                active_version=of.active,
                 active=profile,
                 problem=problem,
-                versions=tuple(numbers),
-                candidates=tuple(n for n in numbers if n > (now or 0) and (canonical, n) not in promoted),
-                alarms=alarms[canonical, now],
+                versions=of.versions,
+                candidates=of.candidates,
+                alarms=alarms[canonical, of.active],
             )
         )
     return sorted(found, key=lambda one: one.name)
 
 
-def _numbers(read: Read) -> tuple[Mapping[str, int | None], Mapping[str, list[int]]]:
-    """By key, the active version, and all versions."""
+@dataclass(frozen=True)
+class _Numbers:
+    """The versions of a key."""
+
+    active: int | None
+    versions: tuple[int, ...]
+    candidates: tuple[int, ...]
+
+
+def _numbers(read: Read) -> Mapping[str, _Numbers]:
+    """The versions of every key that has one, by key."""
     active = {row.key: row.active_version for row in read(select(KEYS.c.key, KEYS.c.active_version))}
+    promoted = {(row.key, row.to_version) for row in read(select(PROMOTIONS.c.key, PROMOTIONS.c.to_version))}
     versions: defaultdict[str, list[int]] = defaultdict(list)
     for row in read(select(PROFILES.c.key, PROFILES.c.version).order_by(PROFILES.c.key, PROFILES.c.version)):
         versions[row.key].append(row.version)
-    return active, versions
+    return {
+        key: _Numbers(
+            active=(now := active.get(key)),
+            versions=tuple(numbers),
+            candidates=tuple(n for n in numbers if n > (now or 0) and (key, n) not in promoted),
+        )
+        for key, numbers in versions.items()
+    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -67,17 +67,26 @@ def rollback(connection: Connection, key: ProfileKey, *, replacing: int | None, 
     if not there:
         raise _looking.nothing(read, key, shown)
     _, now_active = _versions.held(connection, _versions.canonical(key))
-    before = [version for version in _undoable(promotions(read, key)) if version in there]
-    while before and before[-1] == now_active:
-        before.pop()
-    if not before:
+    before = active_before(promotions(read, key), now_active, there)
+    if before is None:
         _refuse_stale(key, now_active, replacing, shown)
         raise RegistryError(
             f"{shown} has nothing to go back to for {key}: no other version was active before; "
             f"it has {_looking.counted(there)}: promote one"
         )
-    _activate(connection, key, before[-1], "rollback", replacing=replacing, by=by, shown=shown)
-    return before[-1]
+    _activate(connection, key, before, "rollback", replacing=replacing, by=by, shown=shown)
+    return before
+
+
+def active_before(log: Sequence[Promotion], now_active: int | None, there: Collection[int]) -> int | None:
+    """The version to go back to: of those that are there, the one that was active before this one was promoted.
+
+    One that was rolled back is none of them.
+    """
+    before = [version for version in _undoable(log) if version in there]
+    while before and before[-1] == now_active:
+        before.pop()
+    return before[-1] if before else None
 
 
 def remove(connection: Connection, key: ProfileKey, by: str) -> int:

@@ -49,7 +49,7 @@ class CalibrationRegistry:
     """
 
     def __init__(self, url: str = "sqlite:///tje.db", *, refresh_seconds: float = 60.0) -> None:
-        #: The database, which a ledger may share.
+        #: The database; a ledger that is given the registry has connections of its own to it.
         self.database = Database(url)
         #: Its URL, without its password.
         self.url = self.database.url.shown
@@ -232,15 +232,14 @@ class CalibrationRegistry:
         Raises:
             RegistryError: it is about no version, or about one that is not there.
         """
-        with changing(self.database) as connection:
-            is_new = _alarms.store(connection, key, alarm, by=whoami(), shown=self.url)
+        is_new = _alarms.store_alarm(self.database, key, alarm)
         self._following.refresh()  # the key may be an alias
         return is_new
 
     def alarms(self, key: ProfileKey | None = None, *, dismissed: bool = False) -> Sequence[StoredAlarm]:
         """The alarms about one key or all, newest first; by choice with those that were dismissed."""
         with self.database.reading() as read:
-            return _alarms.all_of(read, key, dismissed=dismissed)
+            return _alarms.stored_alarms(read, key, dismissed=dismissed)
 
     def dismiss(self, key: ProfileKey, *, by: str | None = None) -> int:
         """Have the alarms about a key hold no more; returns how many did."""

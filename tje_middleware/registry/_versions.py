@@ -79,7 +79,7 @@ def add(connection: Connection, profile: CalibrationProfile, *, active: bool, so
             put_by=storable("by", by),
             source=storable("source", source),
             library_version=__version__,
-            records_fingerprint=getattr(profile, "records_fingerprint", None),
+            records_fingerprint=profile.records_fingerprint,
         )
     )
     if active:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
-from uuid import uuid4
+from uuid import NAMESPACE_URL, uuid4, uuid5
 
 from langchain_core.messages import AIMessage
 
@@ -53,6 +54,8 @@ def judged(message: AIMessage, delivery: Delivery, *, hands_over: bool) -> Judge
     name = message.response_metadata.get("model_name")
     model = name if isinstance(name, str) else None
     decision = delivery.gate.judge(evidence, model=model)
+    if message.id is not None:  # an edge judges what it cannot change: the node after it decides the same, as one
+        decision = replace(decision, decision_id=uuid5(NAMESPACE_URL, f"{message.id} {decision.key}").hex)
     decision = delivery.handed_on(decision, spent_on(message), hands_over=hands_over)
     delivery.gate.settle(decision, draft_model=model)  # a node that answers instead amends it
     message = annotated(without_logprobs(message), decision)

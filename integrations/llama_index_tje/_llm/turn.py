@@ -19,6 +19,7 @@ from .._answer import (
     Response,
     annotated,
     calls_tools,
+    decision_in,
     in_one_chunk,
     model_behind,
     spent_on,
@@ -157,6 +158,10 @@ class LLMTurn(GatedTurn[Response]):
     def shown(self, draft: Response) -> Response:
         """A draft that was held is one chunk of a stream."""
         return in_one_chunk(draft) if self._streamed and self.delivery.mode != "annotate" else draft
+
+    def decision_in(self, draft: Response) -> GateDecision | None:
+        """The one in its message."""
+        return decision_in(draft)
 
     def calls_tools(self, draft: Response) -> bool:
         """Whether the draft is a call of tools."""

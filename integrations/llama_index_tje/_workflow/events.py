@@ -10,7 +10,7 @@ from pydantic import Field, PrivateAttr
 
 from tje_middleware import EntropyGate, GateDecision, TokenUsage
 
-from .._places import annotated, spent_on
+from .._places import annotated, model_of, spent_on
 from .carrying import Calls, Draft
 
 
@@ -39,13 +39,10 @@ class RejectedDraftEvent(Event):
     decision: GateDecision = Field(description="Why it was rejected, and what it spent.")
     _gate: EntropyGate | None = PrivateAttr(default=None)  # lost where a Context is saved between the steps
 
-    def amended_by(self, gate: EntropyGate) -> None:
-        """Have the gate write down what becomes of its decision."""
-        self._gate = gate
-
-    def _amended(self, decision: GateDecision) -> GateDecision:
+    def _written_down(self, decision: GateDecision, deeper_model: str | None = None) -> GateDecision:
+        """The decision, which the gate writes into its ledger."""
         if self._gate is not None:
-            self._gate.amend(decision)
+            self._gate.amend(decision, deeper_model=deeper_model)
         return decision
 
 
@@ -77,9 +74,10 @@ class DeeperEvent(RejectedDraftEvent):
         return annotated(answer, self.settled(answer, usage=usage))
 
     def settled(self, answer: object, *, usage: TokenUsage | None = None) -> GateDecision:
-        """The decision of such an answer, for one that has no place for it."""
+        """The decision of such an answer, for one that has no place for it; the gate's ledger is told of it."""
         spent = usage or spent_on(answer)
-        return self._amended(replace(self.decision, answered_by="deeper", deeper_usage=spent))
+        decision = replace(self.decision, answered_by="deeper", deeper_usage=spent)
+        return self._written_down(decision, model_of(answer))
 
 
 class AbstainEvent(RejectedDraftEvent):
@@ -100,8 +98,8 @@ class AbstainEvent(RejectedDraftEvent):
         return annotated(answer, self.settled())
 
     def settled(self) -> GateDecision:
-        """The decision of a human's answer."""
-        return self._amended(replace(self.decision, answered_by="human"))
+        """The decision of a human's answer; the gate's ledger is told of it."""
+        return self._written_down(replace(self.decision, answered_by="human"))
 
 
 class DecisionEvent(Event):

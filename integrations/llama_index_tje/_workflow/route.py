@@ -150,7 +150,7 @@ class _Routing:
         if not issubclass(target, StopEvent):
             following = target(**values)
             if isinstance(following, RejectedDraftEvent):
-                following.amended_by(self.delivery.gate)
+                following._gate = self.delivery.gate
             return decision, following
         declared = {name: value for name, value in values.items() if name in target.model_fields}
         return decision, target(**{"result": draft, **declared})

@@ -64,6 +64,7 @@ class TestChain:
             for _ in chain(chat, written, mode=mode).stream({"text": question}):
                 pass
         assert [row.answered_by for row in written.rows] == ["draft", "draft" if mode == "annotate" else "deeper"]
+        assert {row.draft_model for row in written.rows} == {"standin"}
 
     async def test_on_the_event_loop(self, chat: Chat, written: Written) -> None:
         gated = chain(chat, written)
@@ -136,6 +137,17 @@ class TestGraph:
         first, second = written.rows
         assert (first.answered_by, first.draft_output_tokens) == ("draft", 6)
         assert (second.answered_by, second.deeper_model, second.deeper_output_tokens) == ("deeper", "big", 6)
+
+    def test_a_draft_that_an_edge_judges_first_is_one_decision(self, chat: Chat, written: Written) -> None:
+        asked, big = ask_logprobs(chat()), chat("big")
+        router = EntropyRouter(gate=written.gate(), deeper="think")
+        builder = StateGraph(MessagesState)
+        builder.add_node("draft", lambda state: {"messages": [asked.invoke(state["messages"])]})
+        builder.add_node("think", router.replaces_draft(lambda state: {"messages": [big.invoke(state["messages"])]}))
+        builder.add_edge(START, "draft")
+        builder.add_conditional_edges("draft", router.route, router.path_map)
+        builder.compile().invoke({"messages": [("user", UNSURE)]})
+        assert (written.row.answered_by, written.row.deeper_model) == ("deeper", "big")
 
     def test_a_human_answered(self, chat: Chat, written: Written) -> None:
         asked = ask_logprobs(chat())

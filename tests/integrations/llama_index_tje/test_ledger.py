@@ -55,6 +55,7 @@ class TestLLM:
         async for _ in await llm.astream_chat([ChatMessage(UNSURE)]):
             pass
         assert [row.answered_by for row in written.rows] == ["draft", "draft" if mode == "annotate" else "deeper"]
+        assert {row.draft_model for row in written.rows} == {"standin"}
 
     def test_texts_only_where_they_are_wanted(self, like: Make, tmp_path: Path) -> None:
         written = Written(tmp_path, texts=True)
@@ -102,4 +103,5 @@ async def test_a_workflow_writes_where_a_draft_is_judged_and_where_it_is_answere
     await Answer().run(question=UNSURE)
     first, second = written.rows
     assert (first.answered_by, second.answered_by) == ("draft", "deeper")
+    assert second.deeper_model == "big"
     assert (second.draft_output_tokens, second.deeper_output_tokens) == (6, 6)

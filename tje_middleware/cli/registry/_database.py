@@ -61,8 +61,7 @@ def doctor(
 ) -> None:
     """Look at the database: can it be reached, is it as it should be, and what is to be done."""
     with explained("postgres"):
-        from ...registry import CalibrationRegistry  # noqa: PLC0415 (--help must not wait for a database)
-        from ...registry._doctor import examine  # noqa: PLC0415
+        from ...registry import CalibrationRegistry, examine  # noqa: PLC0415 (--help must not wait for a database)
         from ._tables import finding_as_dict, findings_table  # noqa: PLC0415
 
         with CalibrationRegistry(url) as store:

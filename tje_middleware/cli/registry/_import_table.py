@@ -10,7 +10,7 @@ from rich.text import Text
 from ._tables import table_of
 
 if TYPE_CHECKING:
-    from ...registry._importing import ImportReport
+    from ...registry import ImportReport
 
 
 def import_table(report: ImportReport) -> RenderableType:

@@ -13,8 +13,7 @@ from ..options import with_options
 
 if TYPE_CHECKING:
     from ...profile import ProfileKey
-    from ...registry import CalibrationRegistry
-    from ...registry._overview import StoredKey
+    from ...registry import CalibrationRegistry, StoredKey
 
 # What stands for a setting that was not recorded.
 _NOT_RECORDED = "none"
@@ -105,7 +104,7 @@ def found_key(store: CalibrationRegistry, wanted: KeyRequest) -> StoredKey:
     Raises:
         ProfileNotFound, RegistryError: as :meth:`KeyRequest.among`.
     """
-    from ...registry._overview import stored_keys  # noqa: PLC0415
+    from ...registry import stored_keys  # noqa: PLC0415
 
     held = {one.key: one for one in stored_keys(store.database)}
     key = wanted.among(held, store.aliases())

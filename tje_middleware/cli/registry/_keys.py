@@ -15,7 +15,7 @@ from ._opening import DEFAULT_URL, Json, Url, opened
 def list_(url: Url = DEFAULT_URL, as_json: Json = False) -> None:
     """Every key: what is active, how good it is, what waits, and what is wrong."""
     with opened(url) as store:
-        from ...registry._overview import overview  # noqa: PLC0415 (--help must not wait for a database)
+        from ...registry import overview  # noqa: PLC0415 (--help must not wait for a database)
         from ._tables import key_as_dict, keys_table  # noqa: PLC0415
 
         keys = overview(store.database)

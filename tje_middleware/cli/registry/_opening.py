@@ -36,13 +36,11 @@ def opened(url: str, *, makes_it: bool = False) -> Iterator[CalibrationRegistry]
         makes_it: Whether the command may make the file; one that is about what is stored must not.
     """
     with explained("postgres"):
-        from ...database._sqlite import path_of  # noqa: PLC0415 (--help must not wait for a database)
-        from ...errors import RegistryUnavailable  # noqa: PLC0415
+        from ...errors import RegistryUnavailable  # noqa: PLC0415 (--help must not wait for a database)
         from ...registry import CalibrationRegistry  # noqa: PLC0415
 
         with CalibrationRegistry(url) as store:
-            database = store.database
-            if database.is_sqlite and not makes_it and not path_of(database.url).exists():
+            if not makes_it and store.database.lacks_file():
                 raise RegistryUnavailable(
                     f"{store.url}: there is no such file; name the registry by --registry URL or TJE_REGISTRY"
                 )

@@ -15,9 +15,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from ...alarms import Alarm
     from ...profile import CalibrationProfile
-    from ...registry._alarms import StoredAlarm
-    from ...registry._doctor import Finding
-    from ...registry._overview import KeyOverview
+    from ...registry import Finding, KeyOverview, StoredAlarm
 
 #: Where there is no value.
 NOTHING = "-"

@@ -14,9 +14,7 @@ from ._tables import NOTHING, age, alarm_as_dict, bold, number, table_of, thresh
 
 if TYPE_CHECKING:
     from ...profile import ProfileKey
-    from ...registry._diff import Change, ProfileDiff
-    from ...registry._promoting import Promotion
-    from ...registry._versions import StoredVersion
+    from ...registry import Change, ProfileDiff, Promotion, StoredVersion
 
 # So much of a digest tells it from others.
 _DIGEST = 12

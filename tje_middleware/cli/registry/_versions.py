@@ -11,7 +11,9 @@ from ._key import KeyRequest, found_key, with_key
 from ._opening import DEFAULT_URL, Json, Url, opened
 
 if TYPE_CHECKING:
-    from ...registry._overview import StoredKey
+    from collections.abc import Sequence
+
+    from ...registry import Promotion, StoredKey
 
 Replacing = Annotated[
     int | None,
@@ -59,7 +61,7 @@ def diff(
         typer.Argument(
             metavar="[B]",
             help="Another version.",
-            show_default="the newest candidate, or the one before the active",
+            show_default="the active one; against that the newest candidate, or the one active before it",
         ),
     ] = None,
     url: Url = DEFAULT_URL,
@@ -70,7 +72,7 @@ def diff(
         from ._version_tables import diff_table  # noqa: PLC0415
 
         held = found_key(store, wanted)
-        found = store.diff(held.key, *_pair(held, a, b))
+        found = store.diff(held.key, *((a, b) if a and b else _pair(held, a, store.promotions(held.key))))
         print_result(diff_table(found), found.as_dict(), as_json=as_json)
 
 
@@ -110,15 +112,22 @@ def _was(seen: int) -> str:
     return f"version {seen} was" if seen else "none was"
 
 
-def _pair(held: StoredKey, a: int | None, b: int | None) -> tuple[int, int]:
-    """The versions to compare, where they are not named."""
+def _pair(held: StoredKey, a: int | None, log: Sequence[Promotion]) -> tuple[int, int]:
+    """The versions to compare where two are not named, of the active one and another the earlier first."""
     from ...errors import ProfileNotFound  # noqa: PLC0415
+    from ...registry import active_before  # noqa: PLC0415
 
-    first = a or held.active_version or held.versions[0]
-    if b is not None:
-        return first, b
-    later = [version for version in held.versions if version > first]
-    earlier = [version for version in held.versions if version < first]
-    if not later and not earlier:
-        raise ProfileNotFound(f"{held.key} has no other version than {first} to compare with")
-    return (first, later[-1]) if later else (earlier[-1], first)
+    active = held.active_version
+    if a is not None and active is not None and a != active:
+        return a, active
+    first = a or active or held.versions[0]
+    if waiting := [version for version in held.candidates if version != first]:
+        return first, waiting[-1]
+    if before := active_before(log, first, held.versions):
+        return before, first
+    others = ", ".join(str(version) for version in held.versions if version != first)
+    raise ProfileNotFound(
+        f"{held.key} has no candidate, and none was active before {first}: name two versions ({first}, {others})"
+        if others
+        else f"{held.key} has no other version than {first} to compare with"
+    )

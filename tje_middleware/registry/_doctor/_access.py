@@ -39,7 +39,7 @@ _PATIENCE = 3000
 
 def reached(database: Database) -> Iterator[Finding]:
     """Whether it answers; a file that is not there is not made."""
-    if database.is_sqlite and not path_of(database.url).exists():
+    if database.lacks_file():
         yield Finding(
             "reachable",
             "fail",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,14 +14,12 @@ from ...database._faults import explained
 from ...errors import TjeError
 from ._access import changed, reached, round_trips, schema_is_ours, tables_read, tables_written
 from ._contents import holdings
-from ._finding import Finding
+from ._finding import Check, Finding
 from ._postgres import on_postgres
 from ._sqlite import on_sqlite
 
 if TYPE_CHECKING:
     from .._registry import CalibrationRegistry
-
-_Check = Callable[[Database], Iterable[Finding]]
 
 
 def examine(of: Database | CalibrationRegistry, *, old_after: timedelta = timedelta(days=90)) -> list[Finding]:
@@ -46,7 +44,7 @@ def examine(of: Database | CalibrationRegistry, *, old_after: timedelta = timede
     return findings
 
 
-def _checks(database: Database, old_after: timedelta, *, at_head: bool) -> Iterator[tuple[str, _Check]]:
+def _checks(database: Database, old_after: timedelta, *, at_head: bool) -> Iterator[tuple[str, Check]]:
     """What else there is to look at, by the name under which it is told that it cannot be."""
     if at_head:
         yield "read", tables_read
@@ -58,7 +56,7 @@ def _checks(database: Database, old_after: timedelta, *, at_head: bool) -> Itera
         yield "contents", partial(holdings, old_after=old_after)
 
 
-def _made(database: Database, name: str, check: _Check) -> Iterator[Finding]:
+def _made(database: Database, name: str, check: Check) -> Iterator[Finding]:
     try:
         yield from check(database)
     except TjeError as error:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
+
+from ...database import Database
 
 #: ``ok``: as it should be. ``warn``: it works, and something should be done. ``fail``: something does not work.
 Status = Literal["ok", "warn", "fail"]
@@ -24,3 +27,7 @@ class Finding:
     status: Status
     found: str
     remedy: str = ""
+
+
+#: What looks at one thing or several.
+Check = Callable[[Database], Iterable[Finding]]

@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, text
 
 from ...database import Database
-from ._finding import Finding
+from ...database._postgres import MOST_CONNECTIONS
+from ._finding import Check, Finding
 
 if TYPE_CHECKING:
     from psycopg import Connection as Driver
-
-_Check = Callable[[Database], Iterable[Finding]]
 
 # The oldest major release that its makers still mended in 2025.
 _OLDEST = 13
 _CLOCK_SECONDS = 5.0
 _NOTIFY_SECONDS = 2.0
-# What one process of ours may take: its pool, and the one that listens.
-_CONNECTIONS_A_PROCESS = 11
+# What one process of ours may take: the pools of its registry and of its ledger, and the one that listens.
+_CONNECTIONS_A_PROCESS = 2 * MOST_CONNECTIONS + 1
 
 
-def on_postgres() -> Iterator[tuple[str, _Check]]:
+def on_postgres() -> Iterator[tuple[str, Check]]:
     """The checks of a server, by name."""
     yield "server", server
     yield "encryption", encrypted
@@ -147,7 +146,7 @@ def headroom(database: Database) -> Iterator[Finding]:
         yield Finding(
             "connections",
             "warn",
-            f"{found}; a process of this library takes up to {_CONNECTIONS_A_PROCESS}",
+            f"{found}; a process with a registry and a ledger takes up to {_CONNECTIONS_A_PROCESS}",
             "raise max_connections, or put a proxy that pools by session in front",
         )
 

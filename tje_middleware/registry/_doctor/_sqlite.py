@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from sqlalchemy import text
@@ -13,9 +13,7 @@ from sqlalchemy import text
 from ...database import Database
 from ...database._sqlite import path_of
 from ._access import for_reading
-from ._finding import Finding
-
-_Check = Callable[[Database], Iterable[Finding]]
+from ._finding import Check, Finding
 
 _MEGABYTE = 1_000_000
 _LITTLE_DISK = 100 * _MEGABYTE
@@ -27,7 +25,7 @@ _MOUNTS = Path("/proc/self/mountinfo")
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "lustre", "glusterfs", "sshfs", "beegfs"}
 
 
-def on_sqlite() -> Iterator[tuple[str, _Check]]:
+def on_sqlite() -> Iterator[tuple[str, Check]]:
     """The checks of a file, by name."""
     yield "private file", private
     yield "write-ahead log", written_ahead

@@ -84,6 +84,7 @@ def upgrade() -> None:
         sa.Column("deeper_model", sa.String),
         sa.Column("deeper_input_tokens", sa.BigInteger),
         sa.Column("deeper_output_tokens", sa.BigInteger),
+        sa.Column("deeper_includes_draft", sa.Boolean, nullable=False),
         sa.Column("usage_partly_known", sa.Boolean, nullable=False),
         sa.Column("tokens_saved", sa.Float),
         sa.Column("saved_by", sa.String),

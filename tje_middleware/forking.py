@@ -1,0 +1,138 @@
+"""When this process forks: no database file is open meanwhile, and in the child everything begins anew."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import weakref
+
+_log = logging.getLogger("tje_middleware.forking")
+
+# A fork waits no longer than this for files to be closed.
+_PATIENCE_SECONDS = 5.0
+
+
+class ForkAware:
+    """What is told when its process forks, from :func:`remember` on and until nobody has it any more.
+
+    All of them are told before files have to be closed, so that there is still time to write something.
+    """
+
+    def before_fork(self) -> None:
+        """This process is about to be copied."""
+
+    def after_fork_in_parent(self) -> None:
+        """It has been copied, or could not be."""
+
+    def after_fork_in_child(self) -> None:
+        """This is the copy: threads, and whoever held a lock, are not in it."""
+
+
+class OpenFiles:
+    """How many files the threads of this process have open that a fork must not find open.
+
+    SQLite keeps what it has locked in the process's memory. A child would believe that it holds the parent's locks,
+    which it does not, and damage the file (https://sqlite.org/howtocorrupt.html, 2.6).
+    """
+
+    def __init__(self) -> None:
+        self._begin({})
+
+    def _begin(self, by_thread: dict[int, int]) -> None:
+        self._changed = threading.Condition()
+        self._by_thread = by_thread
+        self._forking = False
+
+    def open(self) -> int:
+        """A file is about to be opened, which waits for a fork that is under way; returns what closes it."""
+        me = threading.get_ident()
+        with self._changed:
+            # A thread that has one open must come to its end first.
+            self._changed.wait_for(lambda: not self._forking or me in self._by_thread)
+            self._by_thread[me] = self._by_thread.get(me, 0) + 1
+        return me
+
+    def close(self, opened: int) -> None:
+        """The file that ``opened`` stands for is closed."""
+        with self._changed:
+            left = self._by_thread.get(opened, 0) - 1
+            if left > 0:
+                self._by_thread[opened] = left
+            else:
+                self._by_thread.pop(opened, None)
+            self._changed.notify_all()
+
+    def stand_still(self, seconds: float) -> bool:
+        """Let no other thread open any more; whether all of them have closed theirs in time."""
+        me = threading.get_ident()
+        with self._changed:
+            self._forking = True
+            return self._changed.wait_for(lambda: not set(self._by_thread) - {me}, seconds)
+
+    def go_on(self) -> None:
+        """Let all threads open files again."""
+        with self._changed:
+            self._forking = False
+            self._changed.notify_all()
+
+    def start_anew_in_a_child(self) -> None:
+        """Only the thread that forked is in the child."""
+        me = threading.get_ident()
+        self._begin({me: self._by_thread[me]} if me in self._by_thread else {})
+
+
+class _Forks:
+    """What is done around each fork of this process."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.known: weakref.WeakSet[ForkAware] = weakref.WeakSet()
+        self._told: list[ForkAware] = []
+        self._stood_still = True
+
+    def before(self) -> None:
+        self.lock.acquire()  # until after the fork: another thread's would not be given back in the child
+        self._told = list(self.known)
+        for one in self._told:
+            one.before_fork()
+        self._stood_still = OPEN_FILES.stand_still(_PATIENCE_SECONDS)
+
+    def after_in_parent(self) -> None:
+        OPEN_FILES.go_on()
+        try:
+            for one in self._taken():
+                one.after_fork_in_parent()
+            if not self._stood_still:
+                _log.warning(
+                    "forked while another thread had had a SQLite file open for %g seconds: the child must not use "
+                    "that file; start processes with the method spawn, or before the file is used",
+                    _PATIENCE_SECONDS,
+                )
+        finally:
+            self.lock.release()
+
+    def after_in_child(self) -> None:
+        self.lock = threading.RLock()
+        OPEN_FILES.start_anew_in_a_child()
+        for one in self._taken():
+            one.after_fork_in_child()
+
+    def _taken(self) -> list[ForkAware]:
+        told, self._told = self._told, []
+        return told
+
+
+#: The SQLite files that connections of this process have open.
+OPEN_FILES = OpenFiles()
+_FORKS = _Forks()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_FORKS.before, after_in_parent=_FORKS.after_in_parent, after_in_child=_FORKS.after_in_child
+    )
+
+
+def remember(one: ForkAware) -> None:
+    """Tell it when this process forks."""
+    with _FORKS.lock:
+        _FORKS.known.add(one)
