@@ -149,6 +149,12 @@ class TestLedger:
             limits.append(book.entries[0][1]["risk_limit"])
         assert limits == [PROFILE.settings.alpha, None, None]
 
+    def test_where_nothing_goes_deeper_accepting_saves_nothing_and_a_promise_is_one_all_the_same(self):
+        book = Book()
+        gate = EntropyGate(PROFILE, ledger=book, drift=DriftPolicy(max_risk=0.2))
+        gate.settle(gate.judge(draft(0.3)), may_deepen=False)
+        assert (book.entries[0][1]["profile"], book.entries[0][1]["risk_limit"]) == (None, 0.2)
+
     def test_judging_alone_writes_nothing(self):
         book = Book()
         EntropyGate(PROFILE, ledger=book).judge(draft(0.3))
@@ -282,6 +288,13 @@ class TestDrift:
         for each in shifted(80):
             gate.settle(quietly_judged(gate, each), may_abort=True)
         assert quietly_judged(gate, draft(0.3)).alarm == "drift"
+
+    def test_a_threshold_of_its_own_for_each_draft_makes_no_heap_of_watches(self):
+        gate = EntropyGate(PROFILE)
+        for number, each in enumerate(alike(2000)):
+            copy = gate.with_threshold(1 + number / 1e4)
+            copy.settle(copy.judge(each), may_abort=True)
+        assert gate.judge(draft(0.3)).alarm is None
 
     def test_what_is_settled_in_the_middle_of_settling_waits_for_nobody(self):
         class Reentrant(Store):

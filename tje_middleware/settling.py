@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 # A draft may be judged again, by a node of a graph that finds no decision in it; soon, if at all.
 _REMEMBERED = 4_096
 _FIRST_SHARE = 0.9
+_MOST_MONITORS = 8
 
 
 class Circumstances(TypedDict, total=False):
@@ -113,7 +114,7 @@ class Settlement:
             **circumstances: Of the answer.
         """
         profile = self._profile_of(decision)
-        self._record(decision, profile if may_deepen else None, circumstances)
+        self._record(decision, profile, circumstances, may_deepen=may_deepen)
         if self._was_settled(decision):
             return
         telemetry.emit(
@@ -153,12 +154,17 @@ class Settlement:
         return False
 
     def _record(
-        self, decision: GateDecision, profile: CalibrationProfile | None, circumstances: Circumstances
+        self,
+        decision: GateDecision,
+        profile: CalibrationProfile | None,
+        circumstances: Circumstances,
+        *,
+        may_deepen: bool = True,
     ) -> None:
         if self.ledger is not None:
             self.ledger.record(
                 decision,
-                profile=profile,
+                profile=profile if may_deepen else None,
                 risk_limit=self._risk_limit(decision, profile),
                 deeper_includes_draft=self._includes_draft,
                 **circumstances,
@@ -200,7 +206,11 @@ class Settlement:
             return
         # Drafts that may be stopped show no more of a value above the threshold than that it is above.
         censored_above = seen.threshold if seen.may_abort else None
-        monitor = self._monitors.get(censored_above) or self._made_monitor(reference, seen.threshold, censored_above)
+        monitor = self._monitors.get(censored_above)
+        if monitor is None:
+            if len(self._monitors) == _MOST_MONITORS:  # a threshold of its own for each run shows no stream
+                return
+            monitor = self._made_monitor(reference, seen.threshold, censored_above)
         alarm = monitor.observe(seen.value)
         if alarm is not None:
             raised = replace(alarm, version=seen.profile.version, raised_by=whoami())
