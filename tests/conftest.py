@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.postgres import postgres, postgres_of_this_run, postgres_to_stop  # noqa: F401 (fixtures)
+from tje_middleware.registry import _following
 from tje_middleware.signals import SIGNALS
 
 
@@ -14,3 +15,13 @@ def _signals_of_a_test_are_its_own():
     yield
     SIGNALS.clear()
     SIGNALS.update(before)
+
+
+@pytest.fixture(autouse=True)
+def _a_busy_machine_may_take_its_time(request):
+    """A profile that was not read before is waited for, where the waiting itself is not what is tested."""
+    before = _following._LOOKUP_PATIENCE_SECONDS
+    if "registry_hot_path" not in request.node.path.parts:
+        _following._LOOKUP_PATIENCE_SECONDS = 20.0
+    yield
+    _following._LOOKUP_PATIENCE_SECONDS = before
