@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -140,8 +142,26 @@ def test_the_migrations_lead_to_the_tables_that_the_code_uses(request, url, star
     database = Database(url)
     database.migrate()
     with database.engine.connect() as connection:
-        context = MigrationContext.configure(
-            connection, opts={"compare_type": True, "compare_server_default": True, "version_table": VERSION_TABLE}
-        )
-        assert compare_metadata(context, METADATA) == []
+        assert differences(connection) == []
     database.close()
+
+
+def test_databases_made_at_once_by_threads_of_one_process_get_their_own_tables(tmp_path):
+    databases = [Database(f"sqlite:///{tmp_path / str(n)}.db") for n in range(24)]
+    together = threading.Barrier(8, timeout=60)
+
+    def make(database):
+        together.wait()
+        return database.migrate()
+
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(make, databases)) == [(None, HEAD)] * len(databases)
+    for database in databases:
+        with database.engine.connect() as connection:
+            assert differences(connection) == []
+
+
+def differences(connection):
+    """Between the tables that there are and those that the code uses."""
+    how = {"compare_type": True, "compare_server_default": True, "version_table": VERSION_TABLE}
+    return compare_metadata(MigrationContext.configure(connection, opts=how), METADATA)

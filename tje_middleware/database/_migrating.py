@@ -10,6 +10,7 @@ from ..errors import RegistryDamaged, SchemaMismatch
 from ._url import DatabaseUrl
 from .schema import HEAD, METADATA, PROFILES, VERSION_TABLE
 
+_MIGRATIONS = Path(__file__).parent / "migrations"
 # What releases before the first migration made says nothing of its schema.
 _UNSTAMPED = "0001"
 _UNSTAMPED_COLUMNS = {"key", "version", "body"}
@@ -67,18 +68,21 @@ def refuse_another_database(connection: Connection, url: DatabaseUrl) -> None:
 
 def known_revisions() -> frozenset[str]:
     """Every migration of this release."""
-    versions = Path(__file__).parent / "migrations" / "versions"
-    return frozenset(path.stem.split("_")[0].lstrip("r") for path in versions.glob("r[0-9]*.py"))
+    return frozenset(path.stem.split("_")[0].lstrip("r") for path in (_MIGRATIONS / "versions").glob("r[0-9]*.py"))
 
 
 def upgrade(connection: Connection, url: DatabaseUrl) -> None:
     """Bring a database to the last migration, within the transaction that the connection is in."""
-    from alembic import command  # noqa: PLC0415 (a tenth of a second, and hardly ever needed)
-    from alembic.config import Config  # noqa: PLC0415
+    from alembic.operations import Operations  # noqa: PLC0415 (a tenth of a second, and hardly ever needed)
+    from alembic.runtime.migration import MigrationContext  # noqa: PLC0415
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
 
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
-    config.attributes["connection"] = connection
-    if not inspect(connection).has_table(VERSION_TABLE) and revision_of(connection, url) == _UNSTAMPED:
-        command.stamp(config, _UNSTAMPED)
-    command.upgrade(config, HEAD)
+    scripts = ScriptDirectory(str(_MIGRATIONS))
+    context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+    # Not by alembic.command: its scripts find their connection in a module, which all threads of a process share, so
+    # that of two databases made at the same time one would get the tables of both.
+    operations = Operations(context)
+    before = revision_of(connection, url)
+    for script in reversed(list(scripts.iterate_revisions(HEAD, before or "base"))):
+        script.module.upgrade(operations)
+        context.stamp(scripts, script.revision)

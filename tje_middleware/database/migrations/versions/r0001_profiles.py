@@ -1,13 +1,13 @@
 """Profiles under their keys, every version kept."""
 
 import sqlalchemy as sa
-from alembic import op
+from alembic.operations import Operations
 
 revision = "0001"
 down_revision = None
 
 
-def upgrade() -> None:
+def upgrade(op: Operations) -> None:
     """Make the table."""
     op.create_table(
         "tje_profiles",

@@ -3,7 +3,7 @@
 from datetime import datetime, timezone
 
 import sqlalchemy as sa
-from alembic import op
+from alembic.operations import Operations
 
 revision = "0002"
 down_revision = "0001"
@@ -12,7 +12,7 @@ _COUNTED = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 _TIME = sa.DateTime(timezone=True)
 
 
-def upgrade() -> None:
+def upgrade(op: Operations) -> None:
     """Make the tables; of each key that there is, the newest version becomes the active one, as it was."""
     for column in (
         sa.Column("put_at", _TIME),
