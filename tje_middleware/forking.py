@@ -1,15 +1,17 @@
-"""When this process forks: no database file is open meanwhile, and in the child everything begins anew."""
+"""When this process forks: what waits is written, no database file is open meanwhile, the child begins anew."""
 
 from __future__ import annotations
 
 import logging
 import os
 import threading
+import time
 import weakref
 
 _log = logging.getLogger("tje_middleware.forking")
 
-# A fork waits no longer than this for files to be closed.
+# A fork waits no longer than this for what is to be written before it, and then for files to be closed.
+_SECONDS_TO_WRITE = 1.0
 _PATIENCE_SECONDS = 5.0
 
 
@@ -19,11 +21,11 @@ class ForkAware:
     All of them are told before files have to be closed, so that there is still time to write something.
     """
 
-    def before_fork(self) -> None:
-        """This process is about to be copied."""
+    def hurry(self) -> None:
+        """This process is about to be copied: begin what has to be done before."""
 
-    def after_fork_in_parent(self) -> None:
-        """It has been copied, or could not be."""
+    def before_fork(self, until: float) -> None:
+        """All were told to hurry: wait for it, but no longer than until then (monotonic, for all together)."""
 
     def after_fork_in_child(self) -> None:
         """This is the copy: threads, and whoever held a lock, are not in it."""
@@ -88,39 +90,36 @@ class _Forks:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.known: weakref.WeakSet[ForkAware] = weakref.WeakSet()
-        self._told: list[ForkAware] = []
+        self._told: list[ForkAware] = []  # kept, as the child must not lose one between the two moments
         self._stood_still = True
 
     def before(self) -> None:
         self.lock.acquire()  # until after the fork: another thread's would not be given back in the child
         self._told = list(self.known)
+        for one in self._told:  # at the same time, as their databases may be one
+            one.hurry()
+        until = time.monotonic() + _SECONDS_TO_WRITE
         for one in self._told:
-            one.before_fork()
+            one.before_fork(until)
         self._stood_still = OPEN_FILES.stand_still(_PATIENCE_SECONDS)
 
     def after_in_parent(self) -> None:
         OPEN_FILES.go_on()
-        try:
-            for one in self._taken():
-                one.after_fork_in_parent()
-            if not self._stood_still:
-                _log.warning(
-                    "forked while another thread had had a SQLite file open for %g seconds: the child must not use "
-                    "that file; start processes with the method spawn, or before the file is used",
-                    _PATIENCE_SECONDS,
-                )
-        finally:
-            self.lock.release()
+        self._told = []
+        self.lock.release()
+        if not self._stood_still:
+            _log.warning(
+                "forked while another thread had had a SQLite file open for %g seconds: the child must not use "
+                "that file; start processes with the method spawn, or before the file is used",
+                _PATIENCE_SECONDS,
+            )
 
     def after_in_child(self) -> None:
         self.lock = threading.RLock()
         OPEN_FILES.start_anew_in_a_child()
-        for one in self._taken():
-            one.after_fork_in_child()
-
-    def _taken(self) -> list[ForkAware]:
         told, self._told = self._told, []
-        return told
+        for one in told:
+            one.after_fork_in_child()
 
 
 #: The SQLite files that connections of this process have open.

@@ -12,6 +12,8 @@ import time
 
 from ..database import Database
 from ..errors import RegistryError, RegistryUnavailable
+from ..forking import ForkAware
+from ..forking import remember as tell_of_forks
 from ..origin import whoami
 from . import _leaving
 from ._entries import Entry
@@ -36,7 +38,7 @@ _SECONDS_BETWEEN = 0.02
 _SOON, _NOW = False, True
 
 
-class Writer:
+class Writer(ForkAware):
     """Empties a queue into the database, on a thread that starts with the first entry.
 
     It does not know the ledger that it writes for: one that is forgotten can be collected, and the thread ends with
@@ -65,6 +67,7 @@ class Writer:
         self._after_feedback = after_feedback
         self._begin(capacity)
         _leaving.remember(self)
+        tell_of_forks(self)
 
     def _begin(self, capacity: int) -> None:
         """As it is in a new process."""
@@ -73,7 +76,6 @@ class Writer:
         self.problem: str | None = None
         self._wake: queue.SimpleQueue[bool] = queue.SimpleQueue()  # may be put to wherever finalizers run
         self._writing = threading.Lock()
-        self._stands_still = False
         self._is_held_up = False
         self._thread: threading.Thread | None = None
         self._ending = False
@@ -139,17 +141,9 @@ class Writer:
             self._wake.put(_NOW)
 
     def before_fork(self, until: float) -> None:
-        """Write what waits, as the parent may be about to leave, and stand still between two transactions."""
+        """Write what waits, as the parent may be about to leave."""
         if not self._is_failing:
             self.flush(max(0.0, until - time.monotonic()))
-        # SQLite must not be open in a process that forks (https://sqlite.org/howtocorrupt.html, 2.6).
-        self._stands_still = self._writing.acquire(timeout=max(0.0, until - time.monotonic()))
-
-    def after_fork_in_parent(self) -> None:
-        """Go on."""
-        if self._stands_still:
-            self._stands_still = False
-            self._writing.release()
 
     def after_fork_in_child(self) -> None:
         """Begin anew: what waited is the parent's, and so are the thread, the locks and the connections."""
@@ -270,7 +264,7 @@ class Writer:
     def _look(self, until: float | None = None) -> None:
         """Have feedback that was written looked at, unless there is no time for it any more."""
         if self._looking.is_due and (until is None or time.monotonic() < until):
-            with self._writing:  # a fork waits for it, as for a batch: a database must not be open then
+            with self._writing:
                 self._looking.look(self.database)
 
     def _unreported(self) -> int:
