@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tests.samples import KEY, draft, profile, sample
-from tje_middleware import CalibrationError, CalibrationProfile, CalibrationRecord, NoThreshold, ProfileKey
+from tje_middleware import CalibrationError, CalibrationProfile, CalibrationRecord, NoThreshold
 from tje_middleware.calibration import calibrate_samples
-from tje_middleware.profile import same_model
 
 
 class TestRecord:
@@ -75,59 +74,6 @@ class TestRecord:
 
     def test_is_written_without_its_logprobs(self):
         assert "sequence" not in CalibrationRecord(correct=True, sequence=draft(0.3)).model_dump()
-
-
-class TestKey:
-    @pytest.mark.parametrize(
-        "wrong", [{"model": ""}, {"task": ""}, {"top_k": 0}, {"temperature": -0.1}, {"temperature": float("nan")}]
-    )
-    def test_refuses_what_names_nothing(self, wrong):
-        with pytest.raises(ValidationError):
-            ProfileKey(**{"model": "m", "task": "t", **wrong})
-
-    def test_refuses_a_misspelt_part(self):
-        with pytest.raises(ValidationError, match="temprature"):
-            ProfileKey(model="m", task="t", temprature=0)
-
-    def test_serves_as_a_key_of_a_dict(self):
-        assert {ProfileKey(model="m", task="t", temperature=0): 1}[ProfileKey(model="m", task="t", temperature=0.0)]
-
-    def test_a_draft_with_fewer_alternatives_differs_and_one_with_more_does_not(self):
-        assert "5 alternatives" in KEY.difference(5)
-        assert KEY.difference(21) is None
-
-    def test_settings_differ_only_where_both_are_known(self):
-        known = ProfileKey(model="m", task="t", temperature=0.7, prompt_fingerprint="abc")
-        assert known.difference(20, temperature=None, prompt_fingerprint=None) is None
-        assert KEY.difference(20, temperature=1.0, prompt_fingerprint="x") is None
-        assert "temperature 1.0" in known.difference(20, temperature=1.0)
-        assert "'xyz'" in known.difference(20, prompt_fingerprint="xyz")
-        assert "'other'" in known.difference(20, model="other")
-
-
-class TestSameModel:
-    @pytest.mark.parametrize(
-        ("name", "other"),
-        [
-            ("gpt-4o", "gpt-4o"),
-            ("gpt-4o", "GPT-4o "),
-            ("openai:gpt-4o", "gpt-4o"),
-            ("models/gemini-2.5-pro", "gemini-2.5-pro"),
-            ("openai:gpt-4o-2024-08-06", "gpt-4o"),
-            ("claude-sonnet-4@20250514", "claude-sonnet-4"),
-        ],
-    )
-    def test_a_prefix_or_a_snapshots_date_tell_no_models_apart(self, name, other):
-        assert same_model(name, other)
-        assert same_model(other, name)
-
-    @pytest.mark.parametrize(
-        ("name", "other"),
-        [("gpt-4o", "gpt-4o-mini"), ("qwen:0.5b", "llama:0.5b"), ("", "gpt-4o"), ("o", "gpt-4o"), ("a/x", "b/x")],
-    )
-    def test_other_names_are_other_models(self, name, other):
-        assert not same_model(name, other)
-        assert not same_model(other, name)
 
 
 class TestProfile:

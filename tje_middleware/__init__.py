@@ -37,9 +37,10 @@ if TYPE_CHECKING:
     )
     from .evaluation import replay
     from .gate import EntropyGate
+    from .keys import ProfileKey
     from .ledger import DecisionLedger
     from .logprobs import LogprobsAccumulator, SequenceLogprobs, parse_logprobs
-    from .profile import CalibrationProfile, ProfileKey, Threshold
+    from .profile import CalibrationProfile, Threshold
     from .record import CalibrationRecord
     from .records import read_records, write_records
     from .registry import CalibrationRegistry
@@ -75,9 +76,10 @@ _HOMES = {
     ),
     "evaluation": ("replay",),
     "gate": ("EntropyGate",),
+    "keys": ("ProfileKey",),
     "ledger": ("DecisionLedger",),
     "logprobs": ("LogprobsAccumulator", "SequenceLogprobs", "parse_logprobs"),
-    "profile": ("CalibrationProfile", "ProfileKey", "Threshold"),
+    "profile": ("CalibrationProfile", "Threshold"),
     "record": ("CalibrationRecord",),
     "records": ("read_records", "write_records"),
     "registry": ("CalibrationRegistry",),

@@ -10,8 +10,9 @@ from scipy import stats
 from ._arrays import FloatArray
 from .checks import oddities, refuse_repeated_ids
 from .errors import CalibrationError, NoThreshold
+from .keys import ProfileKey
 from .observations import Observations
-from .profile import CalibrationProfile, ProfileKey, Threshold
+from .profile import CalibrationProfile, Threshold
 from .record import CalibrationRecord
 from .reference import fingerprint, reference_of
 from .resampling import Spread, spreads

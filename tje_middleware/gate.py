@@ -14,9 +14,10 @@ from .decision import GateDecision, Reason, Route, new_decision_id
 from .early_abort import RejectionWatch
 from .errors import GateError, MissingLogprobs, SignalError, UnreadableLogprobs
 from .evidence import read
+from .keys import ProfileKey
 from .logprobs import SequenceLogprobs
 from .policies import GatePolicies, OnDrift, OnMissing, OnUnusable, Policies
-from .profile import CalibrationProfile, ProfileKey, ProfileLookup
+from .profile import CalibrationProfile, ProfileLookup
 from .settings import METHOD_NAMES
 from .settling import Circumstances, Settlement
 from .signals import AUTO, resolve_signal

@@ -5,7 +5,6 @@ Plain data, validated where it enters (disk, network, user). The computation is 
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Literal
@@ -21,6 +20,7 @@ from pydantic import (
 
 from .alarms import Alarm
 from .errors import CalibrationError, NoThreshold
+from .keys import ProfileKey
 from .learned import LearnedSignal
 from .logprobs import SequenceLogprobs
 from .reference import ReferenceDistribution
@@ -31,88 +31,6 @@ Verdict = Literal["usable", "weak", "unusable"]
 
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class ProfileKey(BaseModel):
-    """What a profile is valid for: thresholds hold for one model, task and way of asking, and no other."""
-
-    model_config = _FROZEN
-
-    model: str = Field(min_length=1, description="Name of the model, as it is asked for.")
-    task: str = Field(min_length=1, description="Name of the task, chosen by the user.")
-    signal: str = Field(
-        default="mean_entropy", description='Name of the signal, or "auto" for the one that calibration chooses.'
-    )
-    top_k: PositiveInt = Field(default=20, description="Alternatives a position that entropies are taken over.")
-    temperature: float | None = Field(default=None, ge=0, description="Sampling temperature; None: not recorded.")
-    prompt_fingerprint: str | None = Field(
-        default=None, description="Any digest that changes when the prompt does; None: not recorded."
-    )
-
-    def __str__(self) -> str:
-        settings = [f"top {self.top_k}"]
-        if self.temperature is not None:
-            settings.append(f"temperature {str(self.temperature).removesuffix('.0')}")
-        if self.prompt_fingerprint is not None:
-            settings.append(f"prompt {self.prompt_fingerprint}")
-        words = f"{self.model} / {self.task} / {self.signal} ({', '.join(settings)})"
-        # It is printed to terminals and written to logs, and names may come from a file that was imported.
-        return words if words.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in words)
-
-    def difference(
-        self,
-        top_k: int,
-        *,
-        model: str | None = None,
-        temperature: float | None = None,
-        prompt_fingerprint: str | None = None,
-    ) -> str | None:
-        """In what a draft's making differs from this key, as far as both are known; None where it does not.
-
-        Args:
-            top_k: Alternatives a position that the draft has; more than the key's are no difference.
-            model: The model that wrote it.
-            temperature: Its sampling temperature.
-            prompt_fingerprint: Its prompt's fingerprint.
-        """
-        if top_k < self.top_k:
-            return (
-                f"the draft has {top_k} alternatives a position, the profile was calibrated on {self.top_k}: "
-                f"entropies over fewer are lower; ask for top_logprobs={self.top_k} or calibrate with top_k={top_k}"
-            )
-        if model is not None and not same_model(model, self.model):
-            return (
-                f"the draft was written by {model!r}, the profile is of {self.model!r}: calibrate that model, or "
-                f"name it in the key as it is asked for"
-            )
-        if temperature is not None and self.temperature is not None and temperature != self.temperature:
-            return f"the draft was sampled at temperature {temperature}, the profile's records at {self.temperature}"
-        if prompt_fingerprint and self.prompt_fingerprint and prompt_fingerprint != self.prompt_fingerprint:
-            return f"the draft's prompt is {prompt_fingerprint!r}, the profile's records' {self.prompt_fingerprint!r}"
-        return None
-
-
-def same_model(name: str, other: str) -> bool:
-    """Whether two names mean one model: a provider's prefix does not tell models apart.
-
-    Nor does a snapshot's date where only one of the names has it: the other is the name under which it was asked
-    for. Two dates are two snapshots.
-    """
-    (one, first), (two, second) = (_plain_name(text) for text in (name, other))
-    if first and second and first != second:
-        return False
-    # "openai:gpt-4o-2024-08-06" and "gpt-4o" are one; "qwen:0.5b" and "llama:0.5b" are two.
-    return one == two or one.endswith((f":{two}", f"/{two}")) or two.endswith((f":{one}", f"/{one}"))
-
-
-_SNAPSHOT_DATE = re.compile(r"[-@](\d{4}-?\d{2}-?\d{2})$")
-
-
-def _plain_name(name: str) -> tuple[str, str]:
-    """The name without its snapshot's date, and the date's digits."""
-    plain = name.strip().lower()
-    date = _SNAPSHOT_DATE.search(plain)
-    return (plain[: date.start()], date[1].replace("-", "")) if date else (plain, "")
 
 
 class Threshold(BaseModel):

@@ -16,8 +16,9 @@ from .calibration import calibrate_observations
 from .errors import CalibrationError
 from .evaluation.outcomes import Outcomes
 from .evaluation.replay import accepted_by, values_of
+from .keys import ProfileKey
 from .observations import Observations
-from .profile import CalibrationProfile, ProfileKey, Verdict
+from .profile import CalibrationProfile, Verdict
 from .record import CalibrationRecord
 from .settings import CalibrationSettings
 from .signals import AUTO

@@ -7,7 +7,8 @@ from typing import ClassVar, Protocol
 
 from .alarms import Alarm
 from .decision import GateDecision
-from .profile import CalibrationProfile, ProfileKey, ProfileLookup
+from .keys import ProfileKey
+from .profile import CalibrationProfile, ProfileLookup
 
 
 class ProfileSource(Protocol):

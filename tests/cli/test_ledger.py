@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from tests.ledger.decisions import ACCEPTED, DEEPER, KEY, decision, profile_with_costs
 from tests.samples import KEY as PROFILE_KEY
-from tje_middleware import CalibrationRegistry
+from tje_middleware import CalibrationRegistry, ProfileKey
 from tje_middleware.cli.ledger import ledger as commands
 from tje_middleware.ledger import DecisionLedger
 from tje_middleware.usage import TokenUsage
@@ -101,10 +101,9 @@ class TestSummary:
         plain = json.loads(run(url, "summary", "--json", *options).stdout)
         assert [one["key"] for one in plain["summaries"]] == keys
 
-    @pytest.mark.parametrize(("option", "found"), [("t", 1), ("u", 0), ("a / u", 1), ("mean", 0)])
+    @pytest.mark.parametrize(("option", "found"), [("t", 1), ("u", 0), ("a / u", 1), ("mean_entropy", 0)])
     def test_is_of_the_whole_name_of_a_task(self, url, held, option, found):
-        record(held, decision(), decision(key="m / a / u / mean / max (top 20)"))
-        record(held, decision(key="m / a / u / mean_entropy (top 20)"))
+        record(held, decision(), decision(key=str(ProfileKey(model="m", task="a / u"))))
         plain = json.loads(run(url, "summary", "--json", "--task", option).stdout)
         assert len(plain["summaries"]) == found
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from ..evaluation import Evaluation
+    from ..keys import ProfileKey
     from ..observations import Observations
-    from ..profile import ProfileKey
     from ..record import CalibrationRecord
     from ..registry import CalibrationRegistry
     from ..sample_size import LearningCurve

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import date, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,9 +13,6 @@ from .registry._opening import DEFAULT_URL, Json, Url, opened
 
 if TYPE_CHECKING:
     from ..database import Database
-
-# As ProfileKey writes itself: no model's name has the separator, a task's may.
-_KEY = re.compile(r"(?P<model>.+?) / (?P<task>.+) / (?P<signal>.+?) \(top \d+.*\)", re.DOTALL)
 
 ledger = typer.Typer(help="Decisions: what they cost and saved, and whether they were right.", no_args_is_help=True)
 
@@ -47,7 +43,8 @@ def summary(
         raise typer.BadParameter(f"--until {until:%Y-%m-%d} is before --since {since:%Y-%m-%d}")
     first, end = _utc(since), _end_of(until)
     with opened(url) as store:
-        from ..ledger import DecisionLedger  # noqa: PLC0415 (--help must not wait for a database)
+        from ..keys import is_of  # noqa: PLC0415 (--help must not wait for a database, nor for pydantic)
+        from ..ledger import DecisionLedger  # noqa: PLC0415
         from ..ledger.money import has_price_list  # noqa: PLC0415
         from ..ledger.table import summary_table  # noqa: PLC0415
 
@@ -58,7 +55,7 @@ def summary(
             rest = held.unattributed(since=first, until=end)
         if key is not None and not found:
             _require_key(store.database, key)
-        found = [one for one in found if _is_of(one.key, model, task)]
+        found = [one for one in found if is_of(one.key, model=model, task=task)]
         shown = summary_table(found, rest, has_prices=has_price_list())
         plain = {
             "summaries": [one.as_dict() for one in found],
@@ -167,11 +164,3 @@ def _require_key(database: Database, key: str) -> None:
     if known and key not in known:
         lines = "".join(f"\n  {each}" for each in known)
         raise ProfileNotFound(f"no decision has the key {key!r}; there are:{lines}")
-
-
-def _is_of(key: str, model: str | None, task: str | None) -> bool:
-    """Whether a key in words is of a model and a task."""
-    parts = _KEY.fullmatch(key)
-    if parts is None:
-        return model is task is None
-    return model in {None, parts["model"]} and task in {None, parts["task"]}

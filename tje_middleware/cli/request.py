@@ -10,7 +10,7 @@ import typer
 from .options import with_options
 
 if TYPE_CHECKING:
-    from ..profile import ProfileKey
+    from ..keys import ProfileKey
     from ..settings import CalibrationSettings
 
 _UNNAMED = "unnamed"
@@ -53,7 +53,7 @@ class Request:
     @property
     def key(self) -> ProfileKey:
         """What the profile will be valid for."""
-        from ..profile import ProfileKey  # noqa: PLC0415 (--help must not wait for pydantic)
+        from ..keys import ProfileKey  # noqa: PLC0415 (--help must not wait for pydantic)
 
         return ProfileKey(
             model=self.model,

@@ -119,7 +119,7 @@ ALARMS = Table(
     Index("tje_alarms_by_key", "key", "version"),
 )
 
-# One row a decision; its key is in words, as in GateDecision.
+# One row a decision; its key is in words, as in GateDecision, which no two keys share.
 DECISIONS = Table(
     "tje_decisions",
     METADATA,

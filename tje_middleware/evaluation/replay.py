@@ -13,8 +13,9 @@ from ..calibration import calibrate_observations
 from ..checks import refuse_repeated_ids
 from ..errors import CalibrationError
 from ..folds import stratified
+from ..keys import ProfileKey
 from ..observations import Observations
-from ..profile import CalibrationProfile, ProfileKey
+from ..profile import CalibrationProfile
 from ..record import CalibrationRecord
 from ..settings import CalibrationSettings
 from .curve import savings_curve

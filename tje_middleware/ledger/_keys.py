@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from pydantic import ValidationError
 
-from ..profile import ProfileKey
+from ..keys import ProfileKey
 
 
 @lru_cache(maxsize=4_096)

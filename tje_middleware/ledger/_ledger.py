@@ -16,7 +16,8 @@ from typing_extensions import Self
 from .._options import described
 from ..database import Database
 from ..decision import GateDecision, new_decision_id
-from ..profile import CalibrationProfile, ProfileKey
+from ..keys import ProfileKey
+from ..profile import CalibrationProfile
 from ._entries import Decided, decision_row, judged
 from ._promises import check_promises
 from ._pruning import prune

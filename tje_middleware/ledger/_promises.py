@@ -11,8 +11,8 @@ from sqlalchemy import ColumnElement, case, func, select
 from ..alarms import Alarm
 from ..database import Database, Read
 from ..database.schema import ALARMS, DECISIONS, FEEDBACK, PROFILES
+from ..keys import ProfileKey
 from ..origin import whoami
-from ..profile import ProfileKey
 from ..registry import store_alarm
 from ._keys import key_of
 from ._labelled import draft_right

@@ -8,8 +8,8 @@ from .._arrays import FloatArray
 from ..entropy import mean_entropy
 from ..errors import MissingLogprobs
 from ..evidence import Evidence, without_advice
+from ..keys import same_model
 from ..logprobs import SequenceLogprobs
-from ..profile import same_model
 from .endpoint import Answer
 from .finding import Finding
 

@@ -15,8 +15,8 @@ from ..alarms import Alarm
 from ..database import Database, Read
 from ..database.schema import ALARMS
 from ..errors import RegistryError
+from ..keys import ProfileKey
 from ..origin import whoami
-from ..profile import ProfileKey
 from . import _aliases, _versions
 from ._changing import changing
 

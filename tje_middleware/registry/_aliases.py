@@ -10,7 +10,7 @@ from sqlalchemy import Connection, delete, insert, select
 from ..database import Read
 from ..database.schema import ALIASES
 from ..errors import RegistryError
-from ..profile import ProfileKey
+from ..keys import ProfileKey
 from ._changing import storable
 from ._versions import reader
 

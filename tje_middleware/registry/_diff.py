@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from ..profile import CalibrationProfile, ProfileKey
+from ..keys import ProfileKey
+from ..profile import CalibrationProfile
 from ._versions import StoredVersion
 
 _STATISTICS = (

@@ -15,7 +15,8 @@ from typing import Annotated, NoReturn
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PositiveInt, StringConstraints
 
-from ..profile import CalibrationProfile, ProfileKey
+from ..keys import ProfileKey
+from ..profile import CalibrationProfile
 
 #: The format; another one is refused.
 FORMAT = 1

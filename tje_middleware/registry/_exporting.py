@@ -18,7 +18,7 @@ from .._version import __version__
 from ..database import Read
 from ..database.schema import KEYS
 from ..errors import RegistryDamaged, RegistryError
-from ..profile import ProfileKey
+from ..keys import ProfileKey
 from . import _aliases, _export_format, _versions
 from ._export_format import ExportedAlias, ExportedVersion, Header
 from ._looking import nothing

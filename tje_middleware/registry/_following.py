@@ -13,7 +13,8 @@ from ..alarms import Alarm
 from ..database import Database, Read
 from ..errors import RegistryDamaged, RegistryError, RegistryUnavailable, SchemaMismatch
 from ..forking import ForkAware, remember
-from ..profile import ProfileKey, ProfileLookup
+from ..keys import ProfileKey
+from ..profile import ProfileLookup
 from . import _alarms, _looking
 from ._known import Known
 from ._refreshing import Refresher

@@ -10,7 +10,8 @@ from sqlalchemy import Connection, insert
 
 from ..database.schema import PROFILES
 from ..errors import RegistryDamaged
-from ..profile import CalibrationProfile, ProfileKey
+from ..keys import ProfileKey
+from ..profile import CalibrationProfile
 from . import _aliases, _versions
 from ._changing import storable
 from ._export_format import ExportedVersion

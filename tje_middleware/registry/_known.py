@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from ..alarms import Alarm
-from ..profile import ProfileKey, ProfileLookup
+from ..keys import ProfileKey
+from ..profile import ProfileLookup
 
 
 @dataclass(frozen=True)

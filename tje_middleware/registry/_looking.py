@@ -11,7 +11,8 @@ from sqlalchemy import Row, func, select
 from ..database import Read
 from ..database.schema import ALARMS, ALIASES, KEYS, PROFILES
 from ..errors import ProfileNotFound
-from ..profile import ProfileKey, ProfileLookup, same_model
+from ..keys import ProfileKey, same_model
+from ..profile import ProfileLookup
 from . import _aliases, _versions
 from ._alarms import alarm_of
 

@@ -11,7 +11,8 @@ from sqlalchemy import select
 from ..database import Database, Read
 from ..database.schema import ALARMS, KEYS, PROFILES, PROMOTIONS
 from ..errors import RegistryDamaged
-from ..profile import CalibrationProfile, ProfileKey
+from ..keys import ProfileKey
+from ..profile import CalibrationProfile
 from . import _versions
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, delete, select
 from ..database import Read
 from ..database.schema import ALARMS, PROFILES, PROMOTIONS
 from ..errors import RegistryError, StalePromotion
-from ..profile import ProfileKey
+from ..keys import ProfileKey
 from . import _looking, _versions
 
 

@@ -13,8 +13,9 @@ from typing_extensions import Self
 from ..alarms import Alarm
 from ..database import Database
 from ..errors import ProfileNotFound
+from ..keys import ProfileKey
 from ..origin import whoami
-from ..profile import CalibrationProfile, ProfileKey, ProfileLookup
+from ..profile import CalibrationProfile, ProfileLookup
 from . import _alarms, _aliases, _diff, _exporting, _importing, _looking, _promoting, _versions
 from ._alarms import StoredAlarm
 from ._changing import changing

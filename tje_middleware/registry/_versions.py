@@ -15,7 +15,8 @@ from ..alarms import Alarm
 from ..database import Read
 from ..database.schema import KEYS, PROFILES, PROMOTIONS
 from ..errors import RegistryDamaged
-from ..profile import CalibrationProfile, ProfileKey
+from ..keys import ProfileKey
+from ..profile import CalibrationProfile
 from ._changing import storable
 
 

@@ -12,7 +12,7 @@ from ..console import say
 from ..options import with_options
 
 if TYPE_CHECKING:
-    from ...profile import ProfileKey
+    from ...keys import ProfileKey
     from ...registry import CalibrationRegistry, StoredKey
 
 # What stands for a setting that was not recorded.

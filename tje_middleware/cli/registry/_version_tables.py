@@ -13,7 +13,7 @@ from rich.text import Text
 from ._tables import NOTHING, age, alarm_as_dict, bold, number, table_of, threshold_of, verdict
 
 if TYPE_CHECKING:
-    from ...profile import ProfileKey
+    from ...keys import ProfileKey
     from ...registry import Change, ProfileDiff, Promotion, StoredVersion
 
 # So much of a digest tells it from others.
