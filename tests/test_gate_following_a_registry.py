@@ -11,8 +11,8 @@ from copy import deepcopy
 
 import pytest
 
-from tests.registry_hot_path.waiting import wait_until
 from tests.samples import KEY, draft, profile
+from tests.waiting import wait_until
 from tje_middleware import CalibrationRegistry, EntropyGate, GateError, ProfileKey, Route, SignalError, TjeWarning
 
 

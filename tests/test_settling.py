@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.children import in_child
 from tests.samples import KEY, draft
 from tje_middleware import (
     CalibrationRecord,
@@ -313,17 +314,7 @@ class TestDrift:
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
     def test_what_was_raised_holds_in_a_forked_process_too(self):
         gate = drifted(EntropyGate(PROFILE))
-        reader, writer = os.pipe()
-        if os.fork() == 0:
-            try:
-                accepted = [quietly(gate, draft(0.3)).accepted for _ in range(4)]
-                os.write(writer, repr(accepted).encode())
-            finally:
-                os._exit(0)
-        os.close(writer)
-        with os.fdopen(reader) as pipe:
-            assert pipe.read() == repr([False] * 4)
-        os.wait()
+        assert in_child(lambda: [quietly(gate, draft(0.3)).accepted for _ in range(4)]) == [False] * 4
 
     def test_a_watch_stops_no_draft_by_a_profile_that_is_alarmed(self):
         gate = drifted(EntropyGate(PROFILE))

@@ -15,6 +15,7 @@ from collections import Counter
 import pytest
 
 from tests.ledger.decisions import decision
+from tests.waiting import wait_until
 from tje_middleware.database.schema import DECISIONS, FEEDBACK
 from tje_middleware.ledger import DecisionLedger
 
@@ -245,13 +246,6 @@ def record_one(ledger: DecisionLedger, name: str) -> None:
 
 def names(rows, url):
     return sorted(row["decision_id"] for row in rows(url, DECISIONS))
-
-
-def wait_until(holds, seconds: float = 30.0) -> None:
-    until = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < until
-        time.sleep(0.02)
 
 
 class TestAnOutage:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import sqlite3
 import subprocess
@@ -16,12 +14,12 @@ import pytest
 from sqlalchemy import Engine, event
 from sqlalchemy.engine import make_url
 
+from tests.children import in_child
 from tests.samples import KEY, profile
 from tje_middleware import CalibrationRegistry, RegistryDamaged, RegistryUnavailable, SchemaMismatch
 
 resource = pytest.importorskip("resource", reason="read-only and full files are made the POSIX way")
 
-NOBODY = 65534
 USES = {
     "get": lambda registry: registry.get(KEY),
     "list": lambda registry: registry.list(),
@@ -55,28 +53,6 @@ def outcome(use):
         return ["fine", str(use())]
     except Exception as error:
         return [type(error).__name__, str(error)]
-
-
-def in_child(work, *, as_nobody=False):
-    """What ``work()`` returns in a forked process of its own, without root's power over files by choice."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        answer = ["the child failed"]
-        try:
-            if as_nobody and os.getuid() == 0:
-                os.setgroups([])
-                os.setgid(NOBODY)
-                os.setuid(NOBODY)
-            answer = work()
-        finally:
-            os.write(writer, json.dumps(answer).encode())
-            os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader) as pipe:
-        answer = json.loads(pipe.read())
-    os.waitpid(child, 0)
-    return answer
 
 
 def other_application(path):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.registry_hot_path.waiting import until_known, wait_until
+from tests.registry_hot_path.waiting import until_known
 from tests.samples import KEY, profile
+from tests.waiting import wait_until
 from tje_middleware import CalibrationRegistry, ProfileKey
 from tje_middleware.alarms import Alarm
 from tje_middleware.registry import _following

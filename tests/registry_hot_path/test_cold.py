@@ -13,8 +13,8 @@ from contextlib import closing, contextmanager
 import pytest
 from sqlalchemy import Engine, event
 
-from tests.registry_hot_path.waiting import wait_until
 from tests.samples import KEY, profile
+from tests.waiting import wait_until
 from tje_middleware import CalibrationRegistry, ProfileKey
 from tje_middleware.registry import _following
 

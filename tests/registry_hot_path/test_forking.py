@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import gc
-import json
 import os
-import signal
 import threading
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.registry_hot_path.waiting import until_known, wait_until
+from tests.children import in_child
+from tests.registry_hot_path.waiting import until_known
 from tests.samples import KEY, profile
+from tests.waiting import wait_until
 from tje_middleware import CalibrationRegistry, forking
 from tje_middleware.alarms import Alarm
 from tje_middleware.database import Database
@@ -36,25 +36,6 @@ def registry(path):
         registry.put(profile())
         until_known(registry, KEY)
         yield registry
-
-
-def in_child(work):
-    """What ``work()`` returns in a forked child."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        signal.alarm(30)  # one that hangs is ended
-        answer = "the child failed"
-        try:
-            answer = work()
-        finally:
-            os.write(writer, json.dumps(answer).encode())
-            os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader) as pipe:
-        answer = json.loads(pipe.read() or '"the child hung"')
-    os.waitpid(child, 0)
-    return answer
 
 
 def open_files(path: Path) -> list[str]:

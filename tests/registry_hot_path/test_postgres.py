@@ -12,8 +12,9 @@ import time
 import pytest
 
 from tests.postgres import PASSWORD
-from tests.registry_hot_path.waiting import background_threads, until_known, wait_until
+from tests.registry_hot_path.waiting import background_threads, until_known
 from tests.samples import KEY, draft, profile
+from tests.waiting import wait_until
 from tje_middleware import CalibrationRegistry, EntropyGate, TjeWarning
 from tje_middleware.registry import _refreshing
 from tje_middleware.registry._listening import Listening

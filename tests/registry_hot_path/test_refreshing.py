@@ -14,8 +14,9 @@ from contextlib import closing
 import pytest
 from sqlalchemy import Engine, event
 
-from tests.registry_hot_path.waiting import background_threads, until_known, wait_until
+from tests.registry_hot_path.waiting import background_threads, until_known
 from tests.samples import KEY, profile
+from tests.waiting import wait_until
 from tje_middleware import CalibrationRegistry, ProfileKey
 from tje_middleware.registry._refreshing import Refresher
 

@@ -1,20 +1,11 @@
-"""Waiting for what happens in the background, without a clock to fail on."""
+"""What a registry does in the background."""
 
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable
 
+from tests.waiting import wait_until
 from tje_middleware import CalibrationRegistry, ProfileKey
-
-
-def wait_until(true: Callable[[], object], seconds: float = 30.0) -> None:
-    """Wait until something is true; fails when it has not become so for far longer than it takes."""
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.005)
 
 
 def background_threads() -> list[str]:
