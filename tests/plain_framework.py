@@ -100,6 +100,7 @@ class WholeTurn(GatedTurn[Said]):
         self.small, self.big = draft, deeper
         self.cap = cap
         self.seen = Seen()
+        self.costs = DRAFT_COST, DEEPER_COST
 
     def draft(self) -> Said:
         return self.small.whole()
@@ -127,11 +128,11 @@ class WholeTurn(GatedTurn[Said]):
 
     @property
     def draft_usage(self) -> TokenUsage:
-        return DRAFT_COST
+        return self.costs[0]
 
     @property
     def deeper_usage(self) -> TokenUsage:
-        return DEEPER_COST
+        return self.costs[1]
 
     def shown(self, draft: Said) -> Said:
         return replace(draft, logprobs=None)
@@ -159,8 +160,21 @@ class WholeTurn(GatedTurn[Said]):
     def announce(self, decision: GateDecision) -> None:
         self.seen.announced.append(decision)
 
-    def conclude(self, decision: GateDecision) -> None:
+    def tell(self, decision: GateDecision) -> None:
         self.seen.concluded.append(decision)
+
+    def decision_in(self, draft: Said) -> GateDecision | None:
+        return draft.decision
+
+    @property
+    def deeper_model(self) -> str | None:
+        return "big"
+
+    def question_text(self) -> str | None:
+        return "6 x 7?"
+
+    def text_of(self, answer: Said) -> str | None:
+        return answer.text
 
     def is_control_flow(self, error: Exception) -> bool:
         return isinstance(error, Interrupted)

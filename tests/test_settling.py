@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.books import Book
 from tests.children import in_child
 from tests.samples import KEY, draft
 from tje_middleware import (
@@ -34,22 +35,6 @@ PROFILE = calibrate(
     + [CalibrationRecord(correct=False, signals={"mean_entropy": value}) for value in WRONG],
     key=KEY,
 ).model_copy(update={"version": 3})
-
-
-class Book:
-    """A ledger in memory."""
-
-    texts = False
-
-    def __init__(self):
-        self.entries = []
-
-    def record(self, decision, **circumstances):
-        self.entries.append((decision, circumstances))
-
-    @property
-    def decisions(self):
-        return [decision for decision, _ in self.entries]
 
 
 class Store:
@@ -257,6 +242,19 @@ class TestDrift:
         assert gate.decide(draft(0.3)).accepted
         drifted(gate)
         assert len(store.alarms) == 2
+
+    def test_one_that_another_process_raised_and_somebody_dismissed_begins_anew_too(self):
+        """Else this process would raise it again at once, by drafts from before it was dismissed."""
+        store = Store()
+        gate = following(store)
+        for each in shifted(25):
+            assert gate.decide(each).alarm is None  # not yet enough of them
+        store.report_alarm(KEY, Alarm("drift", "from elsewhere", version=3))
+        assert not quietly(gate, draft(0.3)).accepted
+        store.dismiss()
+        for each in shifted(20, seed=1):
+            gate.decide(each)
+        assert [alarm.detail for _, alarm in store.alarms] == ["from elsewhere"]
 
     def test_a_draft_that_is_judged_twice_counts_once(self):
         store, book = Store(), Book()

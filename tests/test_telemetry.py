@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from inspect import signature
@@ -20,11 +22,15 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.semconv._incubating.attributes import gen_ai_attributes as gen_ai
 
-from tje_middleware import EntropyGate, GateDecision, ProfileKey, Route, telemetry
+from tje_middleware import EntropyGate, GateDecision, ProfileKey, Route, Threshold, telemetry
 from tje_middleware.profile import ProfileLookup
+from tje_middleware.savings import savings_of
 from tje_middleware.telemetry import emit, emit_amended
 from tje_middleware.usage import TokenUsage
 
+from .books import Book
+from .children import in_child
+from .ledger.decisions import profile_with_costs
 from .samples import draft
 
 SUGGESTS_BUCKETS = "explicit_bucket_boundaries_advisory" in signature(Meter.create_histogram).parameters
@@ -204,11 +210,34 @@ class TestMetrics:
 
     def test_what_became_of_a_decision_is_added_and_the_decision_not_counted_again(self, told):
         emit(replace(DEEPENED, answered_by=None, deeper_usage=None))
-        emit_amended(DEEPENED, deeper_model="big", tokens_saved=-7.0)
+        emit_amended(DEEPENED, told=telemetry.Told(), deeper_model="big", tokens_saved=-7.0)
         points = told.points()
         assert sum(point.value for point in points["tje.decisions"]) == 1
         assert {point.attributes["tje.spent_on"] for point in points["tje.tokens.spent"]} == {"draft", "deeper"}
         assert [point.value for point in points["tje.tokens.saved"]] == [-7.0]
+
+    def test_what_is_amended_again_adds_what_is_new_alone(self, told):
+        book = Book()
+        gate = EntropyGate(profile_with_costs(), ledger=book)
+        decision = replace(gate.judge(draft(0.9)), draft_usage=TokenUsage(10, 20, 1))
+        gate.settle(decision)
+        for spent in (30, 30, 70):  # a deeper branch that calls a tool, is told of twice, and answers
+            gate.amend(replace(decision, answered_by="deeper", deeper_usage=TokenUsage(5, spent, 1)))
+        points = told.points()
+        assert sum(spent_by(points, "draft")) == 20
+        assert sum(spent_by(points, "deeper")) == 70
+        saved = sum(point.value for point in points["tje.tokens.saved"])
+        assert saved == savings_of(book.decisions[-1], profile_with_costs()).tokens == -20
+
+    @pytest.mark.parametrize("amends", ["this process", "another one"])
+    def test_what_a_human_answers_for_a_draft_that_was_given_up_saves_no_more(self, told, amends):
+        profile = profile_with_costs().model_copy(update={"abstain": Threshold(value=1.0)})
+        gate, elsewhere = (EntropyGate(profile, abstain=True) for _ in range(2))
+        decision = replace(gate.judge(draft(3.0)), draft_usage=TokenUsage(10, 20, 1))
+        gate.settle(decision)
+        (gate if amends == "this process" else elsewhere).amend(replace(decision, answered_by="human"))
+        saved = sum(point.value for point in told.points()["tje.tokens.saved"])
+        assert saved == savings_of(decision, profile).tokens > 0
 
     @pytest.mark.parametrize(
         "key",
@@ -230,6 +259,12 @@ class TestMetrics:
         with told.tracer.start_as_current_span("answer"), pytest.warns(UserWarning):
             emit(gate.decide(draft(0.3)))
         assert "no profile" not in json.dumps(dict(told.events()[0].attributes))
+
+
+def spent_by(points, part):
+    """Output tokens, as they were told."""
+    wanted = {"tje.spent_on": part, "gen_ai.token.type": "output"}
+    return [point.sum for point in points["tje.tokens.spent"] if wanted.items() <= point.attributes.items()]
 
 
 class _NoProfiles:
@@ -288,6 +323,7 @@ def run(program: str) -> str:
 MADE = """
 from tje_middleware.decision import GateDecision, Route
 from tje_middleware.profile import ProfileLookup
+from tje_middleware.savings import savings_of
 from tje_middleware.telemetry import emit
 decision = GateDecision(Route.FINAL, "confident", "", signal="mean_entropy", method="mean", signal_value=0.3)
 """
@@ -319,3 +355,23 @@ print(scope.scope.name, {{metric.name: metric.data.data_points[0].value for metr
                           if metric.name == "tje.decisions"}})
 """
     assert run(program) == "tje_middleware {'tje.decisions': 2}\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("import_takes", [0.1, 30], ids=["a moment", "longer than a fork waits"])
+def test_a_fork_while_another_thread_looks_for_it_leaves_no_child_waiting(import_takes) -> None:
+    looking, done = threading.Event(), threading.Event()
+
+    def make():
+        looking.set()
+        done.wait(import_takes)
+        raise ImportError
+
+    state = telemetry._State(make)
+    thread = threading.Thread(target=state.telemetry)
+    thread.start()
+    looking.wait(30)
+    assert in_child(lambda: [done.set(), state.telemetry()]) == [None, None]
+    done.set()
+    thread.join(30)

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from tests.books import Book
 from tests.plain_framework import DEEPER_COST, DRAFT_COST, Blocking, Interrupted, Model, OnLoop, Said, Turn, WholeTurn
 from tests.samples import draft as logprobs_of
 from tests.samples import profile
-from tje_middleware import EntropyGate, GateDecision, GateError, Route, Threshold, TjeWarning
+from tje_middleware import EntropyGate, GateDecision, GateError, Route, Threshold, TjeWarning, TokenUsage
 from tje_middleware.delivery import Delivery
 from tje_middleware.stopping import DraftAborted, DraftStopped
 
@@ -41,6 +42,16 @@ def asked(request, way):
 
 def turn_of(*draft, deeper=THOUGHT, cap=None, gate=None, kind=Turn, **rules):
     return kind(Delivery(gate or EntropyGate(KNOWN), **rules), Model(*draft), Model(*deeper), cap=cap)
+
+
+def settled(*draft, gate=None, **rules):
+    """What is written down of one question, and with what circumstances but the time that it took."""
+    book = Book(texts=True)
+    turn = turn_of(*draft, gate=EntropyGate(KNOWN, ledger=book), **rules)
+    turn.answer()
+    ((decision, circumstances),) = book.entries
+    assert circumstances.pop("latency_seconds") >= 0
+    return decision, circumstances
 
 
 def told(turn):
@@ -107,6 +118,69 @@ class TestARejectedDraft:
     def test_is_replaced_whole_where_nothing_streams(self, way):
         chunks = way.answers(turn_of(Said("41", UNSURE), kind=WholeTurn))
         assert [(chunk.text, chunk.decision.answered_by) for chunk in chunks] == [("let me see: 42", "deeper")]
+
+
+class TestWhatIsWrittenDown:
+    CIRCUMSTANCES = {  # noqa: RUF012
+        "profile": KNOWN,
+        "draft_model": "m",
+        "deeper_model": None,
+        "prompt": "6 x 7?",
+        "answer": "42",
+        "risk_limit": None,
+        "deeper_includes_draft": False,
+    }
+
+    def test_of_an_accepted_draft_has_the_profile_that_says_what_it_saved(self):
+        decision, circumstances = settled(Said("42", SURE))
+        assert (decision.answered_by, circumstances) == ("draft", self.CIRCUMSTANCES)
+
+    def test_of_a_rejected_one_has_the_deeper_answer_and_who_wrote_it(self):
+        decision, circumstances = settled(Said("41", UNSURE))
+        assert decision.answered_by == "deeper"
+        assert circumstances == {**self.CIRCUMSTANCES, "deeper_model": "big", "answer": "let me see: 42"}
+
+    def test_where_nothing_goes_deeper_no_profile_says_that_accepting_saved_anything(self):
+        _, circumstances = settled(Said("42", SURE), mode="annotate")
+        assert circumstances == {**self.CIRCUMSTANCES, "profile": None}
+
+    def test_no_texts_unless_the_ledger_wants_them(self):
+        book = Book()
+        turn_of(Said("42", SURE), gate=EntropyGate(KNOWN, ledger=book)).answer()
+        assert (book.entries[0][1]["prompt"], book.entries[0][1]["answer"]) == (None, None)
+
+
+class TestWhatNobodyCounted:
+    def test_is_unknown_and_not_zero(self, asked):
+        turn = turn_of(Said("41", UNSURE))
+        turn.costs = TokenUsage(), TokenUsage()
+        decision = asked(turn).decision
+        assert (decision.answered_by, decision.draft_usage, decision.deeper_usage) == ("deeper", None, None)
+
+    def test_is_unknown_of_an_accepted_draft_too(self, asked):
+        turn = turn_of(Said("42", SURE))
+        turn.costs = TokenUsage(), TokenUsage()
+        assert asked(turn).decision.draft_usage is None
+        assert turn.seen.announced[0].draft_usage is None
+
+
+class TestADraftThatAGateFurtherInHasDecidedAbout:
+    def inner(self, draft, *, key=KNOWN):
+        return turn_of(Said("41", draft), gate=EntropyGate(key)).answer().decision
+
+    def test_is_counted_as_one_where_both_accept_it(self, asked):
+        held = self.inner(SURE)
+        assert asked(turn_of(Said("42", SURE, held))).decision.decision_id == held.decision_id
+
+    def test_is_another_draft_where_that_gates_deeper_branch_wrote_it(self, asked):
+        held = self.inner(UNSURE)
+        assert held.answered_by == "deeper"
+        assert asked(turn_of(Said("42", SURE, held))).decision.decision_id != held.decision_id
+
+    def test_is_decided_about_anew_by_a_gate_of_another_key(self, asked):
+        other = KNOWN.model_copy(update={"key": KNOWN.key.model_copy(update={"task": "another"})})
+        held = self.inner(SURE, key=other)
+        assert asked(turn_of(Said("42", SURE, held))).decision.decision_id != held.decision_id
 
 
 class TestADraftThatIsGivenUp:

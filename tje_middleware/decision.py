@@ -69,7 +69,7 @@ class GateDecision:
         answered_by: Which answer was taken in the end; None before that is known. A draft that was to go deeper
             is the answer where the deeper branch failed or was not allowed to run.
         draft_usage: Tokens that the draft spent, all its model calls together; None where nobody counted.
-        deeper_usage: The same of the deeper branch; None where it did not run.
+        deeper_usage: The same of the deeper branch; None where it did not run or nobody counted.
     """
 
     route: Route

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 # A name that needs no quotes: words with nothing in them that stands between the parts of a key.
 _PLAIN = re.compile(r"(?!/( |$))[^\s\"(),]+( (?!/( |$))[^\s\"(),]+)*")
 _WORD = r"\"(?:[^\"\\]|\\.)*\"|(?:(?! / )[^\"])+"
-_IN_WORDS = re.compile(rf"(?P<model>{_WORD}) / (?P<task>{_WORD}) / ")
+_IN_WORDS = re.compile(rf"({_WORD}) / ({_WORD}) / .* \(top \d+.*\)", re.DOTALL)
 
 
 class ProfileKey(BaseModel):
@@ -74,12 +74,14 @@ class ProfileKey(BaseModel):
 
 def is_of(words: str, *, model: str | None = None, task: str | None = None) -> bool:
     """Whether a key in words is of this model and this task; None: of any."""
-    if model is None and task is None:
-        return True
+    names = names_in(words) or (None, None)
+    return all(name in {None, written} for name, written in zip((model, task), names, strict=True))
+
+
+def names_in(words: str) -> tuple[str, str] | None:
+    """The model and the task of a key in words; None where they are no key's."""
     written = _IN_WORDS.match(words)
-    if written is None:
-        return False
-    return all(name is None or written[part] == _word(name) for part, name in (("model", model), ("task", task)))
+    return None if written is None else (_name(written[1]), _name(written[2]))
 
 
 def same_model(name: str, other: str) -> bool:
@@ -111,3 +113,7 @@ def _word(name: str) -> str:
     Keys are printed to terminals and written to logs, and names may come from a file that was imported.
     """
     return name if name.isprintable() and _PLAIN.fullmatch(name) else json.dumps(name)
+
+
+def _name(word: str) -> str:
+    return str(json.loads(word)) if word.startswith('"') else word

@@ -76,23 +76,24 @@ class Settlement:
         self._includes_draft = deeper_includes_draft
         self._compared: CalibrationProfile | None = None
         self._raised: Alarm | None = None
+        self._heard = False  # of an alarm that the source keeps
         self._monitors: dict[float | None, DriftMonitor] = {}  # by the value above which drafts may be stopped
         # Nobody waits here: a stream that the garbage collector closes in the middle of all this settles its
         # decision, too. What is seen is put down, and taken in by whoever is at it already.
         self._seen: deque[_Seen] = deque()
         self._taking_in = threading.Lock()
         self._process = os.getpid()
-        self._settled: dict[str, object] = {}  # by the decisions' names
+        self._told: dict[str, telemetry.Told] = {}  # by the decisions' names
         self._newest: deque[str] = deque()
 
     def alarm(self, found: ProfileLookup) -> Alarm | None:
         """The alarm about a profile, raised here or by another process; None: there is none."""
         if not self._compares:
             return None
-        raised = self._raised
-        if raised is None or not _is_same(self._compared, found.profile):
-            return found.alarm
-        if self._source.keeps_alarms and found.alarm is None:  # it was dismissed: the watch begins anew
+        raised = self._raised if _is_same(self._compared, found.profile) else None
+        was_alarmed, self._heard = self._heard or raised is not None, found.alarm is not None
+        if was_alarmed and found.alarm is None and self._source.keeps_alarms:
+            # It was dismissed: whoever raised it, the watch begins anew.
             self._monitors, self._raised = {}, None
             return None
         return found.alarm or raised
@@ -115,14 +116,15 @@ class Settlement:
         """
         profile = self._profile_of(decision)
         self._record(decision, profile, circumstances, may_deepen=may_deepen)
-        if self._was_settled(decision):
+        told = telemetry.Told(self._saved(decision, profile if may_deepen else None), decision.deeper_usage)
+        if not self._is_first(decision.decision_id, told):
             return
         telemetry.emit(
             decision,
             latency_seconds=circumstances.get("latency_seconds"),
             draft_model=circumstances.get("draft_model"),
             deeper_model=circumstances.get("deeper_model"),
-            tokens_saved=self._saved(decision, profile if may_deepen else None),
+            tokens_saved=told.tokens_saved,
         )
         value = decision.signal_value
         if self._compares and profile is not None and value is not None and isfinite(value):
@@ -132,26 +134,33 @@ class Settlement:
         """Write down what has become of a decision since it was settled."""
         profile = self._profile_of(decision)
         self._record(decision, profile, circumstances)
+        told = telemetry.Told(self._saved(decision, profile), decision.deeper_usage)
+        # Another process may have settled it; it was open then.
+        was_open = replace(decision, answered_by=None, deeper_usage=None)
+        before = telemetry.Told(self._saved(was_open, profile))
+        name = decision.decision_id
+        if name is not None and not self._is_first(name, told):
+            before, self._told[name] = self._told[name], told
         telemetry.emit_amended(
             decision,
+            told=before,
             deeper_model=circumstances.get("deeper_model"),
-            tokens_saved=self._saved(decision, profile),
+            tokens_saved=told.tokens_saved,
         )
 
     def _saved(self, decision: GateDecision, profile: CalibrationProfile | None) -> float | None:
         return savings_of(decision, profile, deeper_includes_draft=self._includes_draft).tokens
 
-    def _was_settled(self, decision: GateDecision) -> bool:
-        """Whether it was, among the newest; and remember it."""
-        name, mine = decision.decision_id, object()
+    def _is_first(self, name: str | None, told: telemetry.Told) -> bool:
+        """Whether a decision of that name is the first among the newest; and remember what is told of it."""
         if name is None:
-            return False
-        if self._settled.setdefault(name, mine) is not mine:
             return True
+        if self._told.setdefault(name, told) is not told:
+            return False
         self._newest.append(name)
         if len(self._newest) > _REMEMBERED:
-            self._settled.pop(self._newest.popleft(), None)
-        return False
+            self._told.pop(self._newest.popleft(), None)
+        return True
 
     def _record(
         self,

@@ -15,7 +15,7 @@ tje.answer.duration   histogram        s        from the question to the answer
 ====================  ===============  =======  ======================================================================
 
 What has become of a decision that was told before its deeper branch ran, as in a graph of nodes, is an event
-``tje.decision.amended``, and its tokens are added.
+``tje.decision.amended``, and the tokens that are new are added; of one that several processes amend, by each of them.
 
 Every metric has the attributes of a decision that take few values: the model, the profile's task and signal, method,
 route, reason, who answered, the deeper model and an alarm. What takes many (the decision's id, numbers) is on the
@@ -31,14 +31,16 @@ from __future__ import annotations
 
 import inspect
 import logging
-import re
 import threading
+import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ._version import __version__
 from .decision import GateDecision
+from .forking import ForkAware, remember
+from .keys import names_in
 from .usage import TokenUsage
 
 if TYPE_CHECKING:
@@ -50,8 +52,6 @@ _Attributes = dict[str, str | bool | int | float]
 EVENT = "tje.decision"
 AMENDED = "tje.decision.amended"
 _OPERATION = "chat"
-# As ProfileKey writes itself: no model's name has the separator.
-_KEY = re.compile(r"(?P<model>.+?) / (?P<task>.+) / (?P<signal>.+?) \(top \d+.*\)", re.DOTALL)
 # From hundredths of a bit to the total of a long answer, for signals of any unit.
 _SIGNAL_BUCKETS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 4.5, 10, 30, 100, 300, 1_000, 3_000, 10_000)
 # Those that the conventions give for tokens and for seconds.
@@ -59,6 +59,18 @@ _TOKEN_BUCKETS = tuple(float(4**power) for power in range(14))
 _SECOND_BUCKETS = tuple(0.01 * 2**power for power in range(14))
 
 _logger = logging.getLogger(__name__)
+
+
+class Told(NamedTuple):
+    """What the metrics have of a decision already.
+
+    Attributes:
+        tokens_saved: As in :func:`emit`.
+        deeper_usage: What its deeper branch spent.
+    """
+
+    tokens_saved: float | None = None
+    deeper_usage: TokenUsage | None = None
 
 
 def emit(
@@ -90,14 +102,20 @@ def emit(
 
 
 def emit_amended(
-    decision: GateDecision, *, deeper_model: str | None = None, tokens_saved: float | None = None
+    decision: GateDecision,
+    *,
+    told: Told,
+    deeper_model: str | None = None,
+    tokens_saved: float | None = None,
 ) -> None:
     """Tell OpenTelemetry what has become of a decision that it was told of; never waits, never raises.
 
-    An event of its own, and in the metrics what the deeper branch spent and saved: the decision is counted already.
+    An event of its own, and in the metrics what was spent and saved beyond what they have already: the decision is
+    counted, and may be amended again.
 
     Args:
         decision: With what it cost.
+        told: What the metrics have of it.
         deeper_model: As in :func:`emit`.
         tokens_saved: As in :func:`emit`.
     """
@@ -105,7 +123,7 @@ def emit_amended(
     if telemetry is None:
         return
     try:
-        telemetry.tell_amended(decision, deeper_model, tokens_saved)
+        telemetry.tell_amended(decision, told, deeper_model, tokens_saved)
     except Exception:
         _state.note_failure()
 
@@ -149,15 +167,18 @@ class _Telemetry:
         if latency_seconds is not None:
             self._duration.record(latency_seconds, labels)
 
-    def tell_amended(self, decision: GateDecision, deeper_model: str | None, tokens_saved: float | None) -> None:
-        """What has become of one decision."""
+    def tell_amended(
+        self, decision: GateDecision, told: Told, deeper_model: str | None, tokens_saved: float | None
+    ) -> None:
+        """What has become of one decision, of which the metrics get what is new."""
         labels = _labels_of(decision, None, deeper_model)
         span = self._current_span()
         if span.is_recording():
             span.add_event(AMENDED, {**labels, **_numbers(decision, None, tokens_saved)})
-        self._tell_spent("deeper", decision.deeper_usage, labels)
-        if tokens_saved is not None:
-            self._saved.add(tokens_saved, labels)
+        if decision.deeper_usage != told.deeper_usage:
+            self._tell_spent("deeper", _beyond(decision.deeper_usage, told.deeper_usage), labels)
+        if tokens_saved is not None and tokens_saved != told.tokens_saved:
+            self._saved.add(tokens_saved - (told.tokens_saved or 0), labels)
 
     def _tell_spent(self, part: str, usage: TokenUsage | None, labels: Mapping[str, str | bool]) -> None:
         if usage is not None:
@@ -179,7 +200,7 @@ def _histogram(meter: Meter, name: str, unit: str, description: str, buckets: tu
     return meter.create_histogram(name, unit, description, explicit_bucket_boundaries_advisory=buckets)
 
 
-class _State:
+class _State(ForkAware):
     """Whether there is a telemetry, found out at the first decision and not before."""
 
     def __init__(self, make: Callable[[], _Telemetry]) -> None:
@@ -190,6 +211,17 @@ class _State:
         self._looking = False
         # Reentrant: a stream that the garbage collector closes while this thread imports has a decision to tell, too.
         self._lock = threading.RLock()
+        remember(self)
+
+    def before_fork(self, until: float) -> None:
+        """Let another thread come to the end of its imports: in the child it would never."""
+        if self._lock.acquire(timeout=max(0.0, until - time.monotonic())):
+            self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Of a thread that was looking nothing is left."""
+        self._lock = threading.RLock()
+        self._looking = False
 
     def telemetry(self) -> _Telemetry | None:
         """The one of this process; None where OpenTelemetry is not installed."""
@@ -250,12 +282,12 @@ def _labels(
     stale: bool,
 ) -> Mapping[str, str | bool]:
     """The attributes that take few values; what is not known is left out."""
-    parts = _KEY.fullmatch(key or "")
+    model, task = names_in(key or "") or (draft_model, None)
     known = {
         "gen_ai.operation.name": _OPERATION,
-        "gen_ai.request.model": (parts and parts["model"]) or draft_model,
+        "gen_ai.request.model": model,
         "gen_ai.response.model": draft_model,
-        "tje.task": parts and parts["task"],
+        "tje.task": task,
         "tje.signal": signal,
         "tje.method": method,
         "tje.route": route,
@@ -287,6 +319,15 @@ def _numbers(decision: GateDecision, latency_seconds: float | None, tokens_saved
         **_usage("tje.deeper.usage", decision.deeper_usage),
     }
     return {name: value for name, value in known.items() if value is not None}
+
+
+def _beyond(usage: TokenUsage | None, told: TokenUsage | None) -> TokenUsage | None:
+    """What was spent since it was told; never less than nothing, which no histogram takes."""
+    if usage is None or told is None:
+        return usage
+    return TokenUsage(
+        max(0, usage.input_tokens - told.input_tokens), max(0, usage.output_tokens - told.output_tokens), usage.calls
+    )
 
 
 def _usage(prefix: str, usage: TokenUsage | None) -> dict[str, int | None]:

@@ -20,6 +20,7 @@ from .errors import MissingLogprobs
 from .evidence import Evidence
 from .framework_turn import Answer, FrameworkTurn
 from .stopping import DraftAborted, DraftStopped
+from .usage import counted
 
 
 class GatedTurn(FrameworkTurn[Answer]):
@@ -173,8 +174,8 @@ class GatedTurn(FrameworkTurn[Answer]):
         """The decision with what was spent until now, where nobody answered."""
         if decision.answered_by is not None or decision.draft_usage is not None:
             return decision
-        deeper_usage = self.deeper_usage if self._went_deeper else None
-        return replace(decision, draft_usage=self.draft_usage, deeper_usage=deeper_usage)
+        deeper_usage = counted(self.deeper_usage) if self._went_deeper else None
+        return replace(decision, draft_usage=counted(self.draft_usage), deeper_usage=deeper_usage)
 
     def _decided(self) -> GateDecision | None:
         try:
@@ -218,7 +219,8 @@ class GatedTurn(FrameworkTurn[Answer]):
             self._draft_model = call.model
             decision = gate.judge(self._explained(call, draft), model=call.model, temperature=call.temperature)
         held = self.decision_in(draft)
-        if held is not None and held.decision_id is not None and self.delivery.gate.made(held):
+        is_of_draft = held is not None and held.answered_by == "draft" and self.delivery.gate.made(held)
+        if held is not None and held.decision_id is not None and is_of_draft:
             # A gate of the same key further in has counted this draft; that it is accepted here, too, saves no more.
             decision = replace(decision, decision_id=held.decision_id)
         remark = self.remark(draft)
@@ -237,17 +239,17 @@ class GatedTurn(FrameworkTurn[Answer]):
 
     def _announced(self, decision: GateDecision) -> GateDecision:
         """The decision as it is told before the deeper branch runs: where none does, the draft is the answer."""
-        return self.delivery.announced(decision, self.draft_usage)
+        return self.delivery.announced(decision, counted(self.draft_usage))
 
     def _with_draft(self, decision: GateDecision | None) -> Answer:
         kept = self._noted(cast("Answer", self.kept))  # None only where that is what the user's own code answered
         if decision is None:
             return kept
-        self.decision = self.delivery.with_draft(decision, self.draft_usage)
+        self.decision = self.delivery.with_draft(decision, counted(self.draft_usage))
         return self.annotated(kept, self.decision)
 
     def _with_deeper(self, answer: Answer, decision: GateDecision) -> Answer:
-        self.decision = self.delivery.with_deeper(decision, self.draft_usage, self.deeper_usage)
+        self.decision = self.delivery.with_deeper(decision, counted(self.draft_usage), counted(self.deeper_usage))
         return self.annotated(self._noted(answer), self.decision)
 
     def _noted(self, answer: Answer) -> Answer:
@@ -261,5 +263,4 @@ class GatedTurn(FrameworkTurn[Answer]):
         if self.is_control_flow(error):
             raise error
         failed = self.delivery.after_failure(decision, error)
-        spent = self.deeper_usage
-        return self._with_draft(replace(failed, deeper_usage=spent if spent.calls else None))
+        return self._with_draft(replace(failed, deeper_usage=counted(self.deeper_usage)))

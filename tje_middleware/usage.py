@@ -36,6 +36,11 @@ class TokenUsage:
         return self.input_tokens + self.output_tokens
 
 
+def counted(usage: TokenUsage) -> TokenUsage | None:
+    """What was counted; None where no call was, as of a client that no framework sees: 0 tokens would be a claim."""
+    return usage if usage.calls else None
+
+
 def usage_of(input_tokens: int | None, output_tokens: int | None) -> TokenUsage:
     """The usage of one call, of which either number may not be known."""
     return TokenUsage(

@@ -10,12 +10,12 @@ import random
 import threading
 import time
 
+from .. import leaving
 from ..database import Database
 from ..errors import RegistryError, RegistryUnavailable
 from ..forking import ForkAware
 from ..forking import remember as tell_of_forks
 from ..origin import whoami
-from . import _leaving
 from ._entries import Entry
 from ._filing import MakesRows, file
 from ._looking import Look, Looking
@@ -66,7 +66,7 @@ class Writer(ForkAware):
         self._row_of = row_of
         self._after_feedback = after_feedback
         self._begin(capacity)
-        _leaving.remember(self)
+        leaving.remember(self)
         tell_of_forks(self)
 
     def _begin(self, capacity: int) -> None:
@@ -169,7 +169,7 @@ class Writer(ForkAware):
             except RuntimeError:
                 self._thread = None
                 return False
-        _leaving.flush_at_the_end_of_this_process()
+        leaving.flush_at_the_end_of_this_process()
         return True
 
     def _run(self) -> None:

@@ -1,4 +1,4 @@
-"""When a process ends: what ledgers have not written yet is written, in bounded time."""
+"""When a process ends: what waits to be written is written, in bounded time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Leaving(Protocol):
         """The process is about to end, and waits no longer than this (seconds)."""
 
 
-class _Writers:
+class _Leaving:
     """Those of this process that somebody still uses."""
 
     def __init__(self) -> None:
@@ -31,25 +31,25 @@ class _Writers:
     def flush(self) -> None:
         until = time.monotonic() + SECONDS_TO_LEAVE
         for known in self.known.valuerefs():
-            if (writer := known()) is not None:
-                writer.leave(max(0.0, until - time.monotonic()))
+            if (one := known()) is not None:
+                one.leave(max(0.0, until - time.monotonic()))
 
 
-_WRITERS = _Writers()
-atexit.register(_WRITERS.flush)
+_LEAVING = _Leaving()
+atexit.register(_LEAVING.flush)
 
 
-def remember(writer: Leaving) -> None:
-    """Tell a writer when this process ends."""
-    _WRITERS.known[id(writer)] = writer
+def remember(one: Leaving) -> None:
+    """Tell it when this process ends."""
+    _LEAVING.known[id(one)] = one
 
 
 def flush_at_the_end_of_this_process() -> None:
-    """Make sure that what is recorded here is flushed where ``atexit`` is passed over: in multiprocessing's children.
+    """Make sure that what waits here is flushed where ``atexit`` is passed over: in multiprocessing's children.
 
-    They forget what was registered before they began, so that this is said when there is something to flush.
+    They forget what was registered before they began, so that this is said when there is something to write.
     """
     multiprocessing: Any = sys.modules.get("multiprocessing.util")
-    if multiprocessing is not None and _WRITERS.ended_by != os.getpid():
-        _WRITERS.ended_by = os.getpid()
-        multiprocessing.Finalize(None, _WRITERS.flush, exitpriority=0)
+    if multiprocessing is not None and _LEAVING.ended_by != os.getpid():
+        _LEAVING.ended_by = os.getpid()
+        multiprocessing.Finalize(None, _LEAVING.flush, exitpriority=0)
