@@ -14,6 +14,7 @@ from llama_index.core.llms import CompletionResponse
 from llama_index.core.workflow import Workflow
 from typer.testing import CliRunner
 
+from tests.samples import draft
 from tests.standin import StandIn
 from tje_middleware import CalibrationRecord
 from tje_middleware.cli import app
@@ -36,7 +37,7 @@ def test_the_python_of_the_readme_runs_in_order(
             "examples": examples,
             "grade": lambda example, _: example.input["bits"] < 2,
         }
-        calibrating, gating, reading, decorating, agent, graph, llm, engine, workflow, hosts, feedback = (
+        calibrating, gating, reading, decorating, agent, graph, llm, engine, workflow, hosts, feedback, by_hand = (
             block.replace("...", "bits=0.5") for block in BLOCKS
         )
         exec(calibrating, names)
@@ -64,10 +65,14 @@ def test_the_python_of_the_readme_runs_in_order(
         exec(feedback, names)
         assert names["ledger"].flush()
         (day,) = names["ledger"].summary()
+        exec(by_hand, names | {"draft": draft(4.0)})
+        assert names["ledger"].flush()
+        (with_one_by_hand,) = names["ledger"].summary()
         graphs = [names["graph"].invoke({"messages": f"bits={bits}"})["messages"][-1] for bits in (0.5, 3.0)]
     assert [result.additional_kwargs["tje"]["answered_by"] for result in routed] == ["draft", "deeper"]
     assert reading.startswith("chain.invoke")
     assert (day.decisions, day.accepted, day.graded, day.wrong) == (1, 1, 1, 0)
+    assert (with_one_by_hand.decisions, with_one_by_hand.deeper_output_tokens) == (2, 640)
     assert [decision["route"] for decision in names["state"]["tje"]] == ["final"]
     assert [message.response_metadata["tje"]["answered_by"] for message in graphs] == ["draft", "deeper"]
     printed = capsys.readouterr().out

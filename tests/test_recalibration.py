@@ -172,7 +172,7 @@ class TestWhatIsGradedMoreOften:
 
 class TestRefusals:
     def test_no_feedback(self, in_use):
-        with pytest.raises(CalibrationError, match=r"no feedback.*ledger\.feedback"):
+        with pytest.raises(CalibrationError, match=r"no feedback.*draft_correct=.*tje ledger feedback.*--draft-"):
             recalibrate(in_use, [], threshold=0.4)
 
     def test_feedback_on_accepted_drafts_alone_says_what_to_do(self, in_use):

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 import weakref
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 #: A database that does not answer must not keep a process from ending.
 SECONDS_TO_LEAVE = 5.0
@@ -49,7 +49,8 @@ def flush_at_the_end_of_this_process() -> None:
 
     They forget what was registered before they began, so that this is said when there is something to write.
     """
-    multiprocessing: Any = sys.modules.get("multiprocessing.util")
-    if multiprocessing is not None and _LEAVING.ended_by != os.getpid():
-        _LEAVING.ended_by = os.getpid()
-        multiprocessing.Finalize(None, _LEAVING.flush, exitpriority=0)
+    process, util = (cast("Any", sys.modules.get(f"multiprocessing.{name}")) for name in ("process", "util"))
+    if process is None or util is None or process.parent_process() is None or _LEAVING.ended_by == os.getpid():
+        return
+    _LEAVING.ended_by = os.getpid()
+    util.Finalize(None, _LEAVING.flush, exitpriority=0)

@@ -101,7 +101,11 @@ def _require_both_sides(
     share_accepted: float | None,
 ) -> None:
     if not accepted and not rejected:
-        raise CalibrationError("there is no feedback to recalibrate from: ledger.feedback(decision_id, correct=...)")
+        raise CalibrationError(
+            "there is no feedback to recalibrate from that says whether drafts were right: "
+            "ledger.feedback(decision_id, draft_correct=...), or tje ledger feedback ID --draft-correct; what is "
+            "said of the answer (correct=) counts only where the draft was it, which after a drift alarm none is"
+        )
     if not rejected and share_accepted != 1:
         raise CalibrationError(
             f"all {len(accepted)} drafts with feedback were accepted (signal up to {threshold:g}): how often drafts "

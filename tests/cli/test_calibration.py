@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from tests.samples import draft
 from tje_middleware import CalibrationRecord, CalibrationRegistry, EntropyGate, write_records
 from tje_middleware.cli import app
+from tje_middleware.registry import stored_keys
 
 RUN = CliRunner()
 
@@ -47,7 +48,7 @@ def written(path: Path, records: list[dict]) -> Path:
 
 
 def run(*arguments: object):
-    return RUN.invoke(app, [str(argument) for argument in arguments])
+    return RUN.invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "300"})
 
 
 def plain(text: str) -> str:
@@ -70,6 +71,53 @@ class TestCalibrate:
         gate = EntropyGate.from_registry(CalibrationRegistry(url), model="m", task="t", signal="auto", method="info")
         assert gate.decide(draft(0.2, tokens=4)).accepted
         assert not gate.decide(draft(2.0, tokens=4)).accepted
+
+    def test_shows_how_a_gate_opens_what_it_stored(self, file, tmp_path):
+        named = (
+            "--registry",
+            f"sqlite:///{tmp_path}/tje.db",
+            "--model",
+            "gpt-4o",
+            "--task",
+            "it's",
+            "--temperature",
+            0,
+        )
+        done = run("calibrate", file, *named, "--top-k", 5)
+        shown = done.stderr.strip().splitlines()[-1]
+        call = "EntropyGate.from_registry(registry, "
+        assert shown.startswith(f"A gate opens it by {call}")
+        with CalibrationRegistry(named[1]) as registry:
+            gate = eval(shown.removeprefix("A gate opens it by "), {"EntropyGate": EntropyGate, "registry": registry})
+            assert gate.profile().version == 1
+
+    def test_leaves_a_version_active_that_works_where_the_new_one_does_not(self, file, tmp_path):
+        url = f"sqlite:///{tmp_path}/tje.db"
+        named = ("--registry", url, "--model", "m", "--task", "t")
+        run("calibrate", file, *named)
+        noise = written(tmp_path / "noise.jsonl", lines(gap=0.0))
+        said = plain(run("calibrate", noise, *named).stderr)
+        assert "version 2 of m / t / auto (top 20)" in said
+        assert "a candidate, as it is unusable and version 1, which is active, is usable;" in said
+        assert "tje registry promote m t 2 makes it active" in said
+        with CalibrationRegistry(url) as registry:
+            (held,) = stored_keys(registry.database)
+        assert (held.active_version, held.candidates) == (1, (2,))
+
+    def test_makes_an_unusable_one_active_where_none_is_better(self, tmp_path):
+        url = f"sqlite:///{tmp_path}/tje.db"
+        noise = written(tmp_path / "noise.jsonl", lines(gap=0.0))
+        for _ in range(2):
+            said = plain(run("calibrate", noise, "--registry", url, "--model", "m", "--task", "t").stderr)
+        assert ": active." in said
+        with CalibrationRegistry(url) as registry:
+            (held,) = stored_keys(registry.database)
+        assert held.active_version == 2
+
+    def test_says_how_a_candidate_is_made_active(self, file, tmp_path):
+        named = ("--registry", f"sqlite:///{tmp_path}/tje.db", "--model", "my model", "--task", "t")
+        said = plain(run("calibrate", file, *named, "--candidate").stderr)
+        assert "a candidate; tje registry promote 'my model' t 1 makes it active." in said
 
     def test_will_not_store_without_a_name(self, file, tmp_path):
         done = run("calibrate", file, "--registry", f"sqlite:///{tmp_path}/tje.db")

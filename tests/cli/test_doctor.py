@@ -170,6 +170,13 @@ class TestShown:
         assert "→ serve or choose a model with logprobs" in plain(done.stdout)
         assert done.stdout.rstrip().endswith("can be gated: no")
 
+    def test_a_variable_that_is_named_and_not_set_is_told(self, provider, monkeypatch):
+        monkeypatch.delenv("MY_KEY", raising=False)
+        done = run(provider.base_url, "good", "--api-key-env", "MY_KEY")
+        assert done.exit_code == 0
+        assert "MY_KEY is not set" in done.stderr
+        assert "is not set" not in run(provider.base_url, "good").stderr
+
     def test_the_key_is_sent_and_not_shown(self, provider, monkeypatch):
         monkeypatch.setenv("MY_KEY", KEY)
         for options in ([], ["--json"]):
@@ -253,13 +260,20 @@ class TestNumbers:
 
 
 class TestTrouble:
-    @pytest.mark.parametrize("url", ["http://127.0.0.1:9/v1", "nonsense", "http://[oops"])
+    @pytest.mark.parametrize("url", ["http://127.0.0.1:9/v1", "http://[oops"])
     def test_an_endpoint_that_cannot_be_reached(self, url):
         done = run(url, "m")
         assert done.exit_code == 1
         assert "could not be reached" in plain(done.stdout) or "no answer" in done.stdout
         assert "check --base-url" in plain(done.stdout)
         assert done.stdout.rstrip().endswith("can be gated: no")
+
+    @pytest.mark.parametrize("url", ["me:hidden-word@127.0.0.1:9/v1", "nonsense", "ftp://127.0.0.1/v1"])
+    def test_a_url_without_http_is_told_so_before_anything_is_asked(self, url):
+        done = run(url, "m")
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert "--base-url begins with http:// or https://" in plain(done.stderr)
+        assert "hidden-word" not in done.output
 
     @pytest.mark.parametrize(
         ("status", "words"),

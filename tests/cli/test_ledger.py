@@ -89,7 +89,6 @@ class TestSummary:
         [
             (["--model", "m"], [KEY]),
             (["--task", "u"], ["n / u / mean_entropy (top 20)"]),
-            (["--model", "m", "--task", "u"], []),
             (["--key", KEY], [KEY]),
             (["--since", "2020-01-01", "--total"], [KEY, "n / u / mean_entropy (top 20)"]),
             (["--since", "2999-01-01"], []),
@@ -101,11 +100,37 @@ class TestSummary:
         plain = json.loads(run(url, "summary", "--json", *options).stdout)
         assert [one["key"] for one in plain["summaries"]] == keys
 
-    @pytest.mark.parametrize(("option", "found"), [("t", 1), ("u", 0), ("a / u", 1), ("mean_entropy", 0)])
+    @pytest.mark.parametrize(
+        ("option", "found"), [("t", [KEY]), ("a / u", [str(ProfileKey(model="m", task="a / u"))])]
+    )
     def test_is_of_the_whole_name_of_a_task(self, url, held, option, found):
         record(held, decision(), decision(key=str(ProfileKey(model="m", task="a / u"))))
         plain = json.loads(run(url, "summary", "--json", "--task", option).stdout)
-        assert len(plain["summaries"]) == found
+        assert [one["key"] for one in plain["summaries"]] == found
+
+    @pytest.mark.parametrize(
+        "names",
+        [["--model", "mm"], ["--task", "u"], ["--model", "m", "--task", "mean_entropy"], ["--model", "x", "--total"]],
+    )
+    def test_of_names_that_no_decision_has_says_which_keys_there_are(self, url, held, names):
+        assert "no decisions" in run(url, "summary", *names).stdout
+        record(held, decision(), decision(key=str(ProfileKey(model="m", task="a / u"))))
+        result = run(url, "summary", *names, succeeds=False)
+        assert "no key matches" in result.stderr
+        assert KEY in " ".join(result.stderr.split())
+
+    def test_finds_a_model_by_its_alias(self, url, held):
+        record(held, decision(), decision(key="n / u / mean_entropy (top 20)"))
+        with CalibrationRegistry(url) as registry:
+            registry.alias("m-2026-01-01", "m")
+        result = run(url, "summary", "--model", "m-2026-01-01", "--json")
+        assert [one["key"] for one in json.loads(result.stdout)["summaries"]] == [KEY]
+        assert "m-2026-01-01 is an alias of m" in result.stderr
+
+    def test_of_a_day_that_is_none_says_how_days_are_written(self, url):
+        result = run(url, "summary", "--since", "yesterday", succeeds=False)
+        assert "'yesterday' is no day as YYYY-MM-DD" in result.stderr
+        assert "YYYY-MM-DD" in RUN.invoke(APP, ["ledger", "summary", "--help"], env={"COLUMNS": "80"}).stdout
 
     def test_marks_amounts_that_are_bounds(self, url, held):
         pytest.importorskip("genai_prices")
@@ -188,12 +213,24 @@ class TestFeedback:
     def test_is_stored(self, url, held, option, said, request):
         made = decision()
         record(held, made)
-        assert not run(url, "feedback", made.decision_id, option).output
+        run(url, "feedback", made.decision_id, option)
         with held.database.reading() as read:
             from tje_middleware.database.schema import FEEDBACK  # noqa: PLC0415
 
             (row,) = read(FEEDBACK.select())
         assert (row.correct, row.draft_correct) == said
+
+    def test_says_what_it_stored_and_what_that_replaced(self, url, held):
+        made = decision()
+        record(held, made)
+        of = made.decision_id
+        assert run(url, "feedback", of, "--wrong").stdout == f"{of}: the answer is marked wrong.\n"
+        assert run(url, "feedback", of, "--wrong").stdout == f"{of}: the answer is marked wrong.\n"
+        both = run(url, "feedback", of, "--correct", "--draft-wrong").stdout.splitlines()
+        assert both == [
+            f"{of}: the answer is marked right; until now it was marked wrong.",
+            f"{of}: the draft is marked wrong.",
+        ]
 
     def test_about_an_unknown_decision_says_so(self, url):
         for _ in range(2):
@@ -237,17 +274,7 @@ class TestPrune:
 
 class TestRecalibrate:
     def test_makes_a_candidate_and_changes_nothing(self, url, held):
-        rng = random.Random(0)
-        made = []
-        for _ in range(200):
-            right = rng.random() < 0.6
-            value = max(0.01, rng.gauss(0.3 if right else 0.9, 0.15))
-            kind = ACCEPTED if value <= 0.5 else DEEPER
-            made.append((decision(kind, signal_value=value), right))
-        record(held, *(each for each, _ in made))
-        for each, right in made:
-            held.feedback(each.decision_id, correct=right or each.route == "deeper", draft_correct=right)
-        assert held.flush(30)
+        self.told(held)
         result = run(url, "recalibrate", PROFILE_KEY.model, PROFILE_KEY.task, "--json")
         plain = json.loads(result.stdout)
         assert plain["version"] == 2
@@ -259,6 +286,28 @@ class TestRecalibrate:
         assert stored.source == "feedback"
         assert candidate.n_correct + candidate.n_incorrect == 200
         assert candidate.mean_correct == pytest.approx(0.3, abs=0.05)
+
+    def test_again_makes_no_other_of_the_same_records(self, url, held):
+        self.told(held)
+        first, again = (run(url, "recalibrate", "m", "t") for _ in range(2))
+        assert "Version 2 is a candidate" in first.stderr
+        assert "Version 2 was made of these records before" in again.stderr
+        with CalibrationRegistry(url) as registry:
+            assert len(registry.history(PROFILE_KEY)) == 2
+
+    def told(self, held):
+        """Decisions and what feedback says of them."""
+        rng = random.Random(0)
+        made = []
+        for _ in range(200):
+            right = rng.random() < 0.6
+            value = max(0.01, rng.gauss(0.3 if right else 0.9, 0.15))
+            kind = ACCEPTED if value <= 0.5 else DEEPER
+            made.append((decision(kind, signal_value=value), right))
+        record(held, *(each for each, _ in made))
+        for each, right in made:
+            held.feedback(each.decision_id, correct=right or each.route == "deeper", draft_correct=right)
+        assert held.flush(30)
 
     def test_is_of_drafts_since_a_day(self, url, held):
         record(held, decision())

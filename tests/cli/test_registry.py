@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from tje_middleware.alarms import Alarm
 from tje_middleware.cli import app
 from tje_middleware.cli.registry import _versions
 from tje_middleware.cli.registry._key import found_key
-from tje_middleware.database.schema import HEAD, KEYS, PROFILES
+from tje_middleware.database.schema import KEYS, PROFILES
 
 RUN = CliRunner()
 WARM = KEY.model_copy(update={"temperature": 0.7})
@@ -44,10 +45,10 @@ def store(url):
         yield made
 
 
-def run(store: CalibrationRegistry | str, *arguments: object, **how: object):
-    given = store._given if isinstance(store, CalibrationRegistry) else store
+def run(store: CalibrationRegistry | str, *arguments: object, columns: int = 100, **how: object):
+    given = store.database.url.anywhere if isinstance(store, CalibrationRegistry) else store
     words = [str(argument) for argument in arguments]
-    return RUN.invoke(app, ["registry", *words, "--registry", given], env={"COLUMNS": "100"}, **how)
+    return RUN.invoke(app, ["registry", *words, "--registry", given], env={"COLUMNS": str(columns)}, **how)
 
 
 def plain(text: str) -> str:
@@ -92,6 +93,20 @@ class TestList:
         assert "m / t mean_entropy 2 of 3 weak 20 0.6 1.000" in plain(shown)
         assert "gpt-4.1-mini / t" in plain(shown)
 
+    def test_shows_the_thresholds_of_the_method_that_is_asked_for(self, store):
+        bayes = store.get(KEY).thresholds["bayes"].value
+        [one] = json.loads(run(store, "list", "--method", "bayes", "--json").stdout)
+        assert (one["method"], one["threshold"]) == ("bayes", bayes)
+        for command in (["list"], ["history", "m", "t"]):
+            shown = ok(run(store, *command, "--method", "bayes"))
+            assert "(bayes)" in shown
+            assert f"{bayes:.4g}" in shown
+
+    def test_refuses_a_method_that_there_is_not(self, store):
+        done = run(store, "list", "--method", "median")
+        assert done.exit_code == 2
+        assert "none of mean, info, bayes" in plain(done.stderr.replace("│", " "))
+
     def test_shows_how_old_a_calibration_is(self, url):
         old = profile().model_copy(update={"created_at": datetime.now(timezone.utc) - timedelta(days=40, hours=1)})
         with CalibrationRegistry(url) as store:
@@ -125,9 +140,9 @@ class TestList:
 
     def test_of_an_empty_registry_says_how_to_fill_it(self, url):
         run(url, "migrate")
-        done = run(url, "list", "--json")
-        assert json.loads(done.stdout) == []
-        assert "tje calibrate" in plain(done.stderr)
+        assert ok(run(url, "list")).endswith("holds no profile yet: tje calibrate --registry URL stores one.")
+        assert "─" not in run(url, "list").stdout
+        assert json.loads(run(url, "list", "--json").stdout) == []
 
     def test_does_not_make_a_file(self, tmp_path):
         message = said(run(f"sqlite:///{tmp_path}/none.db", "list"))
@@ -185,9 +200,7 @@ class TestTheKey:
         assert "no key matches" in said(run(store, "show", DATED, "t"))
 
     def test_with_a_slash_is_not_taken_for_another(self, store):
-        """Both are "a / b / c ..." in words."""
         keys = [ProfileKey(model="a / b", task="c"), ProfileKey(model="a", task="b / c")]
-        assert str(keys[0]) == str(keys[1])
         for key in keys:
             store.put(profile(key=key))
         for key in keys:
@@ -253,6 +266,52 @@ class TestHistory:
         assert "promote 2 3 ada" in ok(run(store, "history", "m", "t", "--promotions"))
 
 
+class TestWidth:
+    """What is shown in few columns and in many."""
+
+    MODEL, WHO = "meta-llama/Llama-3.3-70B-Instruct-Turbo", "deploy@build-machine-17.example:4231"
+
+    @pytest.fixture
+    def long(self, tmp_path):
+        key = ProfileKey(model=self.MODEL, task="customer-support", signal="auto", temperature=0)
+        with CalibrationRegistry(f"sqlite:///{tmp_path}/long.db") as store:
+            long_ago = datetime.now(timezone.utc) - timedelta(days=40, hours=1)
+            for verdict, threshold in (("usable", 0.5), ("unusable", 0.25)):
+                made = profile(threshold, verdict=verdict, key=key).model_copy(update={"created_at": long_ago})
+                reason = " ".join(f"reason-{number}" for number in range(40))
+                store.put(made.model_copy(update={"verdict_reason": f"{verdict}: {reason}"}), by=self.WHO)
+            store.store_alarm(key, replace(alarm(2), raised_at=long_ago))
+            yield store
+
+    @pytest.mark.parametrize("columns", [80, 100, 130, 200])
+    @pytest.mark.parametrize("command", ["list", "history", "history --promotions", "alarms", "aliases", "diff"])
+    def test_no_word_is_cut(self, long, command, columns):
+        long.alias("Llama-3.3-70B-Instruct", self.MODEL)
+        name, *options = command.split()
+        key = [self.MODEL, "customer-support"] if name in ("history", "diff") else []
+        shown = run(long, name, *key, *options, columns=columns).stdout
+        wide = run(long, name, *key, *options, columns=500).stdout
+        assert max(map(len, shown.splitlines())) <= columns
+        assert "…" not in shown
+        of_tables_alone = {"Model", "task", "*", "Alias", "When", "(UTC)"}
+        words = {word for word in wide.split() if "─" not in word}
+        assert words - of_tables_alone <= set(shown.split())
+
+    @pytest.mark.parametrize(("columns", "is_table"), [(80, False), (130, True)])
+    def test_a_key_is_a_line_where_it_fits_and_a_block_where_it_does_not(self, long, columns, is_table):
+        shown = run(long, "list", columns=columns).stdout
+        assert ("─" in shown) == is_table
+        assert any(line.split()[:2] == ["Active", "2"] for line in shown.splitlines()) != is_table
+
+    def test_of_a_difference_thresholds_come_first_and_sentences_last_in_full_width(self, long):
+        lines = run(long, "diff", self.MODEL, "customer-support", 1, 2, columns=80).stdout.splitlines()
+        names = [line.split()[0] for line in lines if line.strip()]
+        assert names.index("thresholds.mean") < names.index("verdict") < names.index("verdict_reason")
+        reason = lines[lines.index("verdict_reason") + 1 :]
+        assert reason[0].startswith("  1  usable: reason-0 reason-1")
+        assert max(len(line.rstrip()) for line in reason) > 70
+
+
 class TestDiff:
     def test_compares_the_active_version_with_the_newest_candidate(self, store):
         found = json.loads(run(store, "diff", "m", "t", "--json").stdout)
@@ -301,9 +360,25 @@ class TestDiff:
 class TestPromote:
     def test_makes_a_version_the_active_one(self, store):
         done = run(store, "promote", "m", "t", 3)
-        assert "version 3 is active now; version 2 was" in ok(done)
+        assert ok(done) == f"{store.url}: version 3 of {KEY} is active now; version 2 was."
         assert "version 2 is active" in plain(done.stderr)
         assert active(store) == 3
+
+    def test_of_the_active_version_changes_nothing_and_says_so(self, store):
+        assert "version 2 of" in (shown := ok(run(store, "promote", "m", "t", 2)))
+        assert shown.endswith("is active already; nothing was changed.")
+        assert len(store.promotions(KEY)) == 2
+
+    @pytest.mark.parametrize("verdict", ["weak", "unusable"])
+    def test_of_a_version_that_is_not_usable_warns(self, store, verdict):
+        version = store.put(profile(verdict=verdict), candidate=True)
+        done = run(store, "promote", "m", "t", version)
+        assert f"version {version} of" in ok(done)
+        assert f"Warning: version {version} is {verdict}, gates" in plain(done.stderr)
+        assert f"made {verdict} for a test" in plain(done.stderr)
+
+    def test_of_a_usable_version_warns_of_nothing(self, store):
+        assert "Warning" not in run(store, "promote", "m", "t", 3).stderr
 
     def test_the_first_of_candidates_replaces_none(self, url):
         with CalibrationRegistry(url) as store:
@@ -333,7 +408,8 @@ class TestPromote:
 
     def test_is_taken_back_by_rollback(self, store):
         run(store, "promote", "m", "t", 3)
-        assert "version 2 is active again; version 3 was" in ok(run(store, "rollback", "m", "t"))
+        shown = ok(run(store, "rollback", "m", "t"))
+        assert shown == f"{store.url}: version 2 of {KEY} is active again; version 3 was."
         assert active(store) == 2
 
     def test_a_rollback_is_refused_where_another_is_active_than_was_seen(self, store):
@@ -349,12 +425,22 @@ class TestPromote:
 class TestNames:
     def test_an_alias_is_made_listed_and_withdrawn(self, store):
         store.put(profile(key=MINI))
-        ok(run(store, "alias", DATED, MINI.model))
+        assert ok(run(store, "alias", DATED, MINI.model)) == f"{store.url}: {DATED} is an alias of {MINI.model}."
         assert store.lookup(MINI.model_copy(update={"model": DATED})).profile is not None
         assert json.loads(run(store, "aliases", "--json").stdout) == {DATED: MINI.model}
         assert f"{DATED} {MINI.model}" in ok(run(store, "aliases"))
-        ok(run(store, "unalias", DATED))
+        assert ok(run(store, "unalias", DATED)) == f"{store.url}: {DATED} is no alias any more."
         assert json.loads(run(store, "aliases", "--json").stdout) == {}
+        assert ok(run(store, "aliases")) == f"{store.url} has no alias."
+
+    def test_an_alias_given_the_wrong_way_round_is_told_the_right_one(self, store):
+        assert said(run(store, "alias", "m", "m-2026-01-01")).endswith("tje registry alias m-2026-01-01 m")
+        assert store.aliases() == {}
+
+    def test_an_alias_of_a_model_without_profiles_warns(self, store):
+        done = run(store, "alias", "other", "mm")
+        assert "Warning: no profile is of mm" in plain(done.stderr)
+        assert store.aliases() == {"other": "mm"}
 
     def test_an_alias_of_itself_is_refused(self, store):
         assert "alias of itself" in said(run(store, "alias", "m", "m"))
@@ -370,7 +456,8 @@ class TestAlarms:
         assert (one["key"], one["version"], one["kind"]) == (KEY.model_dump(), 2, "drift")
         assert one["evidence"] == {"ks": 0.31}
         assert "KS 0.31 where 0.09 is allowed" in ok(run(store, "alarms"))
-        assert "1 alarm dismissed" in ok(run(store, "dismiss", "m", "t"))
+        assert ok(run(store, "dismiss", "m", "t")) == f"{store.url}: 1 alarm about {KEY} dismissed."
+        assert ok(run(store, "alarms")) == "There is no alarm."
         assert json.loads(run(store, "alarms", "--json").stdout) == []
         [one] = json.loads(run(store, "alarms", "--dismissed", "--json").stdout)
         assert one["dismissed_at"] is not None
@@ -379,82 +466,25 @@ class TestAlarms:
         store.put(profile(key=MINI))
         store.store_alarm(KEY, alarm(2))
         store.store_alarm(MINI, alarm(1))
-        for arguments, keys in ((["m"], [KEY]), (["m", "t"], [KEY]), (["m", "other"], []), ([], [MINI, KEY])):
+        for arguments, keys in ((["m"], [KEY]), (["m", "t"], [KEY]), ([], [MINI, KEY])):
             found = json.loads(run(store, "alarms", *arguments, "--json").stdout)
             assert [one["key"] for one in found] == [key.model_dump() for key in keys]
 
+    def test_of_a_model_can_be_asked_for_by_an_alias(self, store):
+        store.put(profile(key=MINI))
+        store.store_alarm(KEY, alarm(2))
+        store.store_alarm(MINI, alarm(1))
+        store.alias(DATED, MINI.model)
+        done = run(store, "alarms", DATED, "--json")
+        assert [one["key"] for one in json.loads(done.stdout)] == [MINI.model_dump()]
+        assert f"{DATED} is an alias of {MINI.model}" in plain(done.stderr)
 
-class TestExport:
-    def test_of_one_registry_is_imported_into_another(self, store, tmp_path):
-        store.alias(DATED, "m")
-        ok(run(store, "export", tmp_path / "all.jsonl"))
-        other = f"sqlite:///{tmp_path}/other.db"
-        report = json.loads(run(other, "import", tmp_path / "all.jsonl", "--json").stdout)
-        assert (report["stored"], report["skipped"], report["aliases"]) == (3, 0, [DATED])
-        with CalibrationRegistry(other) as imported:
-            assert active(imported) == 2
-            assert len(imported.versions(KEY)) == 3
-        assert "3 were here already" in ok(run(other, "import", tmp_path / "all.jsonl"))
-
-    def test_goes_to_standard_output_and_comes_from_standard_input(self, store, tmp_path):
-        exported = run(store, "export")
-        assert "3 versions exported" in exported.stderr
-        other = f"sqlite:///{tmp_path}/other.db"
-        shown = ok(run(other, "import", "-", "--no-promote", input=exported.stdout_bytes))
-        assert "3 versions stored" in shown
-        with CalibrationRegistry(other) as imported:
-            assert not imported.list()
-
-    def test_that_was_changed_is_refused_and_nothing_of_it_stored(self, store, tmp_path):
-        ok(run(store, "export", tmp_path / "all.jsonl"))
-        changed = (tmp_path / "all.jsonl").read_text().replace('"usable"', '"unusable"', 1)
-        (tmp_path / "changed.jsonl").write_text(changed)
-        other = f"sqlite:///{tmp_path}/other.db"
-        assert "checksum" in said(run(other, "import", tmp_path / "changed.jsonl"))
-        with CalibrationRegistry(other) as empty:
-            assert not empty.list()
-
-    def test_that_is_not_there_is_told(self, store, tmp_path):
-        assert "missing.jsonl" in said(run(store, "import", tmp_path / "missing.jsonl"))
-
-
-class TestMigrate:
-    def test_says_from_where_to_where(self, url):
-        assert f"was empty and is at {HEAD} now" in ok(run(url, "migrate"))
-        assert json.loads(run(url, "migrate", "--json").stdout) == {"before": HEAD, "now": HEAD}
-        assert "nothing was changed" in ok(run(url, "migrate"))
-
-    def test_refuses_the_schema_of_a_later_release(self, store):
-        with store.database.writing() as connection:
-            connection.exec_driver_sql("UPDATE tje_alembic_version SET version_num = '9999'")
-        assert "upgrade tje-middleware" in said(run(store, "migrate"))
-
-
-class TestDoctor:
-    def test_of_a_good_registry_finds_nothing_wrong(self, store):
-        done = run(store, "doctor", "--json")
-        assert done.exit_code == 0, done.output
-        found = {one["name"]: one["status"] for one in json.loads(done.stdout)}
-        assert set(found.values()) == {"ok"}
-        assert found["write"] == "ok"
-
-    def test_fails_where_something_fails_and_says_what_to_do(self, store):
-        with store.database.writing() as connection:
-            connection.execute(update(PROFILES).values(body="{}"))
-        done = run(store, "doctor")
-        assert done.exit_code == 1
-        assert "fail" in done.stdout
-        assert "calibrate and put() them anew" in plain(done.stdout)
-        assert "Traceback" not in done.output
-
-    def test_does_not_fail_for_a_warning(self, url):
-        with CalibrationRegistry(url) as store:
-            store.put(profile().model_copy(update={"created_at": datetime.now(timezone.utc) - timedelta(days=9)}))
-        done = run(url, "doctor", "--old-after", 8)
-        assert "warn" in ok(done)
-
-    def test_is_a_table_in_100_columns(self, store):
-        assert max(map(len, run(store, "doctor").stdout.splitlines())) <= 100
+    @pytest.mark.parametrize("names", [["mm"], ["m", "other"], ["m-2026-01-01", "t"]])
+    def test_of_a_key_that_is_not_there_says_which_are(self, store, names):
+        store.store_alarm(KEY, alarm(2))
+        message = said(run(store, "alarms", *names))
+        assert f"no key matches {names[0]}" in message
+        assert str(KEY) in message
 
 
 class TestDelete:
@@ -481,6 +511,19 @@ class TestDelete:
             connection.execute(delete(KEYS))
         ok(run(store, "promote", "m", "t", 3))
         assert active(store) == 3
+
+
+class TestHelp:
+    @pytest.mark.parametrize("command", ["list", "promote", "diff", "history"])
+    def test_shows_the_whole_url_in_80_columns(self, command):
+        shown = RUN.invoke(app, ["registry", command, "--help"], env={"COLUMNS": "80"}).stdout
+        assert "postgresql+psycopg://HOST/DB" in shown
+        assert "…" not in shown
+
+    def test_names_all_arguments_in_one_way(self):
+        usage = RUN.invoke(app, ["registry", "diff", "--help"], env={"COLUMNS": "100"}).stdout
+        assert "[a] [b]" in usage.lower()
+        assert "[[" not in usage
 
 
 class TestSecrets:

@@ -48,6 +48,17 @@ def test_a_full_queue_keeps_what_it_has_and_counts_what_it_drops(url, rows, lock
     assert [record.message for record in caplog.records if "has dropped 5 entries" in record.message]
 
 
+def test_what_cannot_be_stored_is_counted_apart_from_what_a_full_queue_had_no_room_for(url, rows, locked):
+    ledger = DecisionLedger(url, capacity=2, flush_seconds=0)
+    for each in (NO_DECISION, *(decision() for _ in range(4))):
+        ledger.record(each)
+    locked.execute("ROLLBACK")
+    assert ledger.close(60)
+    assert ledger.counts == LedgerCounts(recorded=5, written=1, dropped=4, refused=1)
+    reports = rows(url, DROPS)
+    assert [sum(report[name] for report in reports) for name in ("decisions", "refused")] == [4, 1]
+
+
 def test_a_queue_that_fills_up_is_not_kept_waiting(url):
     ledger = DecisionLedger(url, capacity=4, flush_seconds=3_600)
     for _ in range(2):
@@ -95,9 +106,9 @@ def test_a_row_that_the_database_refuses_keeps_no_other_from_being_written(any_u
         ledger.record(NO_DECISION)
         ledger.record(decision())
     assert len(rows(any_url, DECISIONS)) == 2
-    assert ledger.counts == LedgerCounts(recorded=4, written=2, dropped=2, pending=0)
+    assert ledger.counts == LedgerCounts(recorded=4, written=2, dropped=2, pending=0, refused=2)
     assert sum(row["decisions"] for row in rows(any_url, DROPS)) == 2
-    assert "is none and is dropped (OverflowError)" in caplog.text
+    assert "a decision (OverflowError)" in caplog.text
     assert "secret" not in caplog.text
 
 

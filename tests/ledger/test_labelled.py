@@ -123,6 +123,14 @@ def test_drafts_that_an_alarm_kept_from_being_accepted_show_what_drafts_are_like
     assert (found.reference.n, found.mean_correct) == (60, pytest.approx(0.45, abs=0.03))
 
 
+def test_the_same_feedback_gives_the_same_records_and_more_of_it_others(ledger, graded):
+    graded(90)
+    graded(30, seed=1, is_graded=False)
+    first, again = (ledger.recalibrated(PROFILE).records_fingerprint for _ in range(2))
+    graded(30, seed=2)
+    assert first == again != ledger.recalibrated(PROFILE).records_fingerprint
+
+
 def test_drafts_that_were_not_measured_against_the_threshold_are_no_part_of_it(ledger, graded):
     graded(60)
     graded(30, reason="other_settings")

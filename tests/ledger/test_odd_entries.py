@@ -10,15 +10,16 @@ from functools import partial
 
 import numpy as np
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from tests.ledger.decisions import decision, profile_with_costs
+from tests.samples import KEY as PROFILE_KEY
 from tje_middleware import GateDecision, RegistryError
 from tje_middleware.database import Database
 from tje_middleware.database.schema import DECISIONS, DROPS, FEEDBACK
 from tje_middleware.ledger import DecisionLedger
 from tje_middleware.ledger._entries import Decided, decision_row, feedback_row, judged
-from tje_middleware.ledger._filing import file
+from tje_middleware.ledger._filing import Filed, file
 from tje_middleware.ledger._storing import Batch, DropReport, store
 from tje_middleware.usage import TokenUsage
 
@@ -85,7 +86,7 @@ def test_an_odd_circumstance_keeps_no_other_decision_from_being_stored(any_url, 
 
 def test_numbers_of_numpy_are_numbers(any_url, rows):
     with DecisionLedger(any_url) as ledger:
-        ledger.record(decision(draft_usage=TokenUsage(np.int64(3), np.int32(4)), signal_value=np.float32(0.5)))
+        ledger.record(decision(draft_usage=TokenUsage(np.int64(3), np.int32(4), 1), signal_value=np.float32(0.5)))
     (row,) = rows(any_url, DECISIONS)
     assert (row["draft_input_tokens"], row["draft_output_tokens"], row["signal_value"]) == (3, 4, 0.5)
 
@@ -99,6 +100,22 @@ def test_keys_that_are_too_long_to_be_looked_up_stay_apart(any_url, rows):
     keys = {row["key"] for row in rows(any_url, DECISIONS)}
     assert len(keys) == 2
     assert all(key.startswith(begin[:500]) and len(key) < 2_000 for key in keys)
+
+
+def test_a_key_that_is_too_long_to_be_looked_up_is_found_by_its_name(any_url):
+    key = PROFILE_KEY.model_copy(update={"task": "t" * 3_000})
+    made = [decision(key=str(key), signal_value=value) for value in (0.1, 0.2, 0.3, 0.7, 0.8, 0.9)]
+    with DecisionLedger(any_url) as ledger:
+        for each in (*made, decision()):
+            ledger.record(each)
+        for each in made:
+            ledger.feedback(each.decision_id, draft_correct=each.signal_value < 0.5)
+        assert ledger.flush(30)
+        (one,) = ledger.summary(key=key)
+        assert (one.decisions, one.feedback) == (6, 6)
+        assert len(ledger.labelled(key)) == 6
+        found = ledger.recalibrated(profile_with_costs().model_copy(update={"key": key}))
+        assert (found.n_correct, found.n_incorrect) == (3, 3)
 
 
 @pytest.mark.parametrize("wrong", [None, "", 7, b"x", ["x"], "x" * 201], ids=repr)
@@ -120,7 +137,7 @@ def row_of_a(**odd):
 def test_a_row_that_the_database_refuses_is_left_out(any_url, rows, odd):
     first, last = row_of_a(), row_of_a()
     said = [feedback_row(judged(row["decision_id"], 0.0, correct=True, draft_correct=None)) for row in (first, last)]
-    stored = store(Database(any_url), Batch([first, row_of_a(**odd), last], said, DropReport(1, 5, "me")))
+    stored = store(Database(any_url), Batch([first, row_of_a(**odd), last], said, DropReport(1, 5, 0, "me")))
     assert (stored.refused, sorted(stored.feedback)) == (1, sorted(row["decision_id"] for row in (first, last)))
     assert {row["decision_id"] for row in rows(any_url, DECISIONS)} == {first["decision_id"], last["decision_id"]}
     assert [row["decisions"] for row in rows(any_url, DROPS)] == [5]
@@ -159,8 +176,44 @@ def test_an_error_of_the_ledgers_own_costs_one_entry_and_tells_no_text(any_url, 
     ]
     filing = partial(file, Database(any_url), row_of=broken, by="me")
     with caplog.at_level(logging.WARNING):
-        assert filing([*entries, judged("a", 0.0, correct=True, draft_correct=None)], None).refused == 1
+        filed = filing([*entries, judged("a", 0.0, correct=True, draft_correct=None)], DropReport(1, 5, 2, "me"))
+    assert filed == Filed(["a decision (KeyError)"], ["a"])
     assert sorted(row["decision_id"] for row in rows(any_url, DECISIONS)) == ["a", "c"]
     assert len(rows(any_url, FEEDBACK)) == 1
+    assert [(row["decisions"], row["refused"]) for row in rows(any_url, DROPS)] == [(5, 2)]
     assert "KeyError" in caplog.text
     assert "secret" not in caplog.text
+
+
+def test_an_error_that_is_of_no_entry_costs_none(any_url, rows):
+    def fails(connection):
+        raise RuntimeError("whatever somebody hung on the engine")
+
+    with DecisionLedger(any_url, flush_seconds=60) as ledger:
+        for _ in range(3):
+            ledger.record(decision())
+        event.listen(ledger.database.engine, "commit", fails)
+        assert not ledger.flush(0.5)
+        assert (ledger.counts.pending, ledger.dropped) == (3, 0)
+        event.remove(ledger.database.engine, "commit", fails)
+        assert ledger.flush(30)
+    assert len(rows(any_url, DECISIONS)) == 3
+
+
+class TestWhatCannotBeStored:
+    def test_is_told_once_by_its_kind_and_what_is_wrong_with_it(self, url, rows, caplog):
+        wrong = decision(deeper_usage={"input_tokens": 50, "answer": "secret"})
+        with DecisionLedger(url, flush_seconds=60) as ledger:
+            for _ in range(3):
+                for each in (wrong, None, decision(route="final"), decision(tokens=2**70)):
+                    ledger.record(each)
+                assert ledger.flush(30)
+        told = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+        assert [message.split(": ")[1].split(";")[0] for message in told] == [
+            "a decision whose deeper_usage is a dict and no TokenUsage",
+            "a decision that is a NoneType and no GateDecision",
+            "a decision whose route is a str and no Route",
+            "a decision (OverflowError)",
+        ]
+        assert "secret" not in caplog.text
+        assert "queue" not in caplog.text

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
+from sqlalchemy import text
 
 from tests.ledger.decisions import DEEPER, decision, profile_with_costs
 from tests.samples import KEY
+from tests.waiting import wait_until
 from tje_middleware import CalibrationRegistry
-from tje_middleware.ledger import DecisionLedger
+from tje_middleware.ledger import DecisionLedger, _telling
+from tje_middleware.ledger._entries import feedback_row, judged
+from tje_middleware.ledger._storing import Batch, store
+from tje_middleware.ledger._telling import tell
 
 
 @pytest.fixture
@@ -93,6 +102,36 @@ class TestWhileARegistryIsChanged:
         with CalibrationRegistry(postgres.url()) as held:
             held.put(profile_with_costs())
             yield held
+
+    @pytest.fixture
+    def broken(self, registry, ledger):
+        """The id of a decision whose feedback is the next to be looked at, and shows a promise to be broken."""
+        made = [decision() for _ in range(10)]
+        for each in made:
+            ledger.record(each, risk_limit=0.05)
+        assert ledger.flush(30)
+        said = [judged(each.decision_id, time.time(), correct=False, draft_correct=None) for each in made]
+        store(registry.database, Batch(feedback=[feedback_row(each) for each in said]))
+        return made[0].decision_id
+
+    def test_a_command_that_tells_feedback_waits_to_raise_the_alarm(self, registry, broken):
+        with ThreadPoolExecutor() as pool:
+            with registry.database.writing() as connection:
+                told = pool.submit(tell, registry.database, broken, correct=False, draft_correct=None)
+                waits = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory'")
+                wait_until(lambda: connection.execute(waits).scalar_one())
+                time.sleep(1)  # longer than the ledger's thread would wait, which tries again
+            told.result(60)
+        assert len(registry.alarms()) == 1
+
+    def test_a_command_that_has_waited_long_says_that_nobody_has_looked(self, registry, broken, caplog, monkeypatch):
+        monkeypatch.setattr(_telling, "_SECONDS_OF_LOOK", 0.2)
+        with registry.database.writing():
+            tell(registry.database, broken, correct=True, draft_correct=None)
+        (told,) = caplog.records
+        assert told.levelno == logging.WARNING
+        assert "the feedback is stored, but" in told.message
+        assert registry.alarms() == []
 
     def test_all_is_written_all_the_same_and_an_alarm_is_raised_afterwards(self, registry):
         with DecisionLedger(registry, flush_seconds=0) as ledger:

@@ -34,7 +34,7 @@ class TestADecision:
                 risk_limit=0.07,
             )
         (row,) = rows(any_url, DECISIONS)
-        assert before <= row.pop("decided_at") <= datetime.now(timezone.utc)
+        assert before <= row.pop("decided_at") == row.pop("recorded_at") <= datetime.now(timezone.utc)
         assert row.pop("recorded_by")
         assert row == {
             "decision_id": made.decision_id,
@@ -133,6 +133,20 @@ class TestADecision:
         assert (row["answered_by"], row["deeper_output_tokens"], row["saved_by"]) == ("deeper", 400, "measured")
         assert (row["deeper_model"], row["draft_model"], row["latency_seconds"]) == ("large", "newer", 2.0)
 
+    def test_of_three_records_is_as_the_last_one_says_whichever_comes_last(self, any_url, rows):
+        first = decision(DEEPER, answered_by=None, deeper_usage=None)
+        late, in_time = (DecisionLedger(any_url, flush_seconds=3_600) for _ in range(2))
+        late.record(first)
+        assert late.flush()
+        for ledger, tokens in ((late, 100), (in_time, 200)):
+            usage = TokenUsage(0, tokens, 1)
+            ledger.record(replace(first, answered_by="deeper", deeper_usage=usage), latency_seconds=tokens)
+        in_time.close()
+        late.close()
+        (row,) = rows(any_url, DECISIONS)
+        assert (row["deeper_output_tokens"], row["latency_seconds"]) == (200, 200.0)
+        assert row["decided_at"] < row["recorded_at"]
+
     def test_that_is_settled_before_it_is_known_who_answers_stays_settled(self, url, rows):
         settled = decision(DEEPER)
         with DecisionLedger(url, flush_seconds=3_600) as ledger:
@@ -209,6 +223,18 @@ class TestFeedback:
             ledger.feedback("e", correct=True)
         said = {row["decision_id"]: (row["correct"], row["draft_correct"]) for row in rows(any_url, FEEDBACK)}
         assert said == {"d": (False, False), "e": (True, True)}
+
+    @pytest.mark.parametrize("said_first", ["correct", "draft_correct"])
+    def test_that_was_said_last_counts_even_where_what_was_said_before_comes_late(self, any_url, rows, said_first):
+        late, in_time = (DecisionLedger(any_url, flush_seconds=3_600) for _ in range(2))
+        late.feedback("d", **{said_first: False})
+        between = datetime.now(timezone.utc)
+        in_time.feedback("d", correct=True)
+        in_time.close()
+        late.close()
+        (row,) = rows(any_url, FEEDBACK)
+        assert (row["correct"], row["draft_correct"]) == (True, None if said_first == "correct" else False)
+        assert row["given_at"] >= between
 
     def test_says_something(self, url):
         with DecisionLedger(url) as ledger, pytest.raises(ValueError, match="correct="):

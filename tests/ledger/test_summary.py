@@ -6,22 +6,26 @@ import json
 import random
 from collections import Counter
 from datetime import date, datetime, timedelta, timezone
+from io import StringIO
 from statistics import median
 from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 from scipy.stats import binomtest
+from sqlalchemy import insert
 
 from tests.ledger.decisions import ACCEPTED, DEEPER, GIVEN_UP, KEY, decision, profile_with_costs
 from tests.samples import KEY as PROFILE_KEY
 from tje_middleware import CalibrationRegistry, Route
 from tje_middleware.alarms import Alarm
-from tje_middleware.database.schema import DECISIONS, FEEDBACK
+from tje_middleware.database.schema import DECISIONS, DROPS, FEEDBACK
 from tje_middleware.ledger import DecisionLedger, PromiseKept, Unattributed, _ledger
 from tje_middleware.ledger import money as prices
 from tje_middleware.ledger._range import Range
 from tje_middleware.ledger.money import Rates, rates_on
 from tje_middleware.ledger.summary import summarised
+from tje_middleware.ledger.table import summary_table
 from tje_middleware.usage import TokenUsage
 
 DAY = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
@@ -238,9 +242,35 @@ class TestMoney:
         assert self.summary(ledger).usd_saved_estimated == 200 * 1000.0 - 100.0
         assert self.summary(ledger).usd_spent is None  # that of "other" is not known
 
-    def test_of_tokens_that_nobody_counted_is_unknown(self, ledger):
-        record(ledger, decision(draft_usage=None), draft_model="small")
-        assert self.summary(ledger).usd_spent is None
+    @pytest.mark.parametrize("uncounted", [None, TokenUsage()], ids=["none", "of no call"])
+    def test_of_tokens_that_nobody_counted_is_unknown(self, ledger, uncounted):
+        record(ledger, decision(draft_usage=uncounted), draft_model="small")
+        one = self.summary(ledger)
+        assert (one.usd_spent, one.partly_known) == (None, 1)
+
+    @pytest.mark.parametrize("uncounted", [None, TokenUsage()], ids=["none", "of no call"])
+    def test_is_a_bound_where_nobody_counted_what_the_deeper_branch_spent(self, ledger, uncounted):
+        record(ledger, decision(DEEPER, deeper_usage=uncounted), draft_model="small", deeper_model="large")
+        one = self.summary(ledger)
+        assert (one.usd_spent, one.partly_known) == (100 * 1.0 + 10 * 10.0, 1)
+
+    def test_saved_by_a_draft_that_nobody_counted_is_of_the_tokens_that_its_logprobs_cover(self, ledger):
+        record(ledger, decision(draft_usage=TokenUsage()), draft_model="small")
+        one = self.summary(ledger, deeper_model="large")
+        assert (one.saved_estimated, one.usd_saved_estimated) == (190.0, 200 * 1000.0 - 10 * 10.0)
+
+    def test_of_tokens_that_were_told_without_the_calls_is_a_bound(self, ledger):
+        record(ledger, decision(draft_usage=TokenUsage(100, 10)), draft_model="small")
+        one = self.summary(ledger)
+        assert (one.usd_spent, one.partly_known) == (100 * 1.0 + 10 * 10.0, 1)
+
+    def test_of_what_was_not_saved_is_unknown_and_needs_no_price(self, ledger):
+        record(ledger, decision(reason="no_logprobs"), draft_model="small")
+        one = self.summary(ledger)
+        assert (one.usd_saved_measured, one.usd_saved_estimated, one.unpriced) == (None, None, ())
+        shown = StringIO()
+        Console(file=shown, width=200).print(summary_table([one], Unattributed()))
+        assert "?" not in shown.getvalue()
 
     @pytest.mark.parametrize("model", [None, "nobody's"])
     def test_that_is_unknown_is_none_and_never_zero(self, ledger, model):
@@ -256,7 +286,39 @@ class TestPriceList:
         assert rates_on("gpt-4.1-mini", today) == Rates(pytest.approx(0.4e-6), pytest.approx(1.6e-6))
         assert rates_on("openai:gpt-4.1-mini", today) == rates_on("gpt-4.1-mini-2025-04-14", today)
 
-    @pytest.mark.parametrize("model", [None, "", "nobody's", "nobody:gpt-4.1-mini", "text-embedding-3-small"])
+    @pytest.mark.parametrize(
+        "model",
+        [
+            "gpt-4.1-mini-2025-04-14",
+            "claude-3-5-sonnet-20241022",
+            "claude-3-5-sonnet-latest",
+            "claude-sonnet-4-20250514",
+            "claude-3-haiku@20240307",
+            "models/gemini-2.0-flash-001",
+            "bedrock:us.anthropic.claude-sonnet-4-20250514-v1:0",
+            "openai:ft:gpt-4o-2024-08-06:acme::abc",
+            "Deepseek-Chat",
+        ],
+    )
+    def test_knows_editions_of_a_model(self, model):
+        pytest.importorskip("genai_prices")
+        assert rates_on(model, date(2026, 3, 1)) is not None
+
+    @pytest.mark.parametrize(
+        "model",
+        [
+            None,
+            "",
+            "nobody's",
+            "nobody:gpt-4.1-mini",
+            "text-embedding-3-small",
+            "deepseek-r1:7b",  # runs here, for nothing
+            "deepseek-r1-distill-qwen-7b",
+            "claude-3-5-sonnet-mine",
+            "anthropic:claude-3-5-sonnet-mine",
+            "my-gemini-1.5-flash",
+        ],
+    )
     def test_does_not_guess(self, model):
         assert rates_on(model, date(2026, 3, 1)) is None
 
@@ -279,6 +341,15 @@ def test_prune_deletes_what_is_older_and_its_feedback(ledger, at, any_url, rows)
     for table in (DECISIONS, FEEDBACK):
         assert Counter(row["decision_id"] for row in rows(any_url, table)) == Counter([new.decision_id])
     assert ledger.prune(DAY + timedelta(hours=1)) == 0
+
+
+def test_prune_deletes_reports_of_drops_that_are_older(ledger):
+    for id_, moment in ((1, DAY), (2, DAY + timedelta(days=1))):
+        values = {"id": id_, "at": moment, "recorded_by": "h:1", "decisions": 5, "refused": 0}
+        with ledger.database.writing() as connection:
+            connection.execute(insert(DROPS).values(**values))
+    ledger.prune(DAY + timedelta(hours=1))
+    assert ledger.unattributed() == Unattributed(dropped=5)
 
 
 def test_labelled_decisions_know_the_drafts_label_whatever_was_delivered(ledger):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 
 import pytest
+from sqlalchemy import update
 
 from tests.samples import KEY, profile
-from tje_middleware import CalibrationRegistry, ProfileKey, RegistryError
+from tje_middleware import CalibrationRegistry, ProfileKey, RegistryDamaged, RegistryError
 from tje_middleware.alarms import Alarm
+from tje_middleware.database.schema import ALARMS
 
 
 def alarm(version=1, kind="drift", detail="shifted", **evidence):
@@ -81,6 +83,17 @@ def test_numbers_that_json_does_not_have_are_left_out(registry):
     registry.put(profile())
     registry.store_alarm(KEY, alarm(psi=math.inf, ks=0.5, p=math.nan))
     assert registry.lookup(KEY).alarm.evidence == {"ks": 0.5}
+
+
+@pytest.mark.parametrize("evidence", ["{", "[0.5]", '{"ks": "much"}', "null"])
+def test_one_whose_evidence_is_damaged_is_named_and_can_be_dismissed(raised, evidence):
+    with raised.database.writing() as connection:
+        connection.execute(update(ALARMS).values(evidence=evidence))
+    for read in (raised.alarms, lambda: raised.get(KEY), lambda: raised.versions(KEY)):
+        with pytest.raises(RegistryDamaged, match=r"holds an alarm that cannot be read .*version 1 of .*dismiss"):
+            read()
+    assert raised.dismiss(KEY) == 1
+    assert raised.get(KEY).version == 1
 
 
 def test_it_goes_with_the_version(raised):

@@ -75,7 +75,7 @@ class TestDamage:
             (lambda path: path.write_bytes(np.random.default_rng(0).bytes(5000)), r"not a database.*calibrate anew"),
             (lambda path: path.write_text("a note of somebody\n"), r"not a database.*calibrate anew"),
             (other_application, r"another application's database \(its tables: runs\); .*name another file"),
-            (same_table_of_another, "move it away"),
+            (same_table_of_another, "name another database"),
         ],
         ids=["random", "short text", "another application", "another's table of that name"],
     )
@@ -269,7 +269,7 @@ def test_a_server_that_lacks_a_table_or_column_is_not_said_to_have_another_name(
         with registry.database.engine.begin() as connection:
             connection.exec_driver_sql(ruin)
         with pytest.raises(SchemaMismatch, match=rf"{named}.*does not exist.*tje registry doctor") as caught:
-            CalibrationRegistry(registry._given).put(profile())
+            CalibrationRegistry(registry.database.url.anywhere).put(profile())
     assert "in the URL" not in str(caught.value)
 
 

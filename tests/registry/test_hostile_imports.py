@@ -10,7 +10,7 @@ import pytest
 
 from tests.samples import KEY, profile
 from tje_middleware import CalibrationRegistry, ProfileKey
-from tje_middleware.errors import UnreadableExport
+from tje_middleware.errors import RegistryError, UnreadableExport
 from tje_middleware.registry import _export_format
 
 
@@ -37,9 +37,10 @@ def version_line(tmp_path_factory):
     return stream.getvalue().splitlines()[1]
 
 
-def header(profiles=1, aliases=0, **changed):
+def header(profiles=1, aliases=0, promotions=0, **changed):
     return json.dumps(
-        {"tje_export": 1, "profiles": profiles, "aliases": aliases, "library_version": "1"} | changed
+        {"tje_export": 1, "profiles": profiles, "promotions": promotions, "aliases": aliases, "library_version": "1"}
+        | changed
     ).encode()
 
 
@@ -85,6 +86,10 @@ def test_what_they_are_made_from_is_accepted(on_either, version_line):
         ({"put_at": "0001-01-01T00:00:00+14:00"}, "line 2: put_at"),
         ({"put_at": "9999-12-31T23:59:59-14:00"}, "line 2: put_at"),
         ({"put_by": "a\0b"}, "line 2: put_by"),
+        ({"put_by": "a\x1b[2Jb"}, "line 2: put_by: .* control character"),
+        ({"source": "a\nb"}, "line 2: source: .* control character"),
+        ({"records_fingerprint": "\x9b31m"}, "line 2: records_fingerprint: .* control character"),
+        ({"\x1b[2J": True}, "line 2: {2}.2J: Extra"),
         ({"put_by": ["x"]}, "line 2: put_by"),
         ({"put_by": "x" * 2001}, "line 2: put_by"),
         ({"profile": None}, "line 2: profile"),
@@ -135,6 +140,29 @@ def test_a_number_that_is_none(registry, version_line, number, said):
     refused(registry, sealed(header(), line), f"line 2: {said}")
 
 
+@pytest.mark.parametrize("odd", ["\x1b]0;x\x07", "\x9b2J", "\r", "\x7f", "\u202e", "\u2028", "\\\x1b"])
+def test_a_text_that_a_terminal_would_obey(registry, version_line, odd):
+    refused(registry, sealed(header(), with_profile(version_line, verdict_reason=f"a{odd}b")), "line 2: .* control")
+    for part in ("model", "task", "signal", "prompt_fingerprint"):
+        key = json.loads(version_line)["key"] | {part: f"a{odd}b"}
+        refused(
+            registry, sealed(header(), with_profile(changed(version_line, key=key), key=key)), "line 2: .* control"
+        )
+
+
+def test_a_text_of_several_lines_is_a_text(registry, version_line):
+    line = with_profile(version_line, verdict_reason="one\n\ttwo \\u001b[2J")
+    assert registry.import_from(io.BytesIO(sealed(header(), line))).stored == 1
+
+
+def test_a_key_whose_names_have_several_lines(registry, version_line):
+    key = json.loads(version_line)["key"] | {"task": "a\nb"}
+    line = with_profile(changed(version_line, key=key), key=key)
+    with pytest.raises(RegistryError, match="the task's name has a control character"):
+        registry.import_from(io.BytesIO(sealed(header(), line)))
+    assert list(registry.list()) == []
+
+
 @pytest.mark.parametrize("opening", [b"[", b'{"a":', b'[{"a":'])
 def test_a_nest_of_countless_brackets(registry, version_line, opening):
     refused(registry, sealed(header(), opening * 600_000), "line 2: more than 32 brackets within brackets")
@@ -162,6 +190,43 @@ def test_a_version_twice(registry, version_line):
 def test_two_active_versions(registry, version_line):
     second = with_profile(changed(version_line, version=2), version=2)
     refused(registry, sealed(header(2), version_line, second), "line 3: an active version of .* twice")
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({}, None),
+        ({"to_version": 2}, "line 3: a promotion of version 2 of .*, which is not before it"),
+        ({"from_version": 0}, "line 3: from_version"),
+        ({"action": "rm"}, "line 3: action"),
+        ({"by": "\x1b[2J"}, "line 3: by: .* control character"),
+        ({"at": "yesterday"}, "line 3: at"),
+    ],
+    ids=str,
+)
+def test_a_promotion_that_is_none(registry, version_line, fields, said):
+    at = {"action": "put", "at": "2026-01-01T00:00:00Z", "by": "ana"}
+    key = json.loads(version_line)["key"]
+    line = json.dumps({"key": key, "from_version": None, "to_version": 1, **at, **fields}).encode()
+    file = sealed(header(promotions=1), version_line, line)
+    if said is not None:
+        refused(registry, file, said)
+    else:
+        assert registry.import_from(io.BytesIO(file)).stored == 1
+        assert [one.by for one in registry.promotions(KEY)] == ["ana"]
+
+
+def test_numbers_that_would_leave_no_room_are_not_kept(on_either, version_line):
+    line = with_profile(changed(version_line, version=2**31 - 1), version=2**31 - 1)
+    on_either.import_from(io.BytesIO(sealed(header(), line)))
+    assert on_either.get(KEY).version == 1
+    assert on_either.put(profile()) == 2
+    assert on_either.export_to(io.BytesIO()) == 2
+
+
+@pytest.mark.parametrize("content", [b'{"id": "q1", "correct": true}\n', b"\x1f\x8b\x08\0", b"SQLite format 3\0"])
+def test_a_file_of_another_kind_is_said_to_be_none(registry, content):
+    refused(registry, content * 3, "the file is no file that tje registry export wrote: line 1: ")
 
 
 def test_a_line_that_is_too_long(registry, version_line):
@@ -212,7 +277,7 @@ def test_a_line_that_is_none(registry, version_line, line):
     refused(registry, sealed(header(), version_line, line), "line 3: ")
 
 
-@pytest.mark.parametrize("name", ["a\0b", "", "x" * 2001])
+@pytest.mark.parametrize("name", ["a\0b", "a\x1b[2J", "", "x" * 2001])
 def test_an_alias_that_is_no_name(registry, version_line, name):
     alias = json.dumps({"alias": name, "model": "m"}).encode()
     refused(registry, sealed(header(1, 1), version_line, alias), "line 3: alias")

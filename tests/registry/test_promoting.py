@@ -138,10 +138,17 @@ class TestRollback:
     def test_without_an_earlier_one_says_so(self, three):
         three.rollback(KEY)
         with pytest.raises(
-            RegistryError, match=r"nothing to go back to for m / t .*it has versions 1, 2, 3: promote"
+            RegistryError,
+            match=r"nothing to go back to for m / t .*nothing is further back than version 1; "
+            r"it has versions 1, 2, 3: promote one",
         ):
             three.rollback(KEY)
         assert active(three) == 1
+
+    def test_where_no_version_was_active_says_so(self, registry):
+        registry.put(profile(), candidate=True)
+        with pytest.raises(RegistryError, match="no version was active; it has version 1: promote one"):
+            registry.rollback(KEY)
 
     def test_of_a_key_that_is_not_there_is_refused(self, registry):
         with pytest.raises(ProfileNotFound, match="no profile for m / t"):

@@ -98,7 +98,9 @@ class TestVersions:
         assert [one.key for one in registry.list()] == [OTHER]
 
     def test_names_of_any_text_are_kept_apart(self, registry):
-        keys = [ProfileKey(model=name, task="a/b '; drop table x") for name in ('q"w', "q'w", "模型", "a\nb", "A\nb")]
+        keys = [
+            ProfileKey(model=name, task="a/b '; drop table x") for name in ('q"w', "q'w", "模型", "a\\nb", "A\\nb")
+        ]
         for key in keys:
             registry.put(profile(key=key))
         assert [registry.get(key).key for key in keys] == keys
@@ -124,12 +126,41 @@ class TestProvenance:
         registry.put(profile(), candidate=True)
         assert [(one.version, one.is_active) for one in registry.versions(KEY)] == [(1, False), (2, True), (3, False)]
 
-    @pytest.mark.parametrize("text", ["a\0b", "\ud800", "x" * 2001])
+    @pytest.mark.parametrize("text", ["a\0b", "a\x1b[2Jb", "a\nb", "\x9b", "\ud800", "x" * 2001])
     @pytest.mark.parametrize("field", ["by", "source"])
     def test_what_no_database_stores_is_refused(self, registry, field, text):
         with pytest.raises(RegistryError, match=f"^{field} "):
             registry.put(profile(), **{"by": "ana", field: text})
         assert registry.history(KEY) == []
+
+    @pytest.mark.parametrize("part", ["model", "task", "signal", "prompt_fingerprint"])
+    @pytest.mark.parametrize("text", ["a\x1b[2Jb", "a\nb", "\x9b", "\u202eb"])
+    def test_a_key_that_a_terminal_would_obey_is_refused(self, registry, part, text):
+        key = KEY.model_copy(update={part: text})
+        with pytest.raises(RegistryError, match=r"^the (model|task|signal|prompt)'s .* has a control character"):
+            registry.put(profile(key=key))
+        assert registry.list() == []
+
+    @pytest.mark.parametrize(
+        ("field", "value", "said"),
+        [
+            ("records_fingerprint", "", "records_fingerprint is empty"),
+            ("records_fingerprint", "a\x1bb", "records_fingerprint has a control character"),
+            ("verdict_reason", "a\x1b[2Jb", "a text with a control character"),
+            ("notes", ("fine", "\x9b"), "a text with a control character"),
+            ("verdict_reason", "x" * 2**22, r"has 4,\d{3},\d{3} bytes, and could not be exported"),
+        ],
+        ids=lambda value: repr(value)[:20],
+    )
+    def test_what_could_not_be_exported_and_imported_again_is_refused(self, registry, field, value, said):
+        with pytest.raises(RegistryError, match=said):
+            registry.put(profile().model_copy(update={field: value}))
+        assert registry.history(KEY) == []
+
+    def test_texts_may_have_several_lines_and_any_script(self, registry):
+        made = profile().model_copy(update={"notes": ("one\n\ttwo", "äß 模型 👩‍🔬", "\\u001b[2J")})
+        registry.put(made)
+        assert registry.get(KEY).notes == made.notes
 
 
 class TestLongKeys:
@@ -186,12 +217,12 @@ class TestLookup:
             assert registry.lookup(KEY).profile.version == 1
         assert statements == []
 
-    def test_cold_asks_one_query(self, registry, url):
+    def test_cold_asks_once_for_the_profile_and_the_aliases(self, registry, url):
         registry.put(profile())
         with CalibrationRegistry(url) as cold, counted_statements() as statements:
             cold.lookup(KEY)
-        assert len([one for one in statements if "FROM tje_profiles" in one]) == 1
-        assert not any("FROM tje_aliases" in one for one in statements)
+        for table in ("tje_profiles", "tje_aliases"):
+            assert len([one for one in statements if f"FROM {table}" in one]) == 1
         assert not any(one.startswith(("CREATE", "INSERT")) for one in statements)
 
     def test_get_sees_what_another_process_has_put_and_lookups_go_on_with_it(self, registry, url):

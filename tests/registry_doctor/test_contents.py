@@ -67,6 +67,23 @@ def test_candidates_beside_an_active_version_are_no_fault(registry):
     assert not_ok(findings) == {}
 
 
+def test_an_active_profile_that_is_unusable_is_told(registry):
+    registry.put(profile())
+    registry.put(profile(key=KEY.model_copy(update={"task": "weak"}), verdict="weak"))
+    assert found(registry)["verdicts"].status == "ok"
+    registry.put(profile(verdict="unusable"))
+    finding = found(registry)["verdicts"]
+    assert finding.status == "warn"
+    assert finding.found == f"unusable, so that every draft goes deeper: {KEY}"
+    assert "rollback" in finding.remedy
+
+
+def test_a_candidate_that_is_unusable_is_no_fault(registry):
+    registry.put(profile())
+    registry.put(profile(verdict="unusable"), candidate=True)
+    assert not_ok(found(registry)) == {}
+
+
 def test_alarms_about_the_active_version_are_counted(registry):
     registry.put(profile())
     registry.put(profile())
@@ -95,6 +112,22 @@ def test_decisions_that_were_dropped_lately_are_told(registry):
     finding = found(registry)["ledger"]
     assert finding.status == "warn"
     assert "12 were dropped" in finding.found
+
+
+def test_decisions_that_cannot_be_stored_are_not_put_down_to_a_full_queue(registry):
+    registry.put(profile())
+    values = {"at": NOW, "recorded_by": "h:1", "decisions": 3}
+    with registry.database.writing() as connection:
+        connection.execute(insert(DROPS).values(**values, refused=3))
+    refused = found(registry)["ledger"]
+    assert "3 were dropped in the last 7 days: 3 could not be stored" in refused.found
+    assert "capacity" not in refused.remedy
+    with registry.database.writing() as connection:
+        connection.execute(insert(DROPS).values(**values, refused=1))
+    both = found(registry)["ledger"]
+    assert "6 were dropped in the last 7 days: 4 could not be stored, 2 found a queue full" in both.found
+    assert "log" in both.remedy
+    assert "capacity" in both.remedy
 
 
 def test_of_many_keys_a_few_are_named(registry):

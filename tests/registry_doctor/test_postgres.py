@@ -45,7 +45,7 @@ def test_nothing_is_wrong_with_a_registry_as_it_is_made(url):
     findings = found(url)
     assert not_ok(findings) == {}
     expected = {"reachable", "round trip", "schema", "read", "write", "server", "encryption", "clock", "notify"}
-    assert expected | {"connections", "isolation", "profiles", "ledger"} <= findings.keys()
+    assert expected | {"connections", "transactions", "profiles", "ledger"} <= findings.keys()
     assert "PostgreSQL" in findings["server"].found
 
 
@@ -77,9 +77,28 @@ def test_a_wrong_password_is_told_without_it(postgres):
     assert "Falsch-19c2" not in str(findings)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"host": "no-such-host.invalid"}, "check the host"),
+        ({"query": {"sslmod": "require"}}, "check what follows the ?"),
+        ({"query": {"sslmode": "of a typo"}}, "check what follows the ?"),
+        ({"query": {"connect_timeout": "soon"}}, "check what follows the ?"),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_in_the_url_is_told_with_what_to_check(postgres, change, said):
+    url = make_url(postgres.url_with_password()).set(**change).render_as_string(hide_password=False)
+    findings = found(url)
+    assert not_ok(findings) == {"reachable": "fail"}
+    assert said in findings["reachable"].found
+
+
 def test_a_role_that_may_do_nothing_is_told(other_role):
     findings = found(other_role)
-    assert findings["reachable"].status == "fail" or findings["read"].status == "fail"
+    assert not_ok(findings) == {"schema": "fail"}
+    assert "permission denied" in findings["schema"].found
+    assert "grant it" in findings["schema"].found
     assert PASSWORD not in str(findings)
 
 
@@ -142,15 +161,16 @@ def test_a_clock_that_is_behind_is_told(postgres, url):
     assert "NTP" in finding.remedy
 
 
-def test_transactions_of_another_isolation_are_told(postgres, url):
+def test_transactions_of_another_isolation_are_no_fault(postgres, url):
+    """A registry asks for the one that it needs."""
     database = make_url(url).database
-    as_superuser(postgres, url, f"ALTER DATABASE {database} SET default_transaction_isolation = 'repeatable read'")
-    assert not_ok(found(url)) == {"isolation": "warn"}
+    as_superuser(postgres, url, f"ALTER DATABASE {database} SET default_transaction_isolation = 'serializable'")
+    assert not_ok(found(url)) == {}
 
 
 def test_transactions_that_are_read_only_by_default_are_told(postgres, url):
     as_superuser(postgres, url, f"ALTER DATABASE {make_url(url).database} SET default_transaction_read_only = on")
-    finding = found(url)["isolation"]
+    finding = found(url)["transactions"]
     assert finding.status == "warn"
     assert "read-only" in finding.found
 

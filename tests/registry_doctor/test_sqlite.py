@@ -73,15 +73,27 @@ def test_an_empty_file_has_no_tables_yet(file):
 
 def test_a_file_that_is_no_database_is_told(file):
     file.write_bytes(b"no database, but a text that is longer than a page's header" * 100)
-    assert not_ok(found(f"sqlite:///{file}")) == {"reachable": "fail"}
-
-
-def test_the_database_of_another_application_is_told(file):
-    with sqlite3.connect(file) as theirs:
-        theirs.execute("CREATE TABLE customers (name TEXT)")
     findings = found(f"sqlite:///{file}")
-    assert findings["schema"].status == "fail"
-    assert "customers" in findings["schema"].found
+    assert not_ok(findings) == {"reachable": "fail"}
+    assert "name another file" in findings["reachable"].found
+    assert "move" not in findings["reachable"].found
+
+
+def test_a_folder_is_told_to_be_one(tmp_path):
+    findings = found(f"sqlite:///{tmp_path}")
+    assert not_ok(findings) == {"reachable": "fail"}
+    assert "it is a folder: name a file in it" in findings["reachable"].found
+
+
+@pytest.mark.parametrize("table", ["customers (name TEXT)", "tje_profiles (name TEXT)"])
+def test_of_another_application_nothing_else_is_looked_at(file, table):
+    with sqlite3.connect(file) as theirs:
+        theirs.execute(f"CREATE TABLE {table}")
+    file.chmod(0o644)
+    findings = found(f"sqlite:///{file}")
+    assert not_ok(findings) == {"schema": "fail"}
+    assert list(findings) == ["reachable", "schema"]
+    assert table.split()[0] in findings["schema"].found
 
 
 def test_a_schema_of_an_earlier_release_is_to_be_migrated(file, url):
@@ -188,6 +200,14 @@ class TestTheFileSystem:
         mounts = tmp_path / "mountinfo"
         mounts.write_text(f"45 21 0:40 / {tmp_path}/my\\040disk rw - cifs //server/share rw\n")
         assert file_system_of(tmp_path / "my disk" / "tje.db", mounts) == "cifs"
+
+    def test_of_a_folder_of_any_name_is_found(self, tmp_path):
+        place = tmp_path / "données"
+        mounts = tmp_path / "mountinfo"
+        mounts.write_bytes(
+            b"21 1 8:1 / / rw - ext4 /dev/sda1 rw\n45 21 0:40 / %b rw - nfs4 s:/x rw\n" % os.fsencode(place)
+        )
+        assert file_system_of(place / "tje.db", mounts) == "nfs4"
 
     def test_is_unknown_where_the_system_does_not_tell(self, tmp_path):
         assert file_system_of(tmp_path / "tje.db", tmp_path / "missing") is None

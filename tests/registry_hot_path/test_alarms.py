@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+
 import pytest
 
 from tests.registry_hot_path.waiting import until_known
@@ -87,6 +93,95 @@ class TestAnAlarm:
         assert len(registry.alarms()) == 1
 
 
+_REPORT = """
+from tje_middleware import CalibrationRegistry, ProfileKey
+from tje_middleware.alarms import Alarm
+
+def report(url):
+    key, registry = ProfileKey(model="m", task="t"), CalibrationRegistry(url, refresh_seconds=3600)
+    registry.lookup(key)
+    registry.report_alarm(key, Alarm("drift", "reported at the end", version=1))
+    return registry
+
+"""
+
+
+def report_and_end(url):
+    """As a child of multiprocessing does it, which passes ``atexit`` over."""
+    CalibrationRegistry(url).report_alarm(KEY, DRIFT)
+
+
+def ended(url, code):
+    """What a process has said that ran this code with :func:`report` of its own."""
+    command = [sys.executable, "-c", f"import sys\n{_REPORT}\n{code}", url]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert process.returncode == 0, process.stderr
+    return process.stderr
+
+
+class TestAProcessThatEndsRightAfter:
+    @pytest.mark.parametrize(
+        "code", ["registry = report(sys.argv[1])", "report(sys.argv[1])"], ids=["in use", "forgotten"]
+    )
+    def test_has_stored_it(self, url, code):
+        assert ended(url, code) == ""
+        with CalibrationRegistry(url) as registry:
+            assert [stored.alarm.detail for stored in registry.alarms()] == ["reported at the end"]
+
+    def test_has_stored_it_as_a_child_of_multiprocessing(self, url):
+        child = multiprocessing.get_context("spawn").Process(target=report_and_end, args=(url,))
+        child.start()
+        child.join(60)
+        assert child.exitcode == 0
+        with CalibrationRegistry(url) as registry:
+            assert len(registry.alarms()) == 1
+
+    @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+    def test_has_stored_it_though_no_thread_can_be_started_any_more(self, url):
+        refuse = """
+def refuse(_thread):
+    raise RuntimeError("can't start new thread")
+
+import threading
+from tje_middleware.registry._following import Following
+report_alarm = Following.report_alarm
+Following.report_alarm = lambda *of: (setattr(threading.Thread, "start", refuse), report_alarm(*of))
+registry = report(sys.argv[1])
+"""
+        ended(url, refuse)
+        with CalibrationRegistry(url) as registry:
+            assert len(registry.alarms()) == 1
+
+    @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+    def test_says_so_where_it_could_not_and_ends_all_the_same(self, url):
+        ruin = """
+from tje_middleware import leaving
+leaving.SECONDS_TO_LEAVE = 0.5
+with open(sys.argv[1].removeprefix("sqlite:///"), "wb") as file:
+    file.write(b"this was a database" * 1000)
+registry = report(sys.argv[1])
+"""
+        assert "1 alarm could not be stored before the process ended" in ended(url, ruin)
+
+
+def test_one_that_cannot_be_read_hides_no_other_key(tmp_path):
+    path, other = tmp_path / "tje.db", ProfileKey(model="m2", task="t")
+    with CalibrationRegistry(f"sqlite:///{path}", refresh_seconds=0.05) as registry:
+        registry.put(profile())
+        registry.put(profile(key=other))
+        until_known(registry, KEY)
+        until_known(registry, other)
+        registry.store_alarm(other, DRIFT)
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("update tje_alarms set evidence = '{'")
+        wait_until(lambda: registry.lookup(other).stale)
+        assert "holds an alarm that cannot be read" in registry.lookup(other).problem
+        assert registry.lookup(KEY).stale is False
+        assert registry.put(profile()) == registry.lookup(KEY).profile.version == 2
+        registry.dismiss(other)
+        assert registry.lookup(other).stale is False
+
+
 def test_alarms_of_an_outage_are_stored_after_it(tmp_path):
     path = tmp_path / "tje.db"
     with CalibrationRegistry(f"sqlite:///{path}", refresh_seconds=0.2) as registry:
@@ -108,3 +203,4 @@ def test_no_more_alarms_are_kept_than_there_is_room_for(tmp_path, monkeypatch):
         for version in range(1, 1000):
             registry.report_alarm(KEY, Alarm("drift", "of many", version=version))
         assert len(registry._following._alarms) == 10
+        registry._following._alarms.clear()  # the end of the run need not wait for them

@@ -1,4 +1,4 @@
-"""The first look-up of a key: one query for all who ask, and nobody waits long for it."""
+"""The first look-up of a key: one reading for all who ask, and nobody waits long for it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager
 import pytest
 from sqlalchemy import Engine, event
 
+from tests.registry_hot_path.waiting import until_known
 from tests.samples import KEY, profile
 from tests.waiting import wait_until
 from tje_middleware import CalibrationRegistry, ProfileKey
@@ -39,10 +40,17 @@ def hanging_server():
 @contextmanager
 def profile_queries(hold_up_seconds=0.0):
     """The queries for profiles, each of which takes a while."""
+    with queries("FROM tje_profiles", hold_up_seconds) as seen:
+        yield seen
+
+
+@contextmanager
+def queries(of, hold_up_seconds=0.0):
+    """The queries that say this, each of which takes a while."""
     seen = []
 
     def note(_connection, _cursor, statement, *_rest):
-        if "FROM tje_profiles" in statement:
+        if of in statement:
             seen.append(statement)
             time.sleep(hold_up_seconds)
 
@@ -163,6 +171,35 @@ class TestPatience:
 
 
 class TestWhatIsNotThere:
+    def test_holds_up_nobody_who_asks_for_what_is(self, url, monkeypatch):
+        monkeypatch.setattr("tje_middleware.registry._refreshing.RETRY_SECONDS", 0.05)
+        looking, done = threading.Event(), threading.Event()
+
+        def hang(_connection, _cursor, statement, parameters, *_rest):
+            if "FROM tje_profiles" in statement and OTHER.model_dump_json() in parameters:
+                looking.set()
+                done.wait(60)
+
+        with CalibrationRegistry(url) as registry:
+            assert registry.lookup(OTHER).profile is None
+            event.listen(Engine, "before_cursor_execute", hang)
+            try:
+                looking.wait(30)
+                until_known(registry, KEY)
+            finally:
+                done.set()
+                event.remove(Engine, "before_cursor_execute", hang)
+
+    def test_is_looked_for_together_however_much_it_is(self, url, monkeypatch):
+        monkeypatch.setattr("tje_middleware.registry._refreshing.RETRY_SECONDS", 3600.0)
+        missing = [ProfileKey(model="m", task=f"t{number}") for number in range(100)]
+        with CalibrationRegistry(url) as registry:
+            for key in missing:
+                registry.lookup(key)
+            with queries("FROM tje_") as seen:
+                registry._following.refresh_all()
+        assert len(seen) <= 5
+
     def test_is_looked_for_in_the_background(self, url, monkeypatch):
         monkeypatch.setattr("tje_middleware.registry._refreshing.RETRY_SECONDS", 0.1)
         with CalibrationRegistry(url) as registry, CalibrationRegistry(url) as elsewhere:

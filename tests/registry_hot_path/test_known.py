@@ -130,9 +130,9 @@ class TestAlarms:
         assert known.answers[OTHER].alarm == ALARM
 
 
-def test_a_change_of_a_key_touches_its_aliases_and_what_was_missing():
+def test_a_change_of_a_key_touches_its_aliases_and_what_may_be_one():
     known = attended()
-    third = ProfileKey(model="m3", task="t")
-    known.keep(known.begin(), {OTHER: found(1), third: ProfileLookup(None)})
-    assert set(known.touched_by(KEY)) == {KEY, OTHER, third}
-    assert known.touched_by(OTHER) == [OTHER, third]
+    missing, another_task = ProfileKey(model="m3", task="t"), ProfileKey(model="m", task="t3")
+    known.keep(known.begin(), {OTHER: found(1), missing: ProfileLookup(None), another_task: ProfileLookup(None)})
+    assert set(known.touched_by(KEY)) == {KEY, OTHER, missing}
+    assert known.touched_by(OTHER) == [OTHER, missing]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import multiprocessing
@@ -18,6 +19,7 @@ from tests.registry_hot_path.waiting import background_threads, until_known
 from tests.samples import KEY, profile
 from tests.waiting import wait_until
 from tje_middleware import CalibrationRegistry, ProfileKey
+from tje_middleware.registry import _versions
 from tje_middleware.registry._refreshing import Refresher
 
 OTHER = ProfileKey(model="m2", task="t")
@@ -60,6 +62,12 @@ class TestFreshness:
         elsewhere.rollback(KEY)
         wait_until(lambda: registry.lookup(KEY).profile.version == 1)
 
+    def test_a_profile_that_has_not_changed_is_not_parsed_again(self, registry, elsewhere):
+        before = registry.lookup(KEY)
+        elsewhere.alias("m-2026-01-01", "m")
+        wait_until(lambda: registry.lookup(KEY).names)
+        assert registry.lookup(KEY).profile is before.profile
+
     def test_what_is_deleted_is_missing_and_no_outage(self, registry, elsewhere):
         elsewhere.delete(KEY)
         wait_until(lambda: registry.lookup(KEY).profile is None)
@@ -73,24 +81,31 @@ class TestFreshness:
         wait_until(lambda: registry.lookup(dated).profile is not None)
         wait_until(lambda: registry.lookup(KEY).names == {"m-2026-01-01"})
 
-    def test_many_keys_are_read_in_one_transaction(self, path, elsewhere):
-        keys = [ProfileKey(model=f"m{number}", task="t") for number in range(20)]
-        for key in keys:
-            elsewhere.put(profile(key=key))
-        with CalibrationRegistry(f"sqlite:///{path}", refresh_seconds=0.2) as registry:
+    def test_500_keys_are_read_with_a_few_queries(self, path, elsewhere):
+        keys = [ProfileKey(model=f"m{number}", task="t") for number in range(500)]
+        with elsewhere.database.writing() as connection:
             for key in keys:
-                registry.lookup(key)
-            statements = []
+                _versions.add(connection, profile(key=key), active=True, source="test", by="test")
 
-            def note(_connection, _cursor, statement, *_rest):
-                statements.append("BEGIN" if statement == "BEGIN" else "profile" * ("FROM tje_profiles" in statement))
+        async def look_up_all():
+            await asyncio.gather(*(registry.alookup(key) for key in keys))
 
+        seen = []
+
+        def note(_connection, _cursor, statement, *_rest):
+            seen.append(statement)
+
+        with CalibrationRegistry(f"sqlite:///{path}", refresh_seconds=3600) as registry:
+            asyncio.run(look_up_all())
+            wait_until(lambda: all(registry.lookup(key).profile is not None for key in keys))
+            elsewhere.promote(keys[-1], elsewhere.put(profile(0.9, key=keys[-1])))
             event.listen(Engine, "before_cursor_execute", note)
             try:
-                wait_until(lambda: statements.count("profile") >= 60)
+                registry._following.refresh_all()
             finally:
                 event.remove(Engine, "before_cursor_execute", note)
-        assert statements.count("BEGIN") <= statements.count("profile") // 20 + 2
+            assert registry.lookup(keys[-1]).profile.version == 2
+        assert len(seen) <= 10
 
     @pytest.mark.parametrize(
         "change",
@@ -151,6 +166,14 @@ class TestOutage:
         path.write_bytes(whole)
         wait_until(lambda: "is back" in caplog.text)
         assert caplog.text.count("marked stale") == 1
+
+    @pytest.mark.usefixtures("elsewhere")
+    def test_from_the_start_is_logged_as_one_in_which_nothing_serves(self, path, caplog):
+        break_file(path)
+        with CalibrationRegistry(f"sqlite:///{path}", refresh_seconds=0.05) as registry:
+            assert registry.lookup(KEY).profile is None
+            wait_until(lambda: "no profile was seen yet, and none serves" in caplog.text)
+        assert "marked stale" not in caplog.text
 
     def test_of_one_row_is_that_of_no_other(self, registry, elsewhere, path):
         elsewhere.put(profile(key=OTHER))

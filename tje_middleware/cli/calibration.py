@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ..evaluation import Evaluation
     from ..keys import ProfileKey
     from ..observations import Observations
+    from ..profile import CalibrationProfile
     from ..record import CalibrationRecord
     from ..registry import CalibrationRegistry
     from ..sample_size import LearningCurve
@@ -76,9 +78,9 @@ def calibrate(
         with _registry(registry) as store:
             profile = calibrate_observations(_observations(file, key), key=key, settings=settings)
             if store is not None:
-                profile = store.get(key, version=store.put(profile, candidate=candidate))
-                state = "a candidate, to be promoted" if candidate else "active"
-                where = f"The profile is version {profile.version} of {key} in {store.url}: {state}."
+                kept = _better_active(store, profile)
+                profile = store.get(key, version=store.put(profile, candidate=candidate or kept is not None))
+                where = _where(store, profile, request, waits=candidate, kept=kept)
         print_result(profile_table(profile), profile.model_dump(mode="json"), as_json=as_json)
         say(where or "Not stored: --registry URL --model NAME --task NAME keeps it.")
 
@@ -155,6 +157,41 @@ def _registry(url: str | None) -> Iterator[CalibrationRegistry | None]:
     with CalibrationRegistry(url) as store:
         store.list()
         yield store
+
+
+def _better_active(store: CalibrationRegistry, profile: CalibrationProfile) -> CalibrationProfile | None:
+    """The active profile, where gates can use that and could not use this one."""
+    from ..errors import ProfileNotFound  # noqa: PLC0415
+
+    if profile.verdict != "unusable":
+        return None
+    try:
+        active = store.get(profile.key)
+    except ProfileNotFound:
+        return None
+    return active if active.key == profile.key and active.verdict != "unusable" else None
+
+
+def _where(
+    store: CalibrationRegistry,
+    profile: CalibrationProfile,
+    request: Request,
+    *,
+    waits: bool,
+    kept: CalibrationProfile | None,
+) -> str:
+    """Where a profile was stored, whether gates use it now, and how they open it."""
+    promote = shlex.join(["tje", "registry", "promote", request.model, request.task, str(profile.version)])
+    state = "active"
+    if kept is not None:
+        state = (
+            f"a candidate, as it is unusable and version {kept.version}, which is active, is {kept.verdict}; "
+            f"{promote} makes it active all the same"
+        )
+    elif waits:
+        state = f"a candidate; {promote} makes it active"
+    stored = f"The profile is version {profile.version} of {profile.key} in {store.url}: {state}."
+    return f"{stored}\nA gate opens it by {request.opening}"
 
 
 def _replayed(

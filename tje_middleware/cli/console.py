@@ -59,6 +59,11 @@ def say_error(message: str) -> None:
     stderr.print(Text("Error: ", style="bold red") + Text(message, style="not bold default"))
 
 
+def warn(message: str) -> None:
+    """Print what did not stop the command, and should not be missed."""
+    stderr.print(Text("Warning: ", style="bold yellow") + Text(message, style="not bold default"))
+
+
 def say(message: str) -> None:
     """Print a remark beside the result."""
     stderr.print(Text(message, style="dim"))

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .console import print_result, say
-from .registry._key import KeyRequest, counted, found_key, with_key
+from .options import day
+from .registry._key import KeyRequest, counted, found_key, of_names, with_key
 from .registry._opening import DEFAULT_URL, Json, Url, opened
 
 if TYPE_CHECKING:
     from ..database import Database
+
+_MARK = {True: "right", False: "wrong"}
 
 ledger = typer.Typer(help="Decisions: what they cost and saved, and whether they were right.", no_args_is_help=True)
 
@@ -20,10 +23,10 @@ ledger = typer.Typer(help="Decisions: what they cost and saved, and whether they
 @ledger.command()
 def summary(
     since: Annotated[
-        datetime | None, typer.Option(formats=["%Y-%m-%d"], metavar="DATE", help="From this day on, in UTC.")
+        datetime | None, typer.Option(parser=day, metavar="YYYY-MM-DD", help="From this day on, in UTC.")
     ] = None,
     until: Annotated[
-        datetime | None, typer.Option(formats=["%Y-%m-%d"], metavar="DATE", help="Up to this day, it included.")
+        datetime | None, typer.Option(parser=day, metavar="YYYY-MM-DD", help="Up to this day, it included.")
     ] = None,
     key: Annotated[str | None, typer.Option(help="Of this key alone, as the summary shows it.")] = None,
     model: Annotated[str | None, typer.Option(help="Of this model's keys.")] = None,
@@ -41,21 +44,23 @@ def summary(
     """Decisions by key and day: the share accepted, tokens and money spent and saved, and how many were wrong."""
     if since is not None and until is not None and until < since:
         raise typer.BadParameter(f"--until {until:%Y-%m-%d} is before --since {since:%Y-%m-%d}")
-    first, end = _utc(since), _end_of(until)
+    end = _end_of(until)
     with opened(url) as store:
-        from ..keys import is_of  # noqa: PLC0415 (--help must not wait for a database, nor for pydantic)
-        from ..ledger import DecisionLedger  # noqa: PLC0415
+        from ..ledger import DecisionLedger  # noqa: PLC0415 (--help must not wait for a database, nor for pydantic)
+        from ..ledger._range import keys_with_decisions  # noqa: PLC0415
         from ..ledger.money import has_price_list  # noqa: PLC0415
         from ..ledger.table import summary_table  # noqa: PLC0415
 
         with DecisionLedger(store) as held:
             found = held.summary(
-                since=first, until=end, key=key, deeper_model=deeper_model, per="total" if total else "day"
+                since=since, until=end, key=key, deeper_model=deeper_model, per="total" if total else "day"
             )
-            rest = held.unattributed(since=first, until=end)
+            rest = held.unattributed(since=since, until=end)
         if key is not None and not found:
             _require_key(store.database, key)
-        found = [one for one in found if is_of(one.key, model=model, task=task)]
+        if model is not None or task is not None:
+            named = of_names(keys_with_decisions(store.database), store.aliases(), model=model, task=task)
+            found = [one for one in found if one.key in named]
         shown = summary_table(found, rest, has_prices=has_price_list())
         plain = {
             "summaries": [one.as_dict() for one in found],
@@ -84,10 +89,15 @@ def feedback(
         from ..ledger._range import holds  # noqa: PLC0415
         from ..ledger._telling import tell  # noqa: PLC0415
 
+        before = _grades(store.database, decision_id)
         try:
             tell(store.database, decision_id, correct=correct, draft_correct=draft_correct)
         except ValueError as error:
             raise typer.BadParameter(str(error)) from error
+        for what, now, then in zip(("answer", "draft"), (correct, draft_correct), before, strict=True):
+            if now is not None:
+                turned = f"; until now it was marked {_MARK[then]}" if then is (not now) else ""
+                typer.echo(f"{decision_id}: the {what} is marked {_MARK[now]}{turned}.")
         if not holds(store.database, decision_id):
             say(f"There is no decision {decision_id} yet; the feedback is kept for it.")
 
@@ -95,7 +105,7 @@ def feedback(
 @ledger.command()
 def prune(
     before: Annotated[
-        datetime, typer.Option(formats=["%Y-%m-%d"], metavar="DATE", help="The first day that is kept, in UTC.")
+        datetime, typer.Option(parser=day, metavar="YYYY-MM-DD", help="The first day that is kept, in UTC.")
     ],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     url: Url = DEFAULT_URL,
@@ -106,11 +116,11 @@ def prune(
 
         with DecisionLedger(store) as held:
             if not yes:
-                count = sum(one.decisions for one in held.summary(until=_utc(before), per="total"))
+                count = sum(one.decisions for one in held.summary(until=before, per="total"))
                 typer.confirm(
                     f"Delete {counted(count, 'decision')} from before {before:%Y-%m-%d}?", abort=True, err=True
                 )
-            deleted = held.prune(before.replace(tzinfo=timezone.utc))
+            deleted = held.prune(before)
         say(f"Deleted {counted(deleted, 'decision')} from before {before:%Y-%m-%d}.")
 
 
@@ -121,8 +131,8 @@ def recalibrate(
     since: Annotated[
         datetime | None,
         typer.Option(
-            formats=["%Y-%m-%d"],
-            metavar="DATE",
+            parser=day,
+            metavar="YYYY-MM-DD",
             help="Of drafts decided from this day on, in UTC.",
             show_default="the drift alarm that holds, else the first",
         ),
@@ -138,29 +148,39 @@ def recalibrate(
         key = found_key(store, wanted).key
         with DecisionLedger(store) as held:
             profile = store.get(key)
-            version = store.put(held.recalibrated(profile, since=_utc(since)), candidate=True, source="feedback")
+            made = held.recalibrated(profile, since=since)
+        of_these = [one.version for one in store.versions(key) if one.records_fingerprint == made.records_fingerprint]
+        version = of_these[-1] if of_these else store.put(made, candidate=True, source="feedback")
         difference = store.diff(key, profile.version or version, version)
         print_result(diff_table(difference), {"version": version, "diff": difference.as_dict()}, as_json=as_json)
-        say(f"Version {version} is a candidate; to use it: tje registry promote {key.model} {key.task} {version}")
+        what = "was made of these records before" if of_these else "is a candidate"
+        say(f"Version {version} {what}; to use it: tje registry promote {key.model} {key.task} {version}")
 
 
-def _utc(day: datetime | None) -> datetime | None:
-    return None if day is None else day.replace(tzinfo=timezone.utc)
-
-
-def _end_of(day: datetime | None) -> datetime | None:
+def _end_of(last: datetime | None) -> datetime | None:
     """The beginning of the day after; none comes after the last one."""
-    if day is None or day.date() == date.max:
-        return None
-    return _utc(day + timedelta(days=1))
+    return None if last is None or last.date() == date.max else last + timedelta(days=1)
+
+
+def _grades(database: Database, decision_id: str) -> tuple[bool | None, bool | None]:
+    """What was said of an answer and of its draft until now; None: nothing."""
+    from sqlalchemy import select  # noqa: PLC0415
+
+    from ..database.schema import FEEDBACK  # noqa: PLC0415
+
+    columns = (FEEDBACK.c.correct, FEEDBACK.c.draft_correct)
+    with database.reading() as read:
+        rows = read(select(*columns).where(FEEDBACK.c.decision_id == decision_id))
+    return (rows[0].correct, rows[0].draft_correct) if rows else (None, None)
 
 
 def _require_key(database: Database, key: str) -> None:
     """Refuse a key that no decision has; a ledger without any has none to name."""
     from ..errors import ProfileNotFound  # noqa: PLC0415 (with the commands that need it)
+    from ..ledger._entries import stored_key  # noqa: PLC0415
     from ..ledger._range import keys_with_decisions  # noqa: PLC0415
 
     known = keys_with_decisions(database)
-    if known and key not in known:
+    if known and stored_key(key) not in known:
         lines = "".join(f"\n  {each}" for each in known)
         raise ProfileNotFound(f"no decision has the key {key!r}; there are:{lines}")

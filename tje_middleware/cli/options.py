@@ -5,7 +5,22 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, fields
+from datetime import datetime, timezone
 from typing import Any, get_type_hints
+
+import typer
+
+
+def day(given: str) -> datetime:
+    """The beginning of a day in UTC.
+
+    Raises:
+        typer.BadParameter: it is none.
+    """
+    try:
+        return datetime.strptime(given, "%Y-%m-%d").replace(tzinfo=timezone.utc)
+    except ValueError:
+        raise typer.BadParameter(f"{given!r} is no day as YYYY-MM-DD") from None
 
 
 def with_options(options: type, name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ..settings import CalibrationSettings
 
 _UNNAMED = "unnamed"
+_TOP_K = 20
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Request:
     model: Annotated[str, typer.Option(help="The model that wrote the drafts, as it is asked for.")] = _UNNAMED
     task: Annotated[str, typer.Option(help="What the task is called.")] = _UNNAMED
     signal: Annotated[str, typer.Option(help='A signal, or "auto" for the one that separates best.')] = "auto"
-    top_k: Annotated[int, typer.Option(min=1, help="Alternatives a position that signals are taken over.")] = 20
+    top_k: Annotated[int, typer.Option(min=1, help="Alternatives a position that signals are taken over.")] = _TOP_K
     temperature: Annotated[float | None, typer.Option(min=0, help="Sampling temperature of the drafts.")] = None
     alpha: Annotated[float, typer.Option(help="risk: share of accepted drafts that may be wrong (0 to 1).")] = 0.05
     delta: Annotated[float, typer.Option(help="Probability with which a guarantee may fail (0 to 1).")] = 0.1
@@ -63,6 +64,18 @@ class Request:
             temperature=self.temperature,
             prompt_fingerprint=self.prompt_fingerprint,
         )
+
+    @property
+    def opening(self) -> str:
+        """How a gate opens the profile that is stored under the key, in Python."""
+        names: dict[str, object] = {"model": self.model, "task": self.task, "signal": self.signal}
+        if self.top_k != _TOP_K:
+            names["top_k"] = self.top_k
+        if self.temperature is not None:
+            names["temperature"] = self.temperature
+        if self.prompt_fingerprint is not None:
+            names["prompt_fingerprint"] = self.prompt_fingerprint
+        return f"EntropyGate.from_registry(registry, {', '.join(f'{name}={of!r}' for name, of in names.items())})"
 
     @property
     def settings(self) -> CalibrationSettings:

@@ -14,7 +14,7 @@ from ..forking import ForkAware, remember
 from . import _migrating
 from ._faults import explained, holds_secret
 from ._postgres import postgres_engine
-from ._sqlite import is_set_in_stone, path_of, refuse_cut_file, sqlite_engine, stone_engine, write_ahead
+from ._sqlite import is_set_in_stone, refuse_cut_file, sqlite_engine, stone_engine, write_ahead
 from ._url import DatabaseUrl
 from .schema import HEAD
 
@@ -43,7 +43,6 @@ class Database(ForkAware):
         self.url = DatabaseUrl.parse(url)
         self.is_sqlite = self.url.is_sqlite
         self.engine: Engine = sqlite_engine(self.url) if self.is_sqlite else postgres_engine(self.url)
-        self._given = url
         self._is_at_head = False
         remember(self)
 
@@ -51,17 +50,27 @@ class Database(ForkAware):
     def reading(self, *, patience: float | None = None) -> Iterator[Read]:
         """One moment of the database, for several queries; waits at most ``patience`` seconds for a lock.
 
+        A file that was never there holds nothing, and is not made.
+
         Raises:
             RegistryUnavailable: it cannot be asked.
             RegistryDamaged: what it holds is no registry.
             SchemaMismatch: its tables are those of another release.
         """
-        with self._explaining(), self._snapshot() as connection:
-            if patience is not None:
-                self._wait_at_most(connection, patience)
-            made = self._is_at_head or self._require_schema(connection)
-            yield lambda query: connection.execute(query).all() if made else []
-            self._look_over(connection)
+        with self._explaining():
+            if self.lacks_file() and self.url.path.parent.is_dir():
+                if self._is_at_head:
+                    raise self._lost()
+                yield lambda _query: []
+                return
+            with self._snapshot() as connection:
+                if patience is not None:
+                    self._wait_at_most(connection, patience)
+                # Another release may have migrated it since.
+                is_known = self._is_at_head and _migrating.is_still_at_head(connection)
+                made = is_known or self._require_schema(connection)
+                yield lambda query: connection.execute(query).all() if made else []
+                self._look_over(connection)
 
     @contextmanager
     def writing(self, *, alone: bool = True) -> Iterator[Connection]:
@@ -76,19 +85,27 @@ class Database(ForkAware):
             SchemaMismatch: its tables are those of another release.
         """
         with self._explaining():
-            if not self._is_at_head:
+            if not self._is_at_head or self._is_empty_file():
                 self._make()
             with self._transaction(alone=alone) as connection:
                 self._look_over(connection)
-                # Again and again: a file may have been removed since, and is then made anew; a server's tables may
-                # have been migrated by another release.
+                # Again and again: the tables may have been removed since, and are then made anew, or may have been
+                # migrated by another release.
                 if not self._require_schema(connection):
                     _migrating.upgrade(connection, self.url)
                 yield connection
 
     def lacks_file(self) -> bool:
-        """Whether its file is not there, for whoever only looks: reading would make an empty one."""
-        return self.is_sqlite and not path_of(self.url).exists()
+        """Whether its file is not there."""
+        if not self.is_sqlite:
+            return False
+        try:
+            self.url.path.stat()
+        except FileNotFoundError:
+            return True
+        except OSError:  # what is wrong with it SQLite says better
+            return False
+        return False
 
     def revision(self) -> str | None:
         """The migration that the database is at; None while it is empty.
@@ -132,7 +149,7 @@ class Database(ForkAware):
         return f"Database({self.url.shown!r})"
 
     def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self._given,)
+        return type(self), (self.url.anywhere,)
 
     def _make(self) -> None:
         """Make the tables where there are none, of processes that start together by one."""
@@ -163,7 +180,7 @@ class Database(ForkAware):
             with self.engine.connect().execution_options(**options) as connection, connection.begin():
                 yield connection
             return
-        alone = is_set_in_stone(path_of(self.url))
+        alone = is_set_in_stone(self.url.path)
         with (stone_engine(self.url) if alone else self.engine).begin() as connection:
             yield connection
 
@@ -177,9 +194,12 @@ class Database(ForkAware):
         self._is_at_head = revision is not None
         return self._is_at_head
 
+    def _is_empty_file(self) -> bool:
+        return self.is_sqlite and (self.lacks_file() or not self.url.path.stat().st_size)
+
     def _look_over(self, connection: Connection) -> None:
         if self.is_sqlite:
-            refuse_cut_file(connection, path_of(self.url), self.url)
+            refuse_cut_file(connection, self.url)
 
     def _wait_at_most(self, connection: Connection, seconds: float) -> None:
         milliseconds = int(seconds * 1000)
@@ -212,6 +232,10 @@ class Database(ForkAware):
                     return None
         except (SQLAlchemyError, RegistryDamaged):
             return None
+        return self._lost()
+
+    def _lost(self) -> RegistryUnavailable:
+        self._is_at_head = False
         return RegistryUnavailable(
             f"{self.url} held profiles and is empty now: it was removed or replaced; "
             f"bring it back, or calibrate and put() anew"

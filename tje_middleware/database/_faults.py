@@ -10,14 +10,13 @@ from ..errors import RegistryDamaged, RegistryError, RegistryUnavailable, Schema
 from ._url import DatabaseUrl
 
 DAMAGE_REMEDY = "the file is damaged or not a registry: move it away and calibrate anew, or restore a copy"
+_NO_DATABASE_REMEDY = "name another file; if it was a registry, it is damaged: restore a copy, or calibrate anew"
+_FOLDER_REMEDY = "it is a folder: name a file in it"
 
 # What the databases say (regular expressions), and what a user can do about it; the first that fits is meant.
 _REMEDIES: tuple[tuple[tuple[str, ...], type[RegistryError], str], ...] = (
-    (
-        ("not a database", "malformed", "no such column", "no column named", "encrypted", "could not decode"),
-        RegistryDamaged,
-        DAMAGE_REMEDY,
-    ),
+    (("not a database",), RegistryDamaged, _NO_DATABASE_REMEDY),
+    (("malformed", "no such column", "no column named", "could not decode"), RegistryDamaged, DAMAGE_REMEDY),
     (
         ("readonly", "read-only"),
         RegistryUnavailable,
@@ -34,6 +33,16 @@ _REMEDIES: tuple[tuple[tuple[str, ...], type[RegistryError], str], ...] = (
         ("lock timeout", "statement timeout"),
         RegistryUnavailable,
         "another process holds it, or the server is overloaded: try again",
+    ),
+    (
+        ("resolve host", "name or service not known", "translate host name", "getaddrinfo failed", "name resolution"),
+        RegistryUnavailable,
+        "check the host in the URL, and that this machine can look it up",
+    ),
+    (
+        ("invalid connection option", "invalid uri query parameter", r"invalid \w+ value: ", "bad value for"),
+        RegistryUnavailable,
+        "check what follows the ? in the URL",
     ),
     (
         ("password authentication", "no password supplied", "no pg_hba.conf entry", 'role "'),
@@ -67,6 +76,8 @@ def explained(url: DatabaseUrl, error: SQLAlchemyError) -> RegistryError:
     """What went wrong in the words of this library, with a remedy and without secrets."""
     said = url.scrubbed(str(error.orig if isinstance(error, DBAPIError) else error)).strip()
     said = " ".join(said.split())
+    if url.is_sqlite and url.path.is_dir():
+        return RegistryUnavailable(f"{url}: {said}; {_FOLDER_REMEDY}")
     for signs, kind, remedy in _REMEDIES:
         if any(re.search(sign, said.lower()) for sign in signs):
             return kind(f"{url}: {said}; {remedy}")

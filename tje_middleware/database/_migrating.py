@@ -31,10 +31,14 @@ def revision_of(connection: Connection, url: DatabaseUrl) -> str | None:
         return None
     if {column["name"] for column in found.get_columns(PROFILES.name)} != _UNSTAMPED_COLUMNS:
         raise RegistryDamaged(
-            f"{url}: its table {PROFILES.name} is not one of this library; nothing was written: "
-            f"move it away, or name another database"
+            f"{url}: its table {PROFILES.name} is not one of this library; nothing was written: name another database"
         )
     return _UNSTAMPED
+
+
+def is_still_at_head(connection: Connection) -> bool:
+    """Whether a database that was at the last migration is so now; cheap, as every reading asks."""
+    return connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar() == HEAD
 
 
 def require_head(url: DatabaseUrl, revision: str) -> None:

@@ -40,6 +40,7 @@ def postgres_engine(url: DatabaseUrl) -> Engine:
             max_overflow=MOST_CONNECTIONS - _KEPT_CONNECTIONS,
             pool_pre_ping=True,
             pool_recycle=1800,
+            hide_parameters=True,  # a decision may hold a prompt, and what fails is logged
         )
     except ArgumentError:  # not chained: it may quote the URL
         raise RegistryError(f"{url} has a setting that the driver does not take: check what follows the ?") from None

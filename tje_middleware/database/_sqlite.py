@@ -53,11 +53,11 @@ def sqlite_engine(url: DatabaseUrl) -> Engine:
     # A connection a transaction: one kept open would go on reading a file that has since been replaced, and must
     # not be shared with a forked child.
     how = {"timeout": LOCK_TIMEOUT_SECONDS, "factory": _ForkSafeConnection}
-    engine = create_engine(url.value, poolclass=NullPool, connect_args=how)
+    engine = create_engine(url.value, poolclass=NullPool, connect_args=how, hide_parameters=True)
 
     @event.listens_for(engine, "do_connect")
     def _make_private_file(*_how: object) -> None:
-        make_private(path_of(url))
+        make_private(url.path)
 
     @event.listens_for(engine, "connect")
     def _leave_transactions_to_sqlalchemy(connection: object, _record: object) -> None:
@@ -71,11 +71,6 @@ def sqlite_engine(url: DatabaseUrl) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
-
-
-def path_of(url: DatabaseUrl) -> Path:
-    """The file."""
-    return Path(str(url.value.database)).absolute()
 
 
 def make_private(path: Path) -> None:
@@ -117,20 +112,21 @@ def is_set_in_stone(path: Path) -> bool:
 
 def stone_engine(url: DatabaseUrl) -> Engine:
     """An engine for a file of which :func:`is_set_in_stone` holds."""
-    file = f"file:{quote(str(path_of(url)))}?immutable=1"
+    file = f"file:{quote(str(url.path))}?immutable=1"
     return create_engine(
         "sqlite://",
         creator=lambda: sqlite3.connect(file, uri=True, isolation_level=None, factory=_ForkSafeConnection),
         poolclass=NullPool,
+        hide_parameters=True,
     )
 
 
-def refuse_cut_file(connection: Connection, path: Path, url: DatabaseUrl) -> None:
+def refuse_cut_file(connection: Connection, url: DatabaseUrl) -> None:
     """Refuse a file whose last page is cut off: SQLite fills it up with zeros and takes it for whole.
 
     Called in a transaction, so that nobody else is writing. The file is not opened for this: closing it again
     would drop every lock that this process holds on it (https://sqlite.org/howtocorrupt.html, 2.2).
     """
     page_size = connection.exec_driver_sql("PRAGMA page_size").scalar_one()
-    if path.stat().st_size % page_size > 1:  # to SQLite, a file of one byte is an empty one
+    if url.path.stat().st_size % page_size > 1:  # to SQLite, a file of one byte is an empty one
         raise RegistryDamaged(f"{url}: the end of the file is missing; {DAMAGE_REMEDY}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 from sqlalchemy.engine import URL, make_url
@@ -30,7 +31,7 @@ class DatabaseUrl:
 
     Attributes:
         shown: The URL with its secrets hidden.
-        value: The URL for the driver.
+        value: The URL for the driver; of a file with its absolute path, as a process may go to another folder.
     """
 
     shown: str
@@ -65,6 +66,16 @@ class DatabaseUrl:
     def is_sqlite(self) -> bool:
         """Whether it names a file."""
         return self.value.drivername in _SQLITE
+
+    @property
+    def path(self) -> Path:
+        """The file that it names."""
+        return Path(str(self.value.database))
+
+    @property
+    def anywhere(self) -> str:
+        """The URL for a process that may be in another folder, with its secrets."""
+        return self.value.render_as_string(hide_password=False)
 
     def scrubbed(self, text: str) -> str:
         """A driver's words without this URL's secrets."""
@@ -113,4 +124,4 @@ def _with_file(value: URL, url: str) -> URL:
             f"{_shown(value, url)!r} names no file by its path, and a registry in memory is shared with nobody; "
             f"a file is sqlite:///path/to/tje.db"
         )
-    return value
+    return value.set(database=str(Path(value.database).absolute()))

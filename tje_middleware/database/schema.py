@@ -124,7 +124,8 @@ DECISIONS = Table(
     "tje_decisions",
     METADATA,
     Column("decision_id", String, primary_key=True),
-    Column("decided_at", UtcDateTime, nullable=False),
+    Column("decided_at", UtcDateTime, nullable=False),  # when it was first recorded
+    Column("recorded_at", UtcDateTime, nullable=False),  # when that was recorded which counts
     Column("key", String, nullable=False),
     Column("profile_version", Integer),
     Column("signal", String, nullable=False),
@@ -167,12 +168,13 @@ FEEDBACK = Table(
     Column("given_at", UtcDateTime, nullable=False),
 )
 
-# Decisions that a full queue had no room for.
+# Decisions and feedback that were dropped.
 DROPS = Table(
     "tje_drops",
     METADATA,
     Column("id", _Counted, primary_key=True, autoincrement=True),
     Column("at", UtcDateTime, nullable=False),
     Column("recorded_by", String, nullable=False),
-    Column("decisions", Integer, nullable=False),
+    Column("decisions", Integer, nullable=False),  # all of them
+    Column("refused", Integer, nullable=False, default=0),  # that cannot be stored; for the rest a queue was full
 )

@@ -7,12 +7,13 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, String, case, func, select
+from sqlalchemy import ColumnElement, String, func, select
 
 from ..database import Database
 from ..database.schema import ALARMS, DECISIONS, FEEDBACK
+from ._entries import stored_key
 from ._keys import key_of
-from ._labelled import draft_right
+from ._labelled import draft_right, number_of
 from ._range import Per, Range
 
 _D, _F = DECISIONS.c, FEEDBACK.c
@@ -61,15 +62,15 @@ def groups(database: Database, within: Range) -> list[Group]:
     known_fully = _D.draft_output_tokens.is_not(None) & _D.usage_partly_known.is_(False)
     totals = {
         "decisions": func.count(),
-        "stale": _count(_D.stale.is_(True)),
-        "aborted": _count(_D.aborted.is_(True)),
-        "alarmed": _count(_D.alarm.is_not(None)),
-        "partly_known": _count(~known_fully),
+        "stale": number_of(_D.stale.is_(True)),
+        "aborted": number_of(_D.aborted.is_(True)),
+        "alarmed": number_of(_D.alarm.is_not(None)),
+        "partly_known": number_of(~known_fully),
         **{name: _sum(_D[name]) for name in _ADDED_UP},
         "draft_tokens": _sum(func.coalesce(_D.draft_output_tokens, _D.tokens)),
         "feedback": func.count(_F.decision_id),
-        "right": _count(draft_right.is_(True)),
-        "wrong": _count(draft_right.is_(False)),
+        "right": number_of(draft_right.is_(True)),
+        "wrong": number_of(draft_right.is_(False)),
     }
     query = (
         select(*(column.label(name) for name, column in (alike | totals).items()))
@@ -143,8 +144,8 @@ def alarms_raised(database: Database, within: Range, per: Per) -> dict[Place, in
     with database.reading() as read:
         for row in read(query):
             known = key_of(row.key)
-            key = row.key if known is None else str(known)
-            if within.key in {None, key}:
+            key = stored_key(row.key if known is None else str(known))
+            if within.key is None or key == stored_key(within.key):
                 place = Place(key, row.raised_at.date() if per == "day" else None)
                 counts[place] = counts.get(place, 0) + 1
     return counts
@@ -159,7 +160,3 @@ def _day_of(at: ColumnElement[datetime], database: Database) -> ColumnElement[st
 
 def _sum(column: ColumnElement[Any]) -> ColumnElement[Any]:
     return func.coalesce(func.sum(column), 0)
-
-
-def _count(holds: ColumnElement[bool]) -> ColumnElement[int]:
-    return func.sum(case((holds, 1), else_=0))

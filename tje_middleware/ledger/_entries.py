@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from hashlib import sha256
 from math import isfinite
 from operator import index
 from typing import Any, NamedTuple
 
-from ..decision import GateDecision
+from ..decision import GateDecision, Route
 from ..profile import CalibrationProfile
 from ..savings import savings_of
 from ..usage import TokenUsage
@@ -65,14 +66,15 @@ def judged(decision_id: str, at: float, *, correct: bool | None, draft_correct: 
 
 def decision_row(entry: Decided, *, recorded_by: str, texts: bool) -> Row:
     """The row of ``tje_decisions``; anything that is no decision raises what it may."""
-    decision, profile = entry.decision, entry.profile
+    decision = _as_counted(entry.decision)
     includes_draft = bool(entry.deeper_includes_draft)
-    saved = savings_of(decision, profile, deeper_includes_draft=includes_draft)
+    saved = savings_of(decision, entry.profile, deeper_includes_draft=includes_draft)
     draft, deeper = decision.draft_usage, decision.deeper_usage
     return {
         "decision_id": _text(_id(entry.decision_id)),
         "decided_at": _time(entry.at),
-        "key": _key(decision.key),
+        "recorded_at": _time(entry.at),
+        "key": stored_key(decision.key),
         "profile_version": _count(decision.profile_version),
         "signal": _text(decision.signal),
         "method": _text(decision.method),
@@ -93,7 +95,11 @@ def decision_row(entry: Decided, *, recorded_by: str, texts: bool) -> Row:
         "deeper_input_tokens": _count(deeper.input_tokens) if deeper else None,
         "deeper_output_tokens": _count(deeper.output_tokens) if deeper else None,
         "deeper_includes_draft": includes_draft,
-        "usage_partly_known": _is_partly_known(draft) or _is_partly_known(deeper),
+        "usage_partly_known": (
+            _is_partly_known(draft)
+            or _is_partly_known(deeper)
+            or (deeper is None and decision.answered_by == "deeper")
+        ),
         "tokens_saved": _number(saved.tokens),
         "saved_by": saved.by,
         "risk_limit": _number(entry.risk_limit),
@@ -113,6 +119,29 @@ def feedback_row(entry: Judged) -> Row:
         "draft_correct": _truth(entry.draft_correct),
         "given_at": _time(entry.at),
     }
+
+
+def stored_key(name: str | None) -> str:
+    """The name of a key as every database can look it up; of a longer one what stands for it alone."""
+    key = _text(name) or ""
+    if len(key.encode()) <= _LONGEST_KEY:
+        return key
+    begin = key.encode()[: _LONGEST_KEY // 2].decode(errors="ignore")
+    return f"{begin}... {sha256(key.encode()).hexdigest()}"
+
+
+def what_is_wrong(entry: Entry, error: Exception) -> str:
+    """Of an entry that no row can be made of, or none that can be stored: in words that quote none of its texts."""
+    if isinstance(entry, Judged):
+        return f"feedback ({type(error).__name__})"
+    decision: object = entry.decision
+    if not isinstance(decision, GateDecision):
+        return f"a decision that is a {type(decision).__name__} and no GateDecision"
+    for name, kind in (("route", Route), ("draft_usage", TokenUsage), ("deeper_usage", TokenUsage)):
+        given = getattr(decision, name)
+        if given is not None and not isinstance(given, kind):
+            return f"a decision whose {name} is a {type(given).__name__} and no {kind.__name__}"
+    return f"a decision ({type(error).__name__})"
 
 
 #: Columns of the first record of a decision.
@@ -167,15 +196,6 @@ def _id(value: object) -> str:
     return value
 
 
-def _key(value: str | None) -> str:
-    """A key that every database can look up; of a longer one what stands for it alone."""
-    key = _text(value) or ""
-    if len(key.encode()) <= _LONGEST_KEY:
-        return key
-    begin = key.encode()[: _LONGEST_KEY // 2].decode(errors="ignore")
-    return f"{begin}... {sha256(key.encode()).hexdigest()}"
-
-
 def _count(value: int | None) -> int | None:
     """A plain whole number, as drivers take no other."""
     if value is None:
@@ -201,5 +221,12 @@ def _truth(value: bool | None) -> bool | None:
     return None if value is None else bool(value)
 
 
+def _as_counted(decision: GateDecision) -> GateDecision:
+    """The decision with nothing for what nobody counted, as of a client that no framework sees: 0 is a claim."""
+    usages = (decision.draft_usage, decision.deeper_usage)
+    draft, deeper = (None if usage == TokenUsage() else usage for usage in usages)
+    return replace(decision, draft_usage=draft, deeper_usage=deeper)
+
+
 def _is_partly_known(usage: TokenUsage | None) -> bool:
-    return usage is not None and usage.partly_known > 0
+    return usage is not None and (usage.partly_known > 0 or usage.calls == 0)

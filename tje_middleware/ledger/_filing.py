@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from ..database import Database
 from ..errors import RegistryError
-from ._entries import Decided, Entry, Row, feedback_row
-from ._storing import Batch, DropReport, Stored, store
+from ._entries import Decided, Entry, Row, feedback_row, what_is_wrong
+from ._storing import Batch, DropReport, store
 
 logger = logging.getLogger(__name__)
 
@@ -20,13 +21,27 @@ class MakesRows(Protocol):
     def __call__(self, entry: Decided, *, recorded_by: str) -> Row: ...
 
 
+@dataclass(frozen=True)
+class Filed:
+    """What became of entries.
+
+    Attributes:
+        faults: Of each that cannot be stored, what is wrong with it.
+        feedback: Ids of decisions whose feedback was written.
+    """
+
+    faults: Sequence[str]
+    feedback: Sequence[str]
+
+
 def file(
     database: Database, entries: Sequence[Entry], report: DropReport | None, *, row_of: MakesRows, by: str
-) -> Stored:
-    """Write entries and a report of drops; what is refused counts the entries that became no row as well.
+) -> Filed:
+    """Write entries and a report of drops.
 
     Raises:
         RegistryError: the database cannot be written; all of it is to be written again.
+        Exception: likewise, by an error that is none of the database and of no entry.
     """
     try:
         return _file(database, entries, report, row_of=row_of, by=by)
@@ -35,39 +50,39 @@ def file(
     except Exception as error:  # nothing that is recorded may keep the rest from being written for ever
         # Its kind alone: the text may quote what was asked or answered.
         logger.warning("an error of the ledger's own (%s): its entries are written one by one", type(error).__name__)
-    stored = [_file_or_drop(database, entry, row_of=row_of, by=by) for entry in entries]
-    return Stored(sum(one.refused for one in stored), [each for one in stored for each in one.feedback])
+    # What keeps this from being written is the fault of no entry, and costs none.
+    store(database, Batch(drops=report))
+    filed = [_file_one(database, entry, row_of=row_of, by=by) for entry in entries]
+    return Filed([fault for one in filed for fault in one.faults], [each for one in filed for each in one.feedback])
 
 
-def _file_or_drop(database: Database, entry: Entry, *, row_of: MakesRows, by: str) -> Stored:
+def _file_one(database: Database, entry: Entry, *, row_of: MakesRows, by: str) -> Filed:
     try:
         return _file(database, [entry], None, row_of=row_of, by=by)
     except (RegistryError, MemoryError):
         raise
     except Exception as error:
-        logger.warning("an entry of the ledger cannot be written and is dropped (%s)", type(error).__name__)
-        return Stored(1, ())
+        return Filed([what_is_wrong(entry, error)], ())
 
 
 def _file(
     database: Database, entries: Sequence[Entry], report: DropReport | None, *, row_of: MakesRows, by: str
-) -> Stored:
+) -> Filed:
     decisions: list[Row] = []
     feedback: list[Row] = []
+    faults: list[str] = []
     for entry in entries:
-        row = _row(entry, row_of, by)
-        if row is not None:
+        row = _row_or_fault(entry, row_of, by)
+        if isinstance(row, str):
+            faults.append(row)
+        else:
             (decisions if isinstance(entry, Decided) else feedback).append(row)
     stored = store(database, Batch(decisions, feedback, report))
-    if stored.refused:
-        logger.warning("the database refused %d of the ledger's entries, which are dropped", stored.refused)
-    return Stored(len(entries) - len(decisions) - len(feedback) + stored.refused, stored.feedback)
+    return Filed([*faults, *["an entry that the database refuses"] * stored.refused], stored.feedback)
 
 
-def _row(entry: Entry, row_of: MakesRows, by: str) -> Row | None:
-    """The row of an entry; None for one that is none."""
+def _row_or_fault(entry: Entry, row_of: MakesRows, by: str) -> Row | str:
     try:
         return row_of(entry, recorded_by=by) if isinstance(entry, Decided) else feedback_row(entry)
     except Exception as error:  # whatever somebody handed over for a decision
-        logger.warning("an entry of the ledger is none and is dropped (%s)", type(error).__name__)
-        return None
+        return what_is_wrong(entry, error)

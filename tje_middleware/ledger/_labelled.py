@@ -37,6 +37,11 @@ draft_right = case(
 )
 
 
+def number_of(holds: ColumnElement[bool]) -> ColumnElement[Any]:
+    """How many rows this holds for; NULL where there are none at all."""
+    return func.sum(case((holds, 1), else_=0))
+
+
 @dataclass(frozen=True)
 class _Measured:
     """Drafts of a key whose signal is known or, of those that were stopped, known to be above the threshold."""
@@ -131,7 +136,7 @@ def _labelled(database: Database, measured: _Measured) -> list[LabelledDecision]
 def _drifted_at(database: Database, profile: CalibrationProfile) -> datetime | None:
     """When the drift alarm about this version was raised that nobody has dismissed; drafts before it were others."""
     with database.reading() as read:
-        holding = _alarms.holding(read, profile.key)
+        holding = _alarms.holding(read, profile.key, database.url.shown)
     raised = [alarm.raised_at for alarm in holding if alarm.kind == "drift" and alarm.version == profile.version]
     return max(raised, default=None)
 
@@ -151,13 +156,9 @@ def _decided(database: Database, measured: _Measured) -> _Sides | None:
             return None
         threshold = float(found[0].threshold)
         is_accepted = (_D.signal_value <= threshold) & _D.aborted.is_(False)
-        counts = read(measured.of(select(_count(is_accepted), _count(_D.aborted), func.count())))[0]
+        counts = read(measured.of(select(number_of(is_accepted), number_of(_D.aborted), func.count())))[0]
     accepted, stopped, every = (int(count) for count in counts)
     return _Sides(threshold, accepted, every - accepted, stopped)
-
-
-def _count(holds: ColumnElement[bool]) -> ColumnElement[Any]:
-    return func.sum(case((holds, 1), else_=0))
 
 
 def _notes(sides: _Sides, since: datetime | None, drifted: datetime | None) -> Sequence[str]:

@@ -59,7 +59,8 @@ class DecisionLedger:
         database: Its URL, or whatever has one: the registry whose profiles the gates follow.
         capacity: Decisions and feedback that may wait.
         flush_seconds: How long a decision waits for others to be written with it (seconds).
-        texts: Store each decision's detail, prompt and answer as well. They may hold anything that users write.
+        texts: Store each decision's detail, prompt and answer as well, where the framework shows them to the gate: a
+            node of a graph and a step of a workflow are given them. They may hold anything that users write.
 
     Raises:
         RegistryError: a URL that is none, or of a database that is not supported.

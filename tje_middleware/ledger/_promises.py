@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sqlalchemy import ColumnElement, case, func, select
+from sqlalchemy import select
 
 from ..alarms import Alarm
 from ..database import Database, Read
@@ -14,8 +14,9 @@ from ..database.schema import ALARMS, DECISIONS, FEEDBACK, PROFILES
 from ..keys import ProfileKey
 from ..origin import whoami
 from ..registry import store_alarm
+from ._entries import stored_key
 from ._keys import key_of
-from ._labelled import draft_right
+from ._labelled import draft_right, number_of
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ def _broken(read: Read, promise: _Promise) -> tuple[ProfileKey, Alarm] | None:
     if None in dismissed:  # one holds
         return None
     graded = (
-        select(_count(draft_right.is_(False)), _count(draft_right.is_(True)))
+        select(number_of(draft_right.is_(False)), number_of(draft_right.is_(True)))
         .join_from(DECISIONS, FEEDBACK, _F.decision_id == _D.decision_id)
         .where(_D.key == promise.key, _D.profile_version == promise.version, _D.risk_limit == promise.limit)
         .where(_D.reason == "confident")
@@ -86,8 +87,4 @@ def _stored_key(read: Read, promise: _Promise) -> tuple[str, ProfileKey] | None:
     """The key that a decision names in words, as it is stored."""
     stored = read(select(PROFILES.c.key).where(PROFILES.c.version == promise.version))
     keys = ((row.key, key_of(row.key)) for row in stored)
-    return next(((row, key) for row, key in keys if key is not None and str(key) == promise.key), None)
-
-
-def _count(holds: ColumnElement[bool]) -> ColumnElement[int]:
-    return func.sum(case((holds, 1), else_=0))
+    return next(((row, key) for row, key in keys if key is not None and stored_key(str(key)) == promise.key), None)

@@ -17,14 +17,16 @@ class LedgerCounts:
     Attributes:
         recorded: Decisions and feedback that were handed over.
         written: Those that are in the database.
-        dropped: Those that the full queue had no room for, and those that the database refused.
+        dropped: Those that the full queue had no room for, and those that cannot be stored.
         pending: Those that wait, or are just being written.
+        refused: Of the dropped ones, those that cannot be stored: that are none, or that the database refuses.
     """
 
     recorded: int = 0
     written: int = 0
     dropped: int = 0
     pending: int = 0
+    refused: int = 0
 
 
 class BoundedQueue:
@@ -87,4 +89,4 @@ class BoundedQueue:
         """At one moment."""
         with self.lock:
             dropped = self._overflowed + self._refused
-            return LedgerCounts(self._recorded, self._written, dropped, len(self._waiting))
+            return LedgerCounts(self._recorded, self._written, dropped, len(self._waiting), self._refused)

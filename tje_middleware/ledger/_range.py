@@ -10,6 +10,7 @@ from sqlalchemy import Column, Select, func, select
 
 from ..database import Database
 from ..database.schema import DECISIONS, DROPS, FEEDBACK
+from ._entries import stored_key
 
 #: What one summary is of.
 Per = Literal["day", "total"]
@@ -36,7 +37,7 @@ class Range:
             query = query.where(at >= self.since)
         if self.until is not None:
             query = query.where(at < self.until)
-        return query if self.key is None else query.where(DECISIONS.c.key == self.key)
+        return query if self.key is None else query.where(DECISIONS.c.key == stored_key(self.key))
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Unattributed:
     """What belongs to no key.
 
     Attributes:
-        dropped: Decisions and feedback that a full queue had no room for, or that the database refused.
+        dropped: Decisions and feedback that a full queue had no room for, or that cannot be stored.
         unmatched_feedback: Feedback about decisions that are not there: not yet, no more, or under another id.
     """
 

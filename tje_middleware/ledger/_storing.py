@@ -44,11 +44,13 @@ class DropReport:
     Attributes:
         id: Chosen by whoever reports, so that a report that is sent again is the same report.
         count: How many.
+        refused: Of these, those that cannot be stored; for the rest a queue was full.
         by: Host and process.
     """
 
     id: int
     count: int
+    refused: int
     by: str
 
 
@@ -117,7 +119,13 @@ def _write_one_by_one(connection: Connection, database: Database, batch: Batch) 
 
 
 def _drops_row(drops: DropReport) -> Row:
-    return {"id": drops.id, "decisions": drops.count, "recorded_by": drops.by, "at": datetime.now(timezone.utc)}
+    return {
+        "id": drops.id,
+        "at": datetime.now(timezone.utc),
+        "recorded_by": drops.by,
+        "decisions": drops.count,
+        "refused": drops.refused,
+    }
 
 
 def _is_taken(connection: Connection, database: Database, table: Table, row: Row) -> bool:
@@ -134,11 +142,10 @@ def _upsert(connection: Connection, database: Database, table: Table, rows: Sequ
     new = insert.excluded
     if table is DECISIONS:
         changed = _changed(new, table.c)
-    elif table is FEEDBACK:  # of the answer and of the draft somebody may speak one after the other
-        changed = {name: func.coalesce(new[name], table.c[name]) for name in ("correct", "draft_correct")}
-        changed["given_at"] = new["given_at"]
+    elif table is FEEDBACK:
+        changed = _changed_feedback(new, table.c)
     else:
-        changed = {"decisions": new["decisions"]}
+        changed = {name: new[name] for name in ("decisions", "refused")}
     upsert = insert.on_conflict_do_update(index_elements=list(table.primary_key), set_=changed)
     try:
         connection.execute(upsert, list(rows))
@@ -175,7 +182,7 @@ def _changed(new: _Columns, stored: _Columns) -> dict[str, ColumnElement[Any]]:
     is_known, was_known = new["answered_by"].is_not(None), stored["answered_by"].is_not(None)
     is_earlier = or_(
         and_(~is_known, was_known),
-        and_(is_known == was_known, new["decided_at"] < stored["decided_at"]),
+        and_(is_known == was_known, new["recorded_at"] < stored["recorded_at"]),
     )
     if_earlier, if_later = _joined(stored, new), _joined(new, stored)
     changed = {name: case((is_earlier, if_earlier[name]), else_=if_later[name]) for name in if_later}
@@ -191,3 +198,13 @@ def _joined(later: _Columns, earlier: _Columns) -> dict[str, ColumnElement[Any]]
     joined |= {name: func.coalesce(later[name], earlier[name]) for name in FILLED}
     counts = or_(later["saved_by"].is_not(None), func.coalesce(later["answered_by"], "") == "deeper")
     return joined | {name: case((counts, later[name]), else_=earlier[name]) for name in SAVED}
+
+
+def _changed_feedback(new: _Columns, stored: _Columns) -> dict[str, ColumnElement[Any]]:
+    """What feedback changes of what is stored: of the answer and of the draft, what was said last counts."""
+    is_earlier = new["given_at"] < stored["given_at"]
+    changed = {
+        name: case((is_earlier, func.coalesce(stored[name], new[name])), else_=func.coalesce(new[name], stored[name]))
+        for name in ("correct", "draft_correct")
+    }
+    return {**changed, "given_at": case((is_earlier, stored["given_at"]), else_=new["given_at"])}

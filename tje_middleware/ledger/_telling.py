@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import copy
+import logging
 import time
 
 from ..database import Database
 from ..errors import RegistryError
 from ._entries import feedback_row, judged
-from ._looking import Looking
-from ._patience import hurriable
+from ._patience import hurriable, waiting_at_most
 from ._promises import check_promises
 from ._storing import Batch, store
 
+logger = logging.getLogger(__name__)
+
+# Nobody tries again afterwards.
+_SECONDS_OF_LOOK = 5.0
+
 
 def tell(database: Database, decision_id: str, *, correct: bool | None, draft_correct: bool | None) -> None:
-    """Store feedback, and look at what it says of the gate's promises.
+    """Store feedback, and hold it against what was promised of drafts; a warning tells where that is not possible.
 
     Raises:
         RegistryError: the database cannot be written; nothing is tried again.
@@ -26,8 +31,15 @@ def tell(database: Database, decision_id: str, *, correct: bool | None, draft_co
     try:
         if store(own, Batch(feedback=[row])).refused:
             raise RegistryError(f"{own.url}: the database does not take feedback about {decision_id!r}")
-        looking = Looking(check_promises)
-        looking.add([decision_id])
-        looking.look(own)
+        _look(own, decision_id)
     finally:
         own.close()
+
+
+def _look(database: Database, decision_id: str) -> None:
+    try:
+        with waiting_at_most(_SECONDS_OF_LOOK):
+            check_promises(database, [decision_id])
+    except RegistryError as error:
+        # Nothing is lost: the next feedback is looked at together with this one.
+        logger.warning("the feedback is stored, but not yet held against what was promised of drafts: %s", error)

@@ -24,6 +24,11 @@ class Warnings:
         self._logger.warning(message)
         return True
 
+    def warn_once(self, topic: str, message: str) -> None:
+        """Log a warning, unless one of its topic was logged before."""
+        if topic not in self._warned_at:
+            self.warn(topic, message)
+
     def forget(self, topic: str) -> None:
         """What was warned of is over: the next time is a first one."""
         self._warned_at.pop(topic, None)

@@ -79,7 +79,7 @@ class Writer(ForkAware):
         self._is_held_up = False
         self._thread: threading.Thread | None = None
         self._ending = False
-        self._reported_drops = 0
+        self._reported_drops = self._reported_refused = 0
         self._report: DropReport | None = None
         self._warnings = Warnings(logger)
         self._warned_drops = 0
@@ -253,13 +253,18 @@ class Writer(ForkAware):
 
     def _write_batch(self) -> None:
         entries = self.queue.front(BATCH)
-        stored = file(self.database, entries, self._drop_report(), row_of=self._row_of, by=self._by)
+        filed = file(self.database, entries, self._drop_report(), row_of=self._row_of, by=self._by)
         if self._report is not None:
             self._reported_drops += self._report.count
+            self._reported_refused += self._report.refused
             self._report = None
+        for fault in filed.faults:
+            told = f"the ledger drops what cannot be stored: {fault}; more like it are counted, and not told"
+            self._warnings.warn_once(fault, told)
         # Before they leave: a flush then waits for it.
-        self._looking.add(stored.feedback)
-        self.queue.leave(written=len(entries) - stored.refused, refused=stored.refused)
+        self._looking.add(filed.feedback)
+        refused = len(filed.faults)
+        self.queue.leave(written=len(entries) - refused, refused=refused)
 
     def _look(self, until: float | None = None) -> None:
         """Have feedback that was written looked at, unless there is no time for it any more."""
@@ -272,15 +277,22 @@ class Writer(ForkAware):
 
     def _drop_report(self) -> DropReport | None:
         """What is to be reported with this batch; a report that may have come through is sent again as it was."""
-        if self._report is None and (count := self._unreported()):
-            self._report = DropReport(random.SystemRandom().getrandbits(62), count, self._by)
+        if self._report is None and self._unreported():
+            counts = self.queue.counts
+            self._report = DropReport(
+                random.SystemRandom().getrandbits(62),
+                counts.dropped - self._reported_drops,
+                counts.refused - self._reported_refused,
+                self._by,
+            )
         return self._report
 
     def _warn_of_drops(self) -> None:
-        dropped = self.queue.counts.dropped
+        counts = self.queue.counts
+        dropped = counts.dropped - counts.refused
         if dropped > self._warned_drops and self._warnings.warn(
             "drops",
-            f"the ledger has dropped {entries_in_words(dropped)} since it was opened; "
-            f"its queue holds {self.queue.capacity}: a larger capacity, or a faster database, keeps more",
+            f"the ledger has dropped {entries_in_words(dropped)} since it was opened, as its queue was full; "
+            f"it holds {self.queue.capacity}: a larger capacity, or a faster database, keeps more",
         ):
             self._warned_drops = dropped

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, time, timezone
 from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from genai_prices.types import MatchLogic, ModelInfo
 
 # Small enough for the lowest tier of every list that has tiers.
 _TOKENS = 1_000
+# What may stand before a model's name, and after it: a date or number of its edition.
+_NAMED = r"(?:models/|(?:[a-z]+\.)+)?{}(?:[-@]?\d[\d-]*|-latest)?(?:-v\d+(?::\d+)?)?"
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,26 @@ def _listed(provider: str | None, model: str, at: datetime) -> Rates | None:
         price = calc_price(usage, model, provider_id=provider, genai_request_timestamp=at)
     except LookupError:  # not in the list
         return None
+    if not _is_named(price.model, model):
+        return None
     listed = price.model_price
     if listed.input_mtok is None or listed.output_mtok is None:  # an embedding model, or an incomplete list
         return None
     return Rates(float(price.input_price) / _TOKENS, float(price.output_price) / _TOKENS)
+
+
+def _is_named(found: ModelInfo, model: str) -> bool:
+    """Whether it is that model, or an edition of it: the list finds by the beginning alone what runs here, too."""
+    names = (found.id, *_names_in(found.match))
+    asked = re.sub(r"^(ft:[^:]+):.*", r"\1", model)  # whose it is, of one that OpenAI tuned
+    return any(re.fullmatch(_NAMED.format(re.escape(name)), asked, re.IGNORECASE) for name in names)
+
+
+def _names_in(match: MatchLogic) -> Iterator[str]:
+    """What a model's names are compared with, in the list."""
+    for part in vars(match).values():
+        if isinstance(part, str):
+            yield part
+        else:
+            for each in part:
+                yield from _names_in(each)

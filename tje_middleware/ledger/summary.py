@@ -47,12 +47,11 @@ class DaySummary:
         estimated: Decisions whose savings are estimated from the profile.
         saved_estimated: Tokens that they saved.
         saved_unknown: Decisions of whose savings nothing is known.
-        measured_up_to: Of the measured ones, those that saved so much at most, as not all of their draft's tokens are
-            known.
+        measured_up_to: Of the measured ones, those that saved so much at most, as not all of their tokens are known.
         estimated_up_to: Of the estimated ones, likewise.
         usd_spent: What all tokens that are known cost; None: unknown.
-        usd_saved_measured: What the measured savings are worth; None: unknown.
-        usd_saved_estimated: What the estimated savings are worth; None: unknown.
+        usd_saved_measured: What the measured savings are worth; None: unknown, or there are none.
+        usd_saved_estimated: What the estimated savings are worth; None: likewise.
         unpriced: Models that no price is known of, as far as one was needed.
         unnamed: Whether the name of a model is not known that a price was needed of.
         feedback: Decisions with feedback.
@@ -246,8 +245,8 @@ def _summary(
     decisions = sum(routes.values())
     n_measured, n_estimated = (sum(group.decisions for group in part) for part in (measured, estimated))
     spent = _sum([money.spent(group) for group in found])
-    saved_measured = _sum([money.saved_measured(group) for group in measured])
-    saved_estimated = _sum([money.saved_estimated(group) for group in estimated])
+    saved_measured = _sum([money.saved_measured(group) for group in measured]) if measured else None
+    saved_estimated = _sum([money.saved_estimated(group) for group in estimated]) if estimated else None
     return DaySummary(
         key=place.key,
         day=place.day,
@@ -286,7 +285,7 @@ def _summary(
 
 
 def _up_to(found: Iterable[Group]) -> int:
-    """Decisions that cost an unknown part of a draft; where the draft is needed anyway, none does."""
+    """Decisions whose draft may have cost more than is known; where it is needed anyway, that costs nothing."""
     return sum(group.partly_known for group in found if not group.deeper_includes_draft)
 
 

@@ -154,7 +154,7 @@ def _remarks(summaries: Sequence[DaySummary], rest: Unattributed, has_prices: bo
             else f"{unknown:,} decisions it is not known what they"
         )
         said.append((f"Of {of} saved.", "dim"))
-    if any(None in (one.usd_spent, one.usd_saved_measured, one.usd_saved_estimated) for one in summaries):
+    if any("?" in _row(one) for one in summaries):
         said.append((f"?: {_why_unknown(summaries, has_prices)}.", "dim"))
     if any(one.partly_known for one in summaries):
         said.append(("≥, ≤: of some calls it is not known what they spent.", "dim"))

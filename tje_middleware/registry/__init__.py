@@ -3,7 +3,7 @@
 from ._alarms import StoredAlarm, store_alarm
 from ._diff import Change, ProfileDiff
 from ._doctor import Finding, examine
-from ._importing import ImportedVersion, ImportReport
+from ._importing import ImportedVersion, ImportReport, OtherActive
 from ._overview import KeyOverview, StoredKey, overview, stored_keys
 from ._promoting import Promotion, active_before
 from ._registry import CalibrationRegistry
@@ -16,6 +16,7 @@ __all__ = [
     "ImportReport",
     "ImportedVersion",
     "KeyOverview",
+    "OtherActive",
     "ProfileDiff",
     "Promotion",
     "StoredAlarm",

@@ -14,11 +14,13 @@ from sqlalchemy import Connection, Row, insert, select, update
 from ..alarms import Alarm
 from ..database import Database, Read
 from ..database.schema import ALARMS
-from ..errors import RegistryError
+from ..errors import RegistryDamaged, RegistryError
 from ..keys import ProfileKey
 from ..origin import whoami
 from . import _aliases, _versions
 from ._changing import changing
+from ._texts import shown as showable
+from ._texts import storable
 
 
 @dataclass(frozen=True)
@@ -73,10 +75,10 @@ def store(connection: Connection, key: ProfileKey, alarm: Alarm, *, by: str, sho
     connection.execute(
         insert(ALARMS).values(
             **about,
-            detail=alarm.detail.replace("\0", ""),
+            detail=showable(alarm.detail),
             evidence=json.dumps(evidence),
             raised_at=alarm.raised_at,
-            raised_by=alarm.raised_by or by,
+            raised_by=showable(alarm.raised_by or by),
         )
     )
     return True
@@ -85,36 +87,62 @@ def store(connection: Connection, key: ProfileKey, alarm: Alarm, *, by: str, sho
 def dismiss(connection: Connection, key: ProfileKey, by: str) -> int:
     """Have the alarms about a key hold no more; returns how many did."""
     holding = update(ALARMS).where(ALARMS.c.key == _versions.canonical(key), ALARMS.c.dismissed_at.is_(None))
-    return connection.execute(holding.values(dismissed_at=datetime.now(timezone.utc), dismissed_by=by)).rowcount
+    now = {"dismissed_at": datetime.now(timezone.utc), "dismissed_by": storable("by", by)}
+    return connection.execute(holding.values(now)).rowcount
 
 
-def holding(read: Read, key: ProfileKey) -> Sequence[Alarm]:
-    """The alarms about a key that nobody has dismissed, newest first."""
+def holding(read: Read, key: ProfileKey, shown: str = "the registry") -> Sequence[Alarm]:
+    """The alarms about a key that nobody has dismissed, newest first.
+
+    Raises:
+        RegistryDamaged: one of them cannot be read.
+    """
     wanted = select(ALARMS).where(ALARMS.c.key == _versions.canonical(key), ALARMS.c.dismissed_at.is_(None))
-    return [alarm_of(row) for row in read(wanted.order_by(ALARMS.c.id.desc()))]
+    return [alarm_of(row, shown) for row in read(wanted.order_by(ALARMS.c.id.desc()))]
 
 
-def stored_alarms(read: Read, key: ProfileKey | None = None, *, dismissed: bool = False) -> Sequence[StoredAlarm]:
-    """The alarms about one key or all, newest first; by choice with those that were dismissed."""
+def stored_alarms(
+    read: Read, shown: str, key: ProfileKey | None = None, *, dismissed: bool = False
+) -> Sequence[StoredAlarm]:
+    """The alarms about one key or all, newest first; by choice with those that were dismissed.
+
+    Raises:
+        RegistryDamaged: one of them cannot be read.
+    """
     wanted = select(ALARMS).order_by(ALARMS.c.id.desc())
     if key is not None:
         wanted = wanted.where(ALARMS.c.key == _versions.canonical(key))
     if not dismissed:
         wanted = wanted.where(ALARMS.c.dismissed_at.is_(None))
     return [
-        StoredAlarm(of, alarm_of(row), row.dismissed_at, row.dismissed_by)
+        StoredAlarm(of, alarm_of(row, shown), row.dismissed_at, row.dismissed_by)
         for row in read(wanted)
         if (of := _versions.key_of(row.key)) is not None
     ]
 
 
-def alarm_of(row: Row[Any]) -> Alarm:
-    """The alarm that a row holds."""
+def alarm_of(row: Row[Any], shown: str) -> Alarm:
+    """The alarm that a row holds.
+
+    Args:
+        row: With the columns of ``tje_alarms``.
+        shown: The database, for an error.
+
+    Raises:
+        RegistryDamaged: it cannot be read.
+    """
+    try:
+        evidence = {str(name): float(number) for name, number in json.loads(row.evidence).items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise RegistryDamaged(
+            f"{shown} holds an alarm that cannot be read (number {row.id}, about version {row.version} of "
+            f"{row.key}): its evidence is damaged ({error}); dismiss the alarms about that key"
+        ) from error
     return Alarm(
         kind=row.kind,
         detail=row.detail,
         version=row.version,
         raised_at=row.raised_at,
         raised_by=row.raised_by,
-        evidence=json.loads(row.evidence),
+        evidence=evidence,
     )

@@ -11,7 +11,7 @@ from ..database import Read
 from ..database.schema import ALIASES
 from ..errors import RegistryError
 from ..keys import ProfileKey
-from ._changing import storable
+from ._texts import storable
 from ._versions import reader
 
 

@@ -1,4 +1,4 @@
-"""The lines of an export: a header, the versions, the aliases, and a checksum over all lines before it.
+"""The lines of an export: a header, versions, promotions and aliases, and a checksum over all lines before it.
 
 What comes from a file is believed in nothing: sizes and depths are bounded before anything is parsed, and every
 field has its type.
@@ -11,12 +11,13 @@ import json
 import math
 import re
 from datetime import datetime, timezone
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PositiveInt, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PositiveInt, StringConstraints
 
 from ..keys import ProfileKey
 from ..profile import CalibrationProfile
+from ._texts import ACTING
 
 #: The format; another one is refused.
 FORMAT = 1
@@ -26,15 +27,25 @@ MOST_LINE_BYTES = 4 * 1024 * 1024
 MOST_LINES = 100_000
 #: and at most so many bytes altogether.
 MOST_BYTES = 64 * 1024 * 1024
-#: Numbers of versions beyond it would leave no room for those that follow.
+#: and a profile leaves room on its line for where it comes from.
+MOST_PROFILE_BYTES = MOST_LINE_BYTES - 64 * 1024
+#: Higher numbers of versions are not kept by an import: there would be no room for those that follow.
 MOST_VERSIONS = 1_000_000
 #: How the last line begins.
 CHECKSUM = b'{"sha256":'
 #: Brackets within brackets; a profile has six.
 MOST_DEPTH = 32
 
+
+def _without_acting(name: str) -> str:
+    if ACTING.search(name):
+        raise ValueError("there is a control character in it")
+    return name
+
+
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-_Name = Annotated[str, StringConstraints(min_length=1, max_length=2000, pattern=r"^[^\x00]+$")]
+_Name = Annotated[str, StringConstraints(min_length=1, max_length=2000), AfterValidator(_without_acting)]
+_Number = Annotated[PositiveInt, Field(le=2**31 - 1)]  # what a column holds
 _Time = Annotated[
     AwareDatetime,
     # What lies further off has no place in every zone.
@@ -49,6 +60,7 @@ class Header(BaseModel):
 
     tje_export: int = Field(default=FORMAT, ge=FORMAT, le=FORMAT)
     profiles: int = Field(ge=0, le=MOST_LINES)
+    promotions: int = Field(ge=0, le=MOST_LINES)
     aliases: int = Field(ge=0, le=MOST_LINES)
     library_version: _Name
 
@@ -59,7 +71,7 @@ class ExportedVersion(BaseModel):
     model_config = _STRICT
 
     key: ProfileKey
-    version: Annotated[PositiveInt, Field(le=MOST_VERSIONS)]
+    version: _Number
     is_active: bool
     put_at: _Time | None
     put_by: _Name | None
@@ -67,6 +79,19 @@ class ExportedVersion(BaseModel):
     library_version: _Name | None
     records_fingerprint: _Name | None
     profile: CalibrationProfile
+
+
+class ExportedPromotion(BaseModel):
+    """One change of which version of a key was active; they are in the order in which they were made."""
+
+    model_config = _STRICT
+
+    key: ProfileKey
+    from_version: _Number | None
+    to_version: _Number | None
+    action: Literal["put", "promote", "rollback", "import", "delete", "migrate"]
+    at: _Time
+    by: _Name
 
 
 class ExportedAlias(BaseModel):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
@@ -19,8 +19,8 @@ from ..database import Read
 from ..database.schema import KEYS
 from ..errors import RegistryDamaged, RegistryError
 from ..keys import ProfileKey
-from . import _aliases, _export_format, _versions
-from ._export_format import ExportedAlias, ExportedVersion, Header
+from . import _aliases, _export_format, _promoting, _versions
+from ._export_format import ExportedAlias, ExportedPromotion, ExportedVersion, Header
 from ._looking import nothing
 
 
@@ -30,11 +30,12 @@ class Items:
 
     header: Header
     versions: list[ExportedVersion]
+    promotions: list[ExportedPromotion]
     aliases: list[ExportedAlias]
 
 
 def items(read: Read, keys: Collection[ProfileKey] | None, shown: str) -> Items:
-    """The header, the versions of these keys or all, and the aliases of their models or all.
+    """The header, the versions of these keys or all with what was active when, and the aliases of their models.
 
     Raises:
         ProfileNotFound: one of the keys has no version.
@@ -52,16 +53,20 @@ def items(read: Read, keys: Collection[ProfileKey] | None, shown: str) -> Items:
         if keys is None or model in models
     ]
     flat = [version for found in versions for version in found]
-    return Items(Header(profiles=len(flat), aliases=len(aliases), library_version=__version__), flat, aliases)
+    log = [one for key, found in zip(wanted, versions, strict=True) for one in _log(read, key, found, shown)]
+    header = Header(profiles=len(flat), promotions=len(log), aliases=len(aliases), library_version=__version__)
+    return Items(header, flat, log, aliases)
 
 
 def write(found: Items, target: str | os.PathLike[str] | IO[bytes]) -> None:
-    """Write items and their checksum; a file is replaced when all of it is there.
+    """Write items and their checksum; a file is replaced when all of it is there, by one for its owner alone.
 
     Raises:
         RegistryError: it cannot be written, or would be larger than what can be imported.
     """
-    lines = [_export_format.line_of(item) for item in (found.header, *found.versions, *found.aliases)]
+    lines = [
+        _export_format.line_of(item) for item in (found.header, *found.versions, *found.promotions, *found.aliases)
+    ]
     if (
         len(lines) >= _export_format.MOST_LINES
         or sum(map(len, lines)) > _export_format.MOST_BYTES - 100
@@ -86,6 +91,8 @@ def _opened(target: str | os.PathLike[str] | IO[bytes]) -> Iterator[IO[bytes]]:
         raise RegistryError(f"{path} is no file that an export could replace: name another")
     try:
         with replaced(path) as stream:
+            if hasattr(os, "fchmod"):  # as private as the database
+                os.fchmod(stream.fileno(), 0o600)
             yield stream
     except OSError as error:
         raise RegistryError(f"{path} cannot be written: {error.strerror or error}") from error
@@ -106,6 +113,20 @@ def _every_key(read: Read, shown: str) -> list[ProfileKey]:
 
 def _exported(read: Read, key: ProfileKey, shown: str) -> list[ExportedVersion]:
     return [_line(_versions.stored(row, shown, ()), shown) for row in _versions.all_of(read, key)]
+
+
+def _log(read: Read, key: ProfileKey, versions: Sequence[ExportedVersion], shown: str) -> Iterator[ExportedPromotion]:
+    """What was active when, of the versions that there are."""
+    there = {version.version for version in versions}
+    for one in _promoting.promotions(read, key):
+        before, after = (number if number in there else None for number in (one.from_version, one.to_version))
+        if after != one.to_version or before == after:  # all of it is about what was deleted
+            continue
+        try:
+            yield ExportedPromotion(key=key, **{**asdict(one), "from_version": before})
+        except ValidationError as error:
+            said = error.errors()[0]["msg"]
+            raise RegistryDamaged(f"{shown}: a promotion of {key} cannot be exported: {said}") from error
 
 
 def _line(stored: _versions.StoredVersion, shown: str) -> ExportedVersion:

@@ -1,4 +1,4 @@
-"""Looking profiles up without I/O: known ones from memory, unknown ones through one query for all who ask."""
+"""Looking profiles up without I/O: known ones from memory, unknown ones through one reading for all who ask."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 
+from .. import leaving
 from ..alarms import Alarm
-from ..database import Database, Read
+from ..database import Database
 from ..errors import RegistryDamaged, RegistryError, RegistryUnavailable, SchemaMismatch
-from ..forking import ForkAware, remember
+from ..forking import ForkAware
+from ..forking import remember as tell_of_forks
 from ..keys import ProfileKey
 from ..profile import ProfileLookup
 from . import _alarms, _looking
 from ._known import Known
+from ._parsing import Parsing
 from ._refreshing import Refresher
 
 _log = logging.getLogger("tje_middleware.registry")
@@ -36,7 +39,7 @@ class Following(ForkAware):
     """What a process follows of a registry.
 
     A look-up of a known key is a read of :attr:`Known.answers` and no more. One of another key waits a little for
-    the one query that is made for all who ask for it. A thread keeps what is known fresh from the first look-up on
+    the one reading that is made for all who ask. A thread keeps what is known fresh from the first look-up on
     until :meth:`stop`, or until nobody has this object any more. In a forked child, what was known stays known.
 
     Args:
@@ -47,6 +50,7 @@ class Following(ForkAware):
     def __init__(self, database: Database, refresh_seconds: float) -> None:
         self.database = database
         self.known = Known()
+        self._parsing = Parsing()
         self.refresh_seconds = max(refresh_seconds, _LEAST_REFRESH_SECONDS)
         self._flights: dict[ProfileKey, Future[ProfileLookup]] = {}
         self._alarms: dict[tuple[ProfileKey, int | None, str], Alarm] = {}
@@ -54,7 +58,8 @@ class Following(ForkAware):
         self._reading = 0  # the number of the last reading of all keys
         self._refresher: Refresher | None = None
         self._lock = threading.Lock()
-        remember(self)
+        leaving.remember(self)
+        tell_of_forks(self)
 
     def lookup(self, key: ProfileKey) -> ProfileLookup:
         """The answer about a key that is not known yet."""
@@ -86,7 +91,9 @@ class Following(ForkAware):
         keys = self.known.keys() if key is None else self.known.touched_by(key)
         try:
             self._read(keys, lock_seconds=_REFRESH_LOCK_SECONDS)
-        except RegistryError:
+        except Exception as error:
+            if not isinstance(error, RegistryError):
+                _log.exception("what was just changed could not be read again yet")
             with self._lock:
                 if self._refresher is not None:
                     self._refresher.hurry()
@@ -99,7 +106,9 @@ class Following(ForkAware):
         """
         order = self.known.begin()
         with self.database.reading() as read:
-            answer = _looking.look(read, key, self.database.url.shown)
+            answer = _looking.look(read, [key], self._parsing, self.database.url.shown)[key]
+        if isinstance(answer, RegistryDamaged):
+            raise answer
         self.known.keep(order, {key: answer})
         return answer
 
@@ -112,7 +121,8 @@ class Following(ForkAware):
                 self._alarms[key, alarm.version, alarm.kind] = alarm
                 self._stored.clear()
             if (refresher := self._attend()) is not None:
-                refresher.wake()
+                refresher.report(self)
+        leaving.flush_at_the_end_of_this_process()
 
     def stop(self) -> None:
         """End the thread and its connection; a look-up starts them again. Waits a little for alarms to be stored."""
@@ -123,6 +133,18 @@ class Following(ForkAware):
             self.known.leave()
         if refresher is not None:
             refresher.stop()
+
+    def leave(self, timeout: float) -> None:
+        """Store alarms at the end of the process, which waits no longer than ``timeout`` seconds."""
+        with self._lock:
+            if not self._alarms:
+                return
+            if (refresher := self._attend()) is not None:
+                refresher.leave()
+        if refresher is None or not self._stored.wait(timeout):
+            left = len(self._alarms)
+            what = f"{left} alarm{'s' if left > 1 else ''}"
+            _log.warning("%s: %s could not be stored before the process ended", self.database.url, what)
 
     def left_by(self, refresher: Refresher) -> None:
         """A thread has ended, however: the next look-up starts another."""
@@ -142,7 +164,7 @@ class Following(ForkAware):
         return bool(self._alarms)
 
     def answer_flights(self) -> None:
-        """Look for all keys that somebody waits for, and for those that were not there.
+        """Look for all keys that somebody waits for.
 
         Raises:
             RegistryError: the database could not be asked; whoever waits has been told.
@@ -150,13 +172,21 @@ class Following(ForkAware):
         with self._lock:
             flights = dict(self._flights)
         try:
-            self._read([*flights, *set(self.known.missing()) - set(flights)], lock_seconds=_FLIGHT_LOCK_SECONDS)
+            self._read(list(flights), lock_seconds=_FLIGHT_LOCK_SECONDS)
         finally:
             with self._lock:
                 for key in flights:
                     self._flights.pop(key, None)
             for key, flight in flights.items():
                 flight.set_result(self.known.last(key))
+
+    def seek_missing(self) -> None:
+        """Look again for the keys that have no profile.
+
+        Raises:
+            RegistryError: the database could not be asked.
+        """
+        self._read(self.known.missing(), lock_seconds=_REFRESH_LOCK_SECONDS)
 
     def refresh_all(self) -> None:
         """Read all known keys at one moment.
@@ -243,7 +273,7 @@ class Following(ForkAware):
             return
         try:
             with self.database.reading(patience=lock_seconds) as read:
-                found = {key: self._look(read, key) for key in wanted}
+                found = _looking.look(read, wanted, self._parsing, self.database.url.shown)
         except Exception as error:
             said = str(error) if isinstance(error, RegistryError) else f"{type(error).__name__}: {error}"
             self.known.fail(number, self.database.url.scrubbed(said), keys)
@@ -252,9 +282,3 @@ class Following(ForkAware):
         for key, one in found.items():
             if isinstance(one, RegistryDamaged):
                 self.known.fail(number, str(one), [key])
-
-    def _look(self, read: Read, key: ProfileKey) -> ProfileLookup | RegistryDamaged:
-        try:
-            return _looking.look(read, key, self.database.url.shown)
-        except RegistryDamaged as error:  # one row, not the whole
-            return error

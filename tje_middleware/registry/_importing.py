@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, insert, select
 
-from ..database.schema import PROFILES
+from ..database.schema import PROFILES, PROMOTIONS
 from ..errors import RegistryDamaged
 from ..keys import ProfileKey
 from ..profile import CalibrationProfile
-from . import _aliases, _versions
-from ._changing import storable
-from ._export_format import ExportedVersion
+from . import _aliases, _export_format, _versions
+from ._export_format import ExportedAlias, ExportedPromotion, ExportedVersion
 from ._reading_exports import Export
+from ._texts import storable_key
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,29 @@ class ImportedVersion:
         exported: Its number in the file.
         version: Its number here.
         is_new: False where the same profile was here already.
+        is_active: Whether it is the active one here now.
     """
 
     key: ProfileKey
     exported: int
     version: int
     is_new: bool
+    is_active: bool = False
+
+
+@dataclass(frozen=True)
+class OtherActive:
+    """A key that was here already, and of which another version is active in the file.
+
+    Attributes:
+        key: The key.
+        before: The version that was active here; None: none was.
+        after: The version, by its number here, that is active in the file.
+    """
+
+    key: ProfileKey
+    before: int | None
+    after: int
 
 
 @dataclass(frozen=True)
@@ -41,13 +58,17 @@ class ImportReport:
 
     Attributes:
         versions: Each version of the file.
-        promoted: The keys whose active version is another one now.
+        promoted: Where the version that is active in the file was made active in another's place.
+        kept: Where it was not, as that was not asked for.
         aliases: The names that are aliases now and were none.
+        aliases_kept: The names that are not, as their models were here already and nobody asked to change those.
     """
 
     versions: tuple[ImportedVersion, ...]
-    promoted: tuple[ProfileKey, ...]
+    promoted: tuple[OtherActive, ...]
+    kept: tuple[OtherActive, ...]
     aliases: tuple[str, ...]
+    aliases_kept: tuple[str, ...]
 
     @property
     def stored(self) -> int:
@@ -63,50 +84,102 @@ class ImportReport:
 def store(connection: Connection, export: Export, *, promote: bool, by: str, shown: str) -> ImportReport:
     """Store an export.
 
-    A key that was never here keeps the numbers of its versions. Where there are versions already, those that are
-    the same are left out, and the others get the next numbers.
+    A key that has no version here becomes what it is in the file, with what was active when; one that was never
+    here keeps the numbers of its versions. Of the others, versions that are the same are left out, the rest get the
+    next numbers, and what is active stays so.
 
     Args:
         connection: Of the change.
         export: What to store.
-        promote: Whether what is active in the file becomes active here.
+        promote: Whether what is active in the file becomes active here in the place of what is, too; and whether
+            models that are here already get its aliases.
         by: Who imports it.
         shown: The database, for errors.
 
     Raises:
         RegistryError: an alias that cannot be here, or a key that is too long.
     """
+    there = _every_key(connection)
     versions: list[ImportedVersion] = []
-    promoted = []
-    for _, group in groupby(export.versions, key=lambda version: _versions.canonical(version.key)):
+    others = []
+    for canonical, group in groupby(export.versions, key=lambda version: _versions.canonical(version.key)):
         found = list(group)
         stored = _store_key(connection, found, shown)
-        versions += stored
-        active = [new.version for one, new in zip(found, stored, strict=True) if one.is_active]
-        if promote and active and _activate(connection, found[0].key, active[0], by):
-            promoted.append(found[0].key)
-    aliases = [
-        one.alias for one in export.aliases if _aliases.declare(connection, one.alias, one.model, by=by, shown=shown)
-    ]
-    return ImportReport(tuple(versions), tuple(promoted), tuple(aliases))
+        numbers = {one.exported: one.version for one in stored}
+        is_new = canonical not in there
+        if is_new:
+            _store_log(connection, canonical, [one for one in export.promotions if one.key == found[0].key], numbers)
+        before = _versions.held(connection, canonical)[1]
+        active = next((numbers[one.version] for one in found if one.is_active), None)
+        if active is not None and active != before:
+            if is_new or promote:
+                _activate(connection, canonical, active, by)
+            if not is_new:
+                others.append(OtherActive(found[0].key, before, active))
+        now_active = _versions.held(connection, canonical)[1]
+        versions += [replace(one, is_active=one.version == now_active) for one in stored]
+    made, kept = _store_aliases(
+        connection, export.aliases, set() if promote else set(there.values()), by=by, shown=shown
+    )
+    return ImportReport(
+        tuple(versions), tuple(others if promote else ()), tuple(() if promote else others), made, kept
+    )
+
+
+def _every_key(connection: Connection) -> Mapping[str, str]:
+    """The keys that have a version, and the model of each that can be read."""
+    rows = connection.execute(select(PROFILES.c.key).distinct()).all()
+    return {row.key: key.model if (key := _versions.key_of(row.key)) else "" for row in rows}
 
 
 def _store_key(connection: Connection, found: Sequence[ExportedVersion], shown: str) -> list[ImportedVersion]:
     key = found[0].key
-    canonical = storable("the key", _versions.canonical(key))
-    storable("the model's name", key.model)
+    canonical = storable_key(key)
     last, active = _versions.held(connection, canonical)
-    is_fresh = last == 0
-    here = {} if is_fresh else _here(connection, key, shown)
+    keeps_numbers = last == 0 and found[-1].version <= _export_format.MOST_VERSIONS
+    here = _here(connection, key, shown)
     stored = []
     for one in found:
         same = here.get(_without_version(one.profile))
         if same is None:
-            last = one.version if is_fresh else last + 1
+            last = one.version if keeps_numbers else last + 1
             _insert(connection, canonical, one, last)
         stored.append(ImportedVersion(key, one.version, same or last, is_new=same is None))
     _versions.set_held(connection, canonical, last=last, active=active)
     return stored
+
+
+def _store_log(
+    connection: Connection, key: str, log: Sequence[ExportedPromotion], numbers: Mapping[int, int]
+) -> None:
+    """Write down what was active when, by the numbers that the versions have here."""
+    rows = [
+        {
+            **one.model_dump(exclude={"key"}),
+            "key": key,
+            "from_version": None if one.from_version is None else numbers.get(one.from_version),
+            "to_version": None if one.to_version is None else numbers[one.to_version],
+        }
+        for one in log
+    ]
+    if rows:
+        connection.execute(insert(PROMOTIONS), rows)
+        last, _ = _versions.held(connection, key)
+        _versions.set_held(connection, key, last=last, active=rows[-1]["to_version"])
+
+
+def _store_aliases(
+    connection: Connection, aliases: Sequence[ExportedAlias], left_alone: set[str], *, by: str, shown: str
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Declare the aliases but those of models that are left alone; returns which were made and which not."""
+    there = _aliases.all_of(_versions.reader(connection))
+    made, kept = [], []
+    for one in aliases:
+        if one.model in left_alone:
+            kept += [one.alias] if there.get(one.alias) != one.model else []
+        elif _aliases.declare(connection, one.alias, one.model, by=by, shown=shown):
+            made.append(one.alias)
+    return tuple(made), tuple(kept)
 
 
 def _here(connection: Connection, key: ProfileKey, shown: str) -> dict[str, int]:
@@ -129,7 +202,7 @@ def _insert(connection: Connection, key: str, one: ExportedVersion, version: int
         insert(PROFILES).values(
             key=key,
             version=version,
-            body=one.profile.model_copy(update={"version": version}).model_dump_json(),
+            body=_versions.body_of(one.profile, version),
             put_at=one.put_at,
             put_by=one.put_by,
             source=one.source,
@@ -139,11 +212,7 @@ def _insert(connection: Connection, key: str, one: ExportedVersion, version: int
     )
 
 
-def _activate(connection: Connection, key: ProfileKey, version: int, by: str) -> bool:
-    canonical = _versions.canonical(key)
-    last, before = _versions.held(connection, canonical)
-    if version == before:
-        return False
-    _versions.set_held(connection, canonical, last=last, active=version)
-    _versions.log(connection, canonical, before, version, "import", by)
-    return True
+def _activate(connection: Connection, key: str, version: int, by: str) -> None:
+    last, before = _versions.held(connection, key)
+    _versions.set_held(connection, key, last=last, active=version)
+    _versions.log(connection, key, before, version, "import", by)

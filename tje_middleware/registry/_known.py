@@ -95,13 +95,22 @@ class Known:
         """Those without a profile."""
         return [key for key, seen in list(self._seen.items()) if seen.answer.profile is None]
 
+    def has_profiles(self) -> bool:
+        """Whether a profile was found for any of them."""
+        return any(seen.answer.profile is not None for seen in list(self._seen.values()))
+
     def touched_by(self, key: ProfileKey) -> list[ProfileKey]:
-        """The keys whose answer a change of one key may change: itself, and those that an alias leads to it."""
-        found = {
-            other
-            for other, seen in list(self._seen.items())
-            if seen.answer.profile is None or seen.answer.profile.key == key
-        }
+        """The keys whose answer a change of one key may change: itself, and those whose model is an alias of its.
+
+        A missing one counts as such where nothing but the model differs: the alias may be older than the profile.
+        """
+
+        def is_touched(other: ProfileKey, answer: ProfileLookup) -> bool:
+            if answer.profile is None:
+                return other.model_copy(update={"model": key.model}) == key
+            return answer.profile.key == key
+
+        found = {other for other, seen in list(self._seen.items()) if is_touched(other, seen.answer)}
         return [key, *found - {key}]
 
     def oldest(self) -> float:

@@ -1,49 +1,55 @@
-"""What there is for a key, in one reading: aliases followed, alarms seen, and a way out where there is nothing."""
+"""What there is for keys, in one reading: aliases followed, alarms seen, and a way out where there is nothing."""
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Row, func, select
 
 from ..database import Read
-from ..database.schema import ALARMS, ALIASES, KEYS, PROFILES
-from ..errors import ProfileNotFound
-from ..keys import ProfileKey, same_model
+from ..database.schema import ALARMS, KEYS, PROFILES
+from ..errors import ProfileNotFound, RegistryDamaged
+from ..keys import ProfileKey
 from ..profile import ProfileLookup
 from . import _aliases, _versions
+from ._absence import counted, problems
 from ._alarms import alarm_of
+from ._among import among
+from ._parsing import Parsing
 
-# Where a key has no profile, so many of the others are looked through for the one that may have been meant.
-_MOST_KEYS = 1000
 
+def look(
+    read: Read, keys: Collection[ProfileKey], parsing: Parsing, shown: str
+) -> Mapping[ProfileKey, ProfileLookup | RegistryDamaged]:
+    """The active profile of each key, or of the model that its model is an alias of; few queries for many keys.
 
-def look(read: Read, key: ProfileKey, shown: str) -> ProfileLookup:
-    """The active profile of a key, or of the model that its model is an alias of.
-
-    A key with nothing is an answer: ``problem`` says what to do.
+    A key with nothing is an answer: ``problem`` says what to do. One whose profile cannot be read hides no other.
 
     Args:
         read: Of one reading.
-        key: Of whom.
-        shown: The database, for the problem.
-
-    Raises:
-        RegistryDamaged: the profile cannot be read.
+        keys: Of whom.
+        parsing: Knows the profiles of readings before.
+        shown: The database, for the problems.
     """
-    rows = _active(read, key)
-    if not rows and (named := _aliases.key_behind(read, key)) is not None:
-        rows = _active(read, named)
-    if not rows:
-        return ProfileLookup(None, problem=_nothing(read, key, shown))
-    first = rows[0]
-    return ProfileLookup(
-        _versions.profile_of(first, shown),
-        alarm=alarm_of(first) if first.id is not None else None,
-        names=frozenset(row.alias for row in rows if row.alias is not None),
+    aliases = _aliases.all_of(read)
+    behind = {key: key.model_copy(update={"model": aliases[key.model]}) for key in keys if key.model in aliases}
+    names: defaultdict[str, set[str]] = defaultdict(set)
+    for alias, model in aliases.items():
+        names[model].add(alias)
+    active = _active(read, {*keys, *behind.values()})
+    found: dict[ProfileKey, ProfileLookup | RegistryDamaged] = {}
+    for key in keys:
+        for candidate in (key, behind.get(key)):
+            if candidate is not None and (row := active.get(_versions.canonical(candidate))) is not None:
+                found[key] = _answer(row, names[candidate.model], parsing, shown)
+                break
+    missing = [key for key in keys if key not in found]
+    found.update(
+        {key: ProfileLookup(None, problem=why) for key, why in problems(read, missing, behind, shown).items()}
     )
+    return found
 
 
 def one(read: Read, key: ProfileKey, version: int, shown: str) -> Row[Any]:
@@ -58,7 +64,7 @@ def one(read: Read, key: ProfileKey, version: int, shown: str) -> Row[Any]:
             return row
         if there := _versions.numbers(read, candidate):
             raise no_version(candidate, version, there, shown)
-    raise ProfileNotFound(_nothing(read, key, shown, version))
+    raise _absent(read, key, named, shown, version)
 
 
 def no_version(key: ProfileKey, version: int, there: Sequence[int], shown: str) -> ProfileNotFound:
@@ -73,18 +79,17 @@ def nothing(read: Read, key: ProfileKey, shown: str) -> ProfileNotFound:
         return ProfileNotFound(
             f"{shown} has no profile for {key}; {key.model!r} is an alias of {named.model!r}: name that model"
         )
-    return ProfileNotFound(_nothing(read, key, shown))
+    return _absent(read, key, named, shown)
 
 
-def counted(versions: Sequence[int]) -> str:
-    """Version numbers in words; of many, the first and the last."""
-    if len(versions) > 6:
-        return f"versions {versions[0]} to {versions[-1]}"
-    return f"version{'s' if len(versions) > 1 else ''} {', '.join(map(str, versions))}"
+def _absent(
+    read: Read, key: ProfileKey, named: ProfileKey | None, shown: str, version: int | None = None
+) -> ProfileNotFound:
+    return ProfileNotFound(problems(read, [key], {key: named} if named else {}, shown, version)[key])
 
 
-def _active(read: Read, key: ProfileKey) -> Sequence[Row[Any]]:
-    # One query, as a gate may wait for it: a row for each alias, and one where there is none.
+def _active(read: Read, keys: Collection[ProfileKey]) -> Mapping[str, Row[Any]]:
+    """The rows of the active versions of these keys, each with the newest alarm about it, by key."""
     newest = (
         select(func.max(ALARMS.c.id))
         .where(
@@ -97,45 +102,15 @@ def _active(read: Read, key: ProfileKey) -> Sequence[Row[Any]]:
     )
     wanted = (
         _versions.select_active()
-        .add_columns(
-            ALIASES.c.alias,
-            *(column for column in ALARMS.c if column.name not in PROFILES.c),
-        )
-        .outerjoin(ALIASES, ALIASES.c.model == _aliases.comparable(key.model))
+        .add_columns(*(column for column in ALARMS.c if column.name not in PROFILES.c))
         .outerjoin(ALARMS, ALARMS.c.id == newest)
     )
-    return read(wanted.where(KEYS.c.key == _versions.canonical(key)))
+    return {row.key: row for row in among(read, wanted, KEYS.c.key, keys)}
 
 
-def _nothing(read: Read, key: ProfileKey, shown: str, version: int | None = None) -> str:
-    named = _aliases.key_behind(read, key)
-    for candidate in [key, *([named] if named else [])]:
-        if there := _versions.numbers(read, candidate):
-            return (
-                f"{shown} has no active profile for {candidate}: "
-                f"it has only candidates ({counted(there)}): promote one"
-            )
-    what = "profile" if version is None else f"version {version} of a profile"
-    also = f" ({key.model!r} is an alias of {named.model!r})" if named else ""
-    keys = read(select(KEYS.c.key).where(KEYS.c.active_version.is_not(None)).order_by(KEYS.c.key).limit(_MOST_KEYS))
-    others = [found for row in keys if (found := _versions.key_of(row.key)) is not None]
-    return f"{shown} has no {what} for {key}{also}; {_hint(named or key, others)}"
-
-
-def _hint(key: ProfileKey, others: Sequence[ProfileKey]) -> str:
-    """What to do where a key has no profile: it may be another that was meant."""
-    for other in others:
-        if same_model(key.model, other.model) and other.model_copy(update={"model": key.model}) == key:
-            command = shlex.join(["tje", "registry", "alias", key.model, other.model])
-            return f"it has {other}: if the models are the same, say so with {command}"
-    near = sorted(
-        (other for other in others if _alike(key, other)), key=lambda other: (-_alike(key, other), str(other))
-    )
-    if not near:
-        return "calibrate and put() one first"
-    return f"it has {'; '.join(map(str, near[:3]))}: name the signal and the settings of the one that is meant"
-
-
-def _alike(key: ProfileKey, other: ProfileKey) -> int:
-    """How likely one key was meant by the other: 0 for not at all."""
-    return (key.model == other.model) + (key.task == other.task)
+def _answer(row: Row[Any], names: Collection[str], parsing: Parsing, shown: str) -> ProfileLookup | RegistryDamaged:
+    try:
+        alarm = alarm_of(row, shown) if row.id is not None else None
+        return ProfileLookup(parsing.profile_of(row, shown), alarm=alarm, names=frozenset(names))
+    except RegistryDamaged as error:
+        return error

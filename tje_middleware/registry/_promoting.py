@@ -13,6 +13,7 @@ from ..database.schema import ALARMS, PROFILES, PROMOTIONS
 from ..errors import RegistryError, StalePromotion
 from ..keys import ProfileKey
 from . import _looking, _versions
+from ._absence import counted
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,11 @@ def rollback(connection: Connection, key: ProfileKey, *, replacing: int | None, 
     before = active_before(promotions(read, key), now_active, there)
     if before is None:
         _refuse_stale(key, now_active, replacing, shown)
+        first = (
+            "no version was active" if now_active is None else f"nothing is further back than version {now_active}"
+        )
         raise RegistryError(
-            f"{shown} has nothing to go back to for {key}: no other version was active before; "
-            f"it has {_looking.counted(there)}: promote one"
+            f"{shown} has nothing to go back to for {key}: {first}; it has {counted(there)}: promote one"
         )
     _activate(connection, key, before, "rollback", replacing=replacing, by=by, shown=shown)
     return before

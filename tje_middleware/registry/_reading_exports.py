@@ -13,17 +13,20 @@ from typing import IO
 from pydantic import ValidationError
 
 from ..errors import UnreadableExport
+from ..keys import ProfileKey
 from . import _export_format, _versions
-from ._export_format import ExportedAlias, ExportedVersion, Header
+from ._export_format import ExportedAlias, ExportedPromotion, ExportedVersion, Header
+from ._texts import acts, shown
 
 _END_MISSING = "the end of the file is missing"
 
 
 @dataclass(frozen=True)
 class Export:
-    """What a file holds: versions, oldest first within a key, and aliases."""
+    """What a file holds: versions, oldest first within a key; promotions, in their order; and aliases."""
 
     versions: list[ExportedVersion] = field(default_factory=list)
+    promotions: list[ExportedPromotion] = field(default_factory=list)
     aliases: list[ExportedAlias] = field(default_factory=list)
 
 
@@ -38,7 +41,10 @@ def read_export(source: str | os.PathLike[str] | IO[bytes]) -> Export:
         try:
             return _export(lines)
         except ValueError as error:
-            raise UnreadableExport(f"{name}, line {lines.number}: {_said(error)}; nothing was stored") from error
+            where = f"{name}, line {lines.number}:"
+            if lines.number == 1:
+                where = f"{name} is no file that tje registry export wrote: line 1:"
+            raise UnreadableExport(f"{where} {_said(error)}; nothing was stored") from error
 
 
 class _Lines:
@@ -86,34 +92,48 @@ def _export(lines: _Lines) -> Export:
             seen.add(once)
         if isinstance(item, ExportedAlias):
             found.aliases.append(item)
+        elif isinstance(item, ExportedPromotion):
+            if item.to_version is not None and _name(item.key, item.to_version) not in seen:
+                raise ValueError(f"a promotion of {_name(item.key, item.to_version)}, which is not before it")
+            found.promotions.append(item)
         else:
             found.versions.append(item)
-    if header is None or (header.profiles, header.aliases) != (len(found.versions), len(found.aliases)):
-        raise ValueError("the header counts other profiles and aliases than the file has")
+    there = (len(found.versions), len(found.promotions), len(found.aliases))
+    if header is None or (header.profiles, header.promotions, header.aliases) != there:
+        raise ValueError("the header counts other profiles, promotions and aliases than the file has")
     found.versions.sort(key=lambda version: (_versions.canonical(version.key), version.version))
     return found
 
 
-def _item(line: bytes, *, is_first: bool) -> Header | ExportedVersion | ExportedAlias:
+def _item(line: bytes, *, is_first: bool) -> Header | ExportedVersion | ExportedPromotion | ExportedAlias:
     names = _export_format.check_json(line)
     if is_first:
         return Header.model_validate_json(line)
     if "alias" in names:
         return ExportedAlias.model_validate_json(line)
+    if "action" in names:
+        return ExportedPromotion.model_validate_json(line)
     version = ExportedVersion.model_validate_json(line, strict=True)
     if version.profile.key != version.key or version.profile.version != version.version:
         raise ValueError("the profile is of another key or version than its line")
+    if acts(version.model_dump_json()):
+        raise ValueError("there is a control character in a text")
     return version
 
 
-def _once(item: ExportedVersion | ExportedAlias) -> Iterator[str]:
+def _once(item: ExportedVersion | ExportedPromotion | ExportedAlias) -> Iterator[str]:
     """What there may be only one of in a file."""
     if isinstance(item, ExportedAlias):
         yield f"the alias {item.alias!r}"
+    if not isinstance(item, ExportedVersion):
         return
-    yield f"version {item.version} of {item.key!r}"
+    yield _name(item.key, item.version)
     if item.is_active:
         yield f"an active version of {item.key!r}"
+
+
+def _name(key: ProfileKey, version: int) -> str:
+    return f"version {version} of {key!r}"
 
 
 def _said(error: ValueError) -> str:
@@ -124,6 +144,7 @@ def _said(error: ValueError) -> str:
         text = "no UTF-8"
     else:
         text = str(error)
+    text = shown(text)  # it may quote the file
     return text if len(text) <= 300 else f"{text[:300]}..."
 
 

@@ -48,10 +48,13 @@ class Refresher:
         self._listening: Listening | None = None
         longest = min(following.refresh_seconds, _LONGEST_RETRY_SECONDS)
         self._ask = self._task(lambda one: one.answer_flights(), longest)
+        self._seek = self._task(lambda one: one.seek_missing(), longest)
         self._refresh = self._task(lambda one: one.refresh_all(), longest)
         self._report = self._task(lambda one: one.store_alarms(), longest)
         self._listen = self._task(self._connect, _LONGEST_RETRY_SECONDS)
-        self._tasks = (self._ask, self._refresh, self._report, self._listen)
+        self._tasks = (self._ask, self._seek, self._refresh, self._report, self._listen)
+        self._reporting: Following | None = None  # while it has alarms to store, though nobody else has it any more
+        self._leave_now = self._leaving = False
         self._hurried = False
         self._late = False
         self._down = False
@@ -67,7 +70,17 @@ class Refresher:
         return True
 
     def wake(self) -> None:
-        """There is something to do: a flight, an alarm."""
+        """Somebody waits for a key."""
+        self._sleep.ring()
+
+    def report(self, following: Following) -> None:
+        """There is an alarm to store, also where nobody has what is followed any more."""
+        self._reporting = following
+        self._sleep.ring()
+
+    def leave(self) -> None:
+        """The process is about to end: store the alarms now, on the thread that there is."""
+        self._leave_now = True
         self._sleep.ring()
 
     def hurry(self) -> None:
@@ -97,6 +110,7 @@ class Refresher:
             self._keep_fresh()
         finally:
             self._stopped = True
+            self._reporting = None
             self._hang_up()
             with contextlib.suppress(Empty):
                 while True:
@@ -131,15 +145,21 @@ class Refresher:
             self._refresh.within(0)
         if following.is_asked and self._ask.begun is None:
             self._ask.within(0)
-        elif following.known.missing():
-            self._ask.within(jittered(min(following.refresh_seconds, RETRY_SECONDS)))
-        if following.has_alarms and not self._report.failures:
+        if following.known.missing():
+            self._seek.within(jittered(min(following.refresh_seconds, RETRY_SECONDS)))
+        self._reporting = None  # in this order: alarms that come meanwhile set it again
+        if following.has_alarms:
+            self._reporting = following
+            if not self._report.failures:
+                self._report.within(0)
+        if self._leave_now:
+            self._leave_now, self._leaving = False, True
             self._report.within(0)
         self._watch(following)
         now = time.monotonic()
         for task in self._tasks:
             if task.begun is None and task.due <= now:
-                task.begin()
+                task.do() if self._leaving and task is self._report else task.begin()
         deadlines = [task.due for task in self._tasks if task.begun is None]
         if self._refresh.begun is not None and not self._late:
             deadlines.append(self._refresh.begun + _PATIENCE_SECONDS)
@@ -156,6 +176,8 @@ class Refresher:
             if task.failures == 1:
                 _log.info("%s", task.error)
                 self._refresh.within(0)  # it may be more than the connection that is gone
+        elif task is self._ask and task.error is not None:
+            self._seek.within(max(0.0, task.due - time.monotonic()))
         elif task is self._refresh:
             self._late = False
             self._refreshed(following)
@@ -169,7 +191,11 @@ class Refresher:
                 if self._listening is None and not following.database.is_sqlite:
                     self._listen.within(0)
         elif not self._down:
-            _log.warning("the last profiles seen serve, marked stale: %s", error)
+            seen = following.known.has_profiles()
+            serves = (
+                "the last profiles seen serve, marked stale" if seen else "no profile was seen yet, and none serves"
+            )
+            _log.warning("%s: %s", serves, error)
         self._down = error is not None
 
     def _watch(self, following: Following) -> None:

@@ -54,7 +54,6 @@ class CalibrationRegistry:
         self.database = Database(url)
         #: Its URL, without its password.
         self.url = self.database.url.shown
-        self._given = url
         self._refresh_seconds = refresh_seconds
         self._following = Following(self.database, refresh_seconds)
 
@@ -121,7 +120,7 @@ class CalibrationRegistry:
     def versions(self, key: ProfileKey) -> Sequence[StoredVersion]:
         """All versions of a key with their provenance and the alarms about them, oldest first."""
         with self.database.reading() as read:
-            rows, alarms = _versions.all_of(read, key), _alarms.holding(read, key)
+            rows, alarms = _versions.all_of(read, key), _alarms.holding(read, key, self.url)
         return [_versions.stored(row, self.url, alarms) for row in rows]
 
     def list(self) -> Sequence[CalibrationProfile]:
@@ -170,7 +169,7 @@ class CalibrationRegistry:
 
         Raises:
             ProfileNotFound: the key has no version.
-            RegistryError: no other version was active before.
+            RegistryError: there is nothing further back.
             StalePromotion: as :meth:`promote`.
         """
         with changing(self.database) as connection:
@@ -240,7 +239,7 @@ class CalibrationRegistry:
     def alarms(self, key: ProfileKey | None = None, *, dismissed: bool = False) -> Sequence[StoredAlarm]:
         """The alarms about one key or all, newest first; by choice with those that were dismissed."""
         with self.database.reading() as read:
-            return _alarms.stored_alarms(read, key, dismissed=dismissed)
+            return _alarms.stored_alarms(read, self.url, key, dismissed=dismissed)
 
     def dismiss(self, key: ProfileKey, *, by: str | None = None) -> int:
         """Have the alarms about a key hold no more; returns how many did."""
@@ -252,9 +251,10 @@ class CalibrationRegistry:
     def export_to(
         self, target: str | os.PathLike[str] | IO[bytes], *, keys: Collection[ProfileKey] | None = None
     ) -> int:
-        """Write every version of these keys or all, and the aliases, as JSON Lines with a checksum; returns how many.
+        """Write every version of these keys or all, what was active when, and the aliases; returns how many versions.
 
-        A file is replaced when all of it is written. Alarms and decisions stay here.
+        As JSON Lines with a checksum. A file is replaced when all of it is written, and is its owner's alone. Alarms
+        and decisions stay here.
 
         Raises:
             ProfileNotFound: one of the keys has no version.
@@ -266,7 +266,7 @@ class CalibrationRegistry:
         return items.header.profiles
 
     def import_from(
-        self, source: str | os.PathLike[str] | IO[bytes], *, promote: bool = True, by: str | None = None
+        self, source: str | os.PathLike[str] | IO[bytes], *, promote: bool = False, by: str | None = None
     ) -> ImportReport:
         """Store what :meth:`export_to` wrote, all of it or nothing.
 
@@ -275,7 +275,8 @@ class CalibrationRegistry:
 
         Args:
             source: The file.
-            promote: Whether what is active in the file becomes active here; otherwise nothing does.
+            promote: Whether what is active in the file becomes active here, too, for keys that are here already, and
+                models that are here get its aliases; a key that is new here becomes what it is in the file.
             by: Who imports it.
 
         Raises:
@@ -306,4 +307,4 @@ class CalibrationRegistry:
 
     def __reduce__(self) -> tuple[object, ...]:
         # Another process opens the database for itself; connections and locks stay here.
-        return partial(type(self), refresh_seconds=self._refresh_seconds), (self._given,)
+        return partial(type(self), refresh_seconds=self._refresh_seconds), (self.database.url.anywhere,)

@@ -46,10 +46,14 @@ class Task:
         """Have a piece begun within this time, or as soon as the one at hand is done."""
         self.due = min(self.due, time.monotonic() + seconds)
 
+    def do(self) -> None:
+        """Do a piece on the calling thread: where a process ends, none can be started."""
+        self._leave_rest()
+        self._run()
+
     def begin(self) -> None:
         """Begin a piece."""
-        self.due = math.inf
-        self.begun = time.monotonic()
+        self._leave_rest()
         thread = threading.Thread(target=self._run, name="tje-registry-work", daemon=True)
         try:
             thread.start()
@@ -72,6 +76,10 @@ class Task:
         """Wait for the piece at hand, at most so long (seconds)."""
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(within)
+
+    def _leave_rest(self) -> None:
+        self.due = math.inf
+        self.begun = time.monotonic()
 
     def _run(self) -> None:
         try:

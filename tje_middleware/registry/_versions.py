@@ -14,10 +14,11 @@ from .._version import __version__
 from ..alarms import Alarm
 from ..database import Read
 from ..database.schema import KEYS, PROFILES, PROMOTIONS
-from ..errors import RegistryDamaged
+from ..errors import RegistryDamaged, RegistryError
 from ..keys import ProfileKey
 from ..profile import CalibrationProfile
-from ._changing import storable
+from ._export_format import MOST_PROFILE_BYTES
+from ._texts import acts, storable, storable_key
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,11 @@ def add(connection: Connection, profile: CalibrationProfile, *, active: bool, so
     """Store a profile as the next version of its key; returns the version.
 
     Raises:
-        RegistryError: the key is too long, or a text cannot be stored.
+        RegistryError: the key is too long, or a text or the profile is none that can be kept.
     """
-    storable("the model's name", profile.key.model)
-    key = storable("the key", canonical(profile.key))
+    key = storable_key(profile.key)
+    if (fingerprint := profile.records_fingerprint) is not None:
+        storable("records_fingerprint", fingerprint)
     last, before = held(connection, key)
     version = last + 1
     set_held(connection, key, last=version, active=version if active else before)
@@ -75,17 +77,34 @@ def add(connection: Connection, profile: CalibrationProfile, *, active: bool, so
         insert(PROFILES).values(
             key=key,
             version=version,
-            body=profile.model_copy(update={"version": version}).model_dump_json(),
+            body=body_of(profile, version),
             put_at=datetime.now(timezone.utc),
             put_by=storable("by", by),
             source=storable("source", source),
             library_version=__version__,
-            records_fingerprint=profile.records_fingerprint,
+            records_fingerprint=fingerprint,
         )
     )
     if active:
         log(connection, key, before, version, "put", by)
     return version
+
+
+def body_of(profile: CalibrationProfile, version: int) -> str:
+    """A profile as the database keeps it, which can be exported and imported again.
+
+    Raises:
+        RegistryError: it is too large, or has a text with control characters.
+    """
+    body = profile.model_copy(update={"version": version}).model_dump_json()
+    if acts(body):
+        raise RegistryError(f"the profile for {profile.key} has a text with a control character: take it out")
+    if len(body.encode()) > MOST_PROFILE_BYTES:
+        raise RegistryError(
+            f"the profile for {profile.key} has {len(body.encode()):,} bytes, and could not be exported with more "
+            f"than {MOST_PROFILE_BYTES:,}: shorten its texts"
+        )
+    return body
 
 
 def held(connection: Connection, key: str) -> tuple[int, int | None]:

@@ -27,7 +27,7 @@ class KeyRequest:
     task: Annotated[str, typer.Argument(help="The key's task.", show_default=False)]
     signal: Annotated[str | None, typer.Option(help="The key's signal.", show_default="any")] = None
     top_k: Annotated[
-        int | None, typer.Option(min=1, help="The key's alternatives a position.", show_default="any")
+        int | None, typer.Option(min=1, metavar="N", help="The key's alternatives a position.", show_default="any")
     ] = None
     temperature: Annotated[
         str | None,
@@ -94,6 +94,19 @@ class KeyRequest:
         ]
 
 
+def _known_method(given: str) -> str:
+    from ...settings import METHOD_NAMES  # noqa: PLC0415 (--help must not wait for pydantic)
+
+    if given not in METHOD_NAMES:
+        raise typer.BadParameter(f"{given!r} is none of {', '.join(METHOD_NAMES)}")
+    return given
+
+
+#: For a command that shows one of a profile's thresholds.
+Method = Annotated[
+    str, typer.Option(callback=_known_method, metavar="NAME", help="The threshold method whose thresholds are shown.")
+]
+
 #: For a command that takes ``wanted: KeyRequest``.
 with_key = with_options(KeyRequest, "wanted")
 
@@ -113,6 +126,33 @@ def found_key(store: CalibrationRegistry, wanted: KeyRequest) -> StoredKey:
     return held[key]
 
 
+def of_names(
+    words: Iterable[str], aliases: Mapping[str, str], *, model: str | None, task: str | None
+) -> frozenset[str]:
+    """Of keys in words those of a model, under its own name or the one that this is an alias of, and of a task.
+
+    Args:
+        words: Those that there are.
+        aliases: The model that each alias stands for.
+        model: None: any.
+        task: None: any.
+
+    Raises:
+        ProfileNotFound: there are keys, and none is of these; the message lists them.
+    """
+    from ...errors import ProfileNotFound  # noqa: PLC0415
+    from ...keys import is_of  # noqa: PLC0415
+
+    known, behind = sorted(set(words)), aliases.get(model or "")
+    found = {each for each in known if is_of(each, model=model, task=task)}
+    if behind is not None:
+        found |= {each for each in known if is_of(each, model=behind, task=task)}
+        say(f"{model} is an alias of {behind}.")
+    if known and not found:
+        raise ProfileNotFound(f"no key matches {model or '(any)'} / {task or '(any)'}; there are:{_lines(known)}")
+    return frozenset(found)
+
+
 def counted(number: int, noun: str) -> str:
     """So many of something."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
@@ -127,5 +167,5 @@ def _temperature(given: str | None) -> float | None:
         raise typer.BadParameter(f"--temperature takes a number or {_NOT_RECORDED}, not {given!r}") from None
 
 
-def _lines(keys: Iterable[ProfileKey]) -> str:
+def _lines(keys: Iterable[object]) -> str:
     return "".join(f"\n  {key}" for key in keys)

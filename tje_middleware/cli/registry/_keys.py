@@ -6,22 +6,23 @@ from typing import Annotated
 
 import typer
 from rich.console import Group
+from rich.text import Text
 
 from ..console import print_result, say
-from ._key import KeyRequest, counted, found_key, with_key
+from ._key import KeyRequest, Method, counted, found_key, with_key
 from ._opening import DEFAULT_URL, Json, Url, opened
 
 
-def list_(url: Url = DEFAULT_URL, as_json: Json = False) -> None:
+def list_(method: Method = "mean", url: Url = DEFAULT_URL, as_json: Json = False) -> None:
     """Every key: what is active, how good it is, what waits, and what is wrong."""
     with opened(url) as store:
         from ...registry import overview  # noqa: PLC0415 (--help must not wait for a database)
         from ._tables import key_as_dict, keys_table  # noqa: PLC0415
 
         keys = overview(store.database)
-        print_result(keys_table(keys), [key_as_dict(one) for one in keys], as_json=as_json)
-        if not keys:
-            say(f"{store.url} holds no profile yet: tje calibrate --registry URL stores one.")
+        nothing = Text(f"{store.url} holds no profile yet: tje calibrate --registry URL stores one.")
+        shown = keys_table(keys, method) if keys else nothing
+        print_result(shown, [key_as_dict(one, method) for one in keys], as_json=as_json)
         for one in keys:
             if one.problem:
                 say(one.problem)

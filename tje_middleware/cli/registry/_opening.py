@@ -20,7 +20,8 @@ Url = Annotated[
         "--registry",
         metavar="URL",
         envvar="TJE_REGISTRY",
-        help="sqlite:///path/to/tje.db or postgresql+psycopg://user@host/database.",
+        # So short that no part is cut in 80 columns.
+        help="postgresql+psycopg://HOST/DB or sqlite:///PATH.",
         show_default=DEFAULT_URL,
     ),
 ]

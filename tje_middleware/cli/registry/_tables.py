@@ -8,47 +8,43 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ._layout import Column, Row, Rows
+
 if TYPE_CHECKING:
     from ...alarms import Alarm
+    from ...keys import ProfileKey
     from ...profile import CalibrationProfile
     from ...registry import Finding, KeyOverview, StoredAlarm
 
 #: Where there is no value.
 NOTHING = "-"
-_DEFAULT_METHOD = "mean"
 _STATUS = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 _VERDICT = {"usable": "green", "weak": "yellow"}
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 
-def keys_table(keys: Sequence[KeyOverview]) -> RenderableType:
-    """Every key: what is active, how good it is, and what waits."""
-    table = table_of("Model / task", "Signal")
-    for heading in ("Active", "Verdict", "n", f"{_DEFAULT_METHOD}\nthreshold", "AUROC", "Age", "Waiting", "Alarms"):
-        table.add_column(heading, justify="left" if heading == "Verdict" else "right", no_wrap=True)
-    for one in keys:
-        profile = one.active
-        table.add_row(
-            _named(one),
-            Text(NOTHING if profile is None else _signal(profile)),
-            f"{one.active_version or 'none'} of {len(one.versions)}",
-            _verdict(one),
-            NOTHING if profile is None else f"{profile.n_correct + profile.n_incorrect:,}",
-            number(None if profile is None else threshold_of(profile)),
-            NOTHING if profile is None or profile.auroc is None else f"{profile.auroc:.3f}",
-            NOTHING if profile is None else age(profile.created_at),
-            _versions(one.candidates),
-            Text(str(one.alarms), style="bold red") if one.alarms else NOTHING,
-        )
-    table.caption = "Active: version of how many. Waiting: candidates that may be promoted."
-    return table
+def keys_table(keys: Sequence[KeyOverview], method: str) -> RenderableType:
+    """Every key: what is active, how good it is, by which threshold of a method it accepts, and what waits."""
+    columns = (
+        Column("Signal"),
+        Column("Active", is_number=True),
+        Column("Verdict"),
+        Column("n", is_number=True),
+        Column(f"Threshold\n({method})", is_number=True),
+        Column("AUROC", is_number=True),
+        Column("Age", is_number=True),
+        Column("Waiting", is_number=True),
+        Column("Alarms", is_number=True),
+    )
+    rows = Rows("Model / task", columns, [_row(one, method) for one in keys])
+    return Group(rows, Text("Active: version of how many. Waiting: candidates that may be promoted.", style="dim"))
 
 
-def key_as_dict(one: KeyOverview) -> dict[str, Any]:
+def key_as_dict(one: KeyOverview, method: str) -> dict[str, Any]:
     """The same of one key, fit for JSON."""
     profile = one.active
     return {
@@ -62,8 +58,8 @@ def key_as_dict(one: KeyOverview) -> dict[str, Any]:
         "verdict": profile and profile.verdict,
         "signal": profile and profile.signal,
         "n": profile and profile.n_correct + profile.n_incorrect,
-        "method": _DEFAULT_METHOD,
-        "threshold": profile and threshold_of(profile),
+        "method": method,
+        "threshold": profile and threshold_of(profile, method),
         "auroc": profile and profile.auroc,
         "created_at": profile and profile.created_at.isoformat(),
     }
@@ -90,14 +86,16 @@ def finding_as_dict(finding: Finding) -> dict[str, Any]:
 
 def alarms_table(alarms: Sequence[StoredAlarm]) -> RenderableType:
     """Alarms, newest first."""
-    table = table_of("Model / task", "Version", "Kind", "Raised", "What")
+    columns = (Column("Version"), Column("Kind"), Column("Raised"), Column("What", is_prose=True))
+    rows = []
     for one in alarms:
         alarm = one.alarm
         raised = f"{age(alarm.raised_at)} ago\nby {alarm.raised_by}"
         if one.dismissed_at is not None:
             raised += f"\ndismissed {age(one.dismissed_at)} ago\nby {one.dismissed_by}"
-        table.add_row(Text(str(one.key)), str(alarm.version), alarm.kind, Text(raised), Text(alarm.detail))
-    return table
+        values = (str(alarm.version), alarm.kind, Text(raised), Text(alarm.detail))
+        rows.append(Row(_in_two_lines(one.key), bold(str(one.key)), values))
+    return Rows("Model / task", columns, rows)
 
 
 def stored_alarm_as_dict(one: StoredAlarm) -> dict[str, Any]:
@@ -117,10 +115,8 @@ def alarm_as_dict(alarm: Alarm) -> dict[str, Any]:
 
 def aliases_table(aliases: Mapping[str, str]) -> RenderableType:
     """Other names of models."""
-    table = table_of("Alias", "Model")
-    for name, model in aliases.items():
-        table.add_row(Text(name), Text(model))
-    return table
+    rows = [Row(Text(name), bold(name), [Text(model)]) for name, model in aliases.items()]
+    return Rows("Alias", [Column("Model")], rows)
 
 
 def table_of(*headings: str) -> Table:
@@ -150,9 +146,9 @@ def verdict(profile: CalibrationProfile) -> Text:
     return Text(profile.verdict, style=_VERDICT.get(profile.verdict, "red"))
 
 
-def threshold_of(profile: CalibrationProfile) -> float | None:
-    """The default method's threshold, in the signal's unit; None where it has none."""
-    found = profile.thresholds.get(_DEFAULT_METHOD)
+def threshold_of(profile: CalibrationProfile, method: str) -> float | None:
+    """A method's threshold, in the signal's unit; None where it has none."""
+    found = profile.thresholds.get(method)
     return found.value if found else None
 
 
@@ -161,11 +157,30 @@ def number(value: float | None) -> str:
     return NOTHING if value is None else f"{value:.4g}"
 
 
-def _named(one: KeyOverview) -> Text:
+def _row(one: KeyOverview, method: str) -> Row:
+    profile = one.active
     if one.key is None:
-        return Text(one.name, style="red")
-    _, _, settings = one.name.partition(" (")
-    return Text.assemble((f"{one.key.model} / {one.key.task}", "bold"), (f"\n({settings}", "dim"))
+        name = title = Text(one.name, style="red")
+    else:
+        name, title = _in_two_lines(one.key), bold(one.name)
+    values = (
+        Text(NOTHING if profile is None else _signal(profile)),
+        f"{one.active_version or 'none'} of {len(one.versions)}",
+        _verdict(one),
+        NOTHING if profile is None else f"{profile.n_correct + profile.n_incorrect:,}",
+        number(None if profile is None else threshold_of(profile, method)),
+        NOTHING if profile is None or profile.auroc is None else f"{profile.auroc:.3f}",
+        NOTHING if profile is None else age(profile.created_at),
+        _versions(one.candidates),
+        Text(str(one.alarms), style="bold red") if one.alarms else NOTHING,
+    )
+    return Row(name, title, values)
+
+
+def _in_two_lines(key: ProfileKey) -> Text:
+    """Its model and task, and below them the rest."""
+    names, signal, settings = str(key).rpartition(f" / {key.signal} (")
+    return Text.assemble((names, "bold"), ("\n(" + settings, "dim")) if signal else bold(str(key))
 
 
 def _signal(profile: CalibrationProfile) -> str:

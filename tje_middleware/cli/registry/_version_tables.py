@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ._tables import NOTHING, age, alarm_as_dict, bold, number, table_of, threshold_of, verdict
+from ._layout import Column, Row, Rows
+from ._tables import NOTHING, age, alarm_as_dict, bold, number, threshold_of, verdict
 
 if TYPE_CHECKING:
     from ...keys import ProfileKey
@@ -18,6 +21,10 @@ if TYPE_CHECKING:
 
 # So much of a digest tells it from others.
 _DIGEST = 12
+# Columns that a value may have beside another version's.
+_MOST_IN_A_CELL = 20
+# What a version is chosen by.
+_LEADS = re.compile(r"thresholds\.\w+|auroc|verdict")
 
 
 def provenance_table(stored: StoredVersion) -> Table:
@@ -38,29 +45,38 @@ def provenance_table(stored: StoredVersion) -> Table:
     return table
 
 
-def versions_table(key: ProfileKey, versions: Sequence[StoredVersion]) -> Table:
-    """Every version with where it comes from."""
-    table = table_of("", "Put", "By", "Source", "Verdict", "n", "mean\nthreshold", "AUROC", "Records", "Alarms")
-    table.title, table.title_justify, table.title_style = Text(str(key)), "left", "bold"
-    for name in ("n", "mean\nthreshold", "AUROC", "Alarms", ""):
-        column = next(column for column in table.columns if column.header == name)
-        column.justify, column.no_wrap = "right", True
+def versions_table(key: ProfileKey, versions: Sequence[StoredVersion], method: str) -> RenderableType:
+    """Every version with where it comes from, and its threshold of a method."""
+    columns = (
+        Column("Put"),
+        Column("By"),
+        Column("Source"),
+        Column("Verdict"),
+        Column("n", is_number=True),
+        Column(f"Threshold\n({method})", is_number=True),
+        Column("AUROC", is_number=True),
+        Column("Records"),
+        Column("Alarms", is_number=True),
+    )
+    rows = []
     for one in versions:
-        profile = one.profile
-        table.add_row(
-            Text(f"{'*' if one.is_active else ' '}{one.version:>3}", style="bold green" if one.is_active else ""),
+        profile, style = one.profile, "bold green" if one.is_active else ""
+        values = (
             NOTHING if one.put_at is None else f"{one.put_at:%Y-%m-%d\n%H:%M}",
             Text(one.put_by or NOTHING),
             Text(one.source or NOTHING),
             verdict(profile),
             f"{profile.n_correct + profile.n_incorrect:,}",
-            number(threshold_of(profile)),
+            number(threshold_of(profile, method)),
             NOTHING if profile.auroc is None else f"{profile.auroc:.3f}",
             Text((one.records_fingerprint or NOTHING)[:_DIGEST]),
             Text(str(len(one.alarms)), style="bold red") if one.alarms else NOTHING,
         )
-    table.caption = "*: active. Put: UTC. Records: the first characters of their fingerprint."
-    return table
+        mark = f"{'*' if one.is_active else ' '}{one.version:>3}"
+        title = Text(f"{'* ' if one.is_active else ''}Version {one.version}", style=style)
+        rows.append(Row(Text(mark, style=style), title, values))
+    legend = "*: active. Put: UTC. Records: the first characters of their fingerprint."
+    return Group(bold(str(key)), Rows("", columns, rows), Text(legend, style="dim"))
 
 
 def version_as_dict(stored: StoredVersion) -> dict[str, Any]:
@@ -78,16 +94,17 @@ def version_as_dict(stored: StoredVersion) -> dict[str, Any]:
     }
 
 
-def promotions_table(key: ProfileKey, log: Sequence[Promotion]) -> Table:
+def promotions_table(key: ProfileKey, log: Sequence[Promotion]) -> RenderableType:
     """What was active when."""
-    table = table_of("When (UTC)", "What", "From", "To", "By")
-    table.title, table.title_justify, table.title_style = Text(str(key)), "left", "bold"
+    rows = []
     for one in log:
         before, after = (
             NOTHING if version is None else str(version) for version in (one.from_version, one.to_version)
         )
-        table.add_row(f"{one.at:%Y-%m-%d %H:%M:%S}", Text(one.action), before, after, Text(one.by))
-    return table
+        when = Text(f"{one.at:%Y-%m-%d %H:%M:%S}")
+        rows.append(Row(when, when, (Text(one.action), before, after, Text(one.by))))
+    columns = (Column("What"), Column("From"), Column("To"), Column("By"))
+    return Group(bold(str(key)), Rows("When (UTC)", columns, rows))
 
 
 def promotion_as_dict(one: Promotion) -> dict[str, Any]:
@@ -95,17 +112,29 @@ def promotion_as_dict(one: Promotion) -> dict[str, Any]:
     return {**asdict(one), "at": one.at.isoformat()}
 
 
-def diff_table(found: ProfileDiff) -> Table:
-    """What differs between two versions."""
-    table = table_of("", f"Version {found.before}", f"Version {found.after}", "Change")
-    table.title, table.title_justify, table.title_style = Text(str(found.key)), "left", "bold"
-    table.columns[0].no_wrap = True
-    table.columns[-1].justify, table.columns[-1].no_wrap = "right", True
-    for change in found.changes:
-        table.add_row(bold(change.name), _value(change.before), _value(change.after), _difference(change))
+def diff_table(found: ProfileDiff) -> RenderableType:
+    """What differs between two versions: thresholds and how well they separate first, what is long to read last."""
     if not found.changes:
-        table.caption = "They do not differ."
-    return table
+        return Group(bold(str(found.key)), Text("They do not differ.", style="dim"))
+    changes = [(change, _value(change.before), _value(change.after)) for change in found.changes]
+    is_long = [max(before.cell_len, after.cell_len) > _MOST_IN_A_CELL for _, before, after in changes]
+    rows = [
+        Row(bold(change.name), bold(change.name), (before, after, _difference(change)))
+        for (change, before, after), long in zip(changes, is_long, strict=True)
+        if not long
+    ]
+    rows.sort(key=lambda row: not _LEADS.fullmatch(row.name.plain))
+    columns = (Column(f"Version {found.before}"), Column(f"Version {found.after}"), Column("Change", is_number=True))
+    parts: list[RenderableType] = [bold(str(found.key)), *([Rows("", columns, rows)] if rows else [])]
+    for (change, *texts), long in zip(changes, is_long, strict=True):
+        if long:
+            lines = Table.grid(padding=(0, 2))
+            lines.add_column(no_wrap=True)
+            lines.add_column(overflow="fold")
+            for version, text in zip((found.before, found.after), texts, strict=True):
+                lines.add_row(f"  {version}", text)
+            parts += [bold(change.name), lines]
+    return Group(*parts)
 
 
 def _at(moment: datetime) -> str:
@@ -114,7 +143,9 @@ def _at(moment: datetime) -> str:
 
 def _value(value: object) -> Text:
     if isinstance(value, list):
-        return Text(", ".join(str(_value(part)) for part in value))
+        # Of an interval three digits tell enough; what is no number is a sentence.
+        is_interval = all(isinstance(part, float) for part in value)
+        return Text(", ".join(f"{part:.3g}" for part in value) if is_interval else "; ".join(map(str, value)))
     if isinstance(value, float):
         return Text(number(value))
     return Text(NOTHING if value is None else str(value))

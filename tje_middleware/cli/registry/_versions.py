@@ -6,19 +6,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..console import print_result, say
-from ._key import KeyRequest, found_key, with_key
+from ..console import print_result, say, warn
+from ._key import KeyRequest, Method, found_key, with_key
 from ._opening import DEFAULT_URL, Json, Url, opened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ...registry import Promotion, StoredKey
+    from ...keys import ProfileKey
+    from ...registry import CalibrationRegistry, Promotion, StoredKey
 
 Replacing = Annotated[
     int | None,
     typer.Option(
         min=0,
+        metavar="N",
         help="Refuse where another version is active than this one; 0 for none.",
         show_default="the one active when the command starts",
     ),
@@ -31,6 +33,7 @@ def history(
     promotions: Annotated[
         bool, typer.Option("--promotions", help="What was active when, instead of the versions.")
     ] = False,
+    method: Method = "mean",
     url: Url = DEFAULT_URL,
     as_json: Json = False,
 ) -> None:
@@ -49,17 +52,17 @@ def history(
             print_result(promotions_table(key, log), [promotion_as_dict(one) for one in log], as_json=as_json)
         else:
             versions = store.versions(key)
-            print_result(versions_table(key, versions), [version_as_dict(one) for one in versions], as_json=as_json)
+            shown = versions_table(key, versions, method)
+            print_result(shown, [version_as_dict(one) for one in versions], as_json=as_json)
 
 
 @with_key
 def diff(
     wanted: KeyRequest,
-    a: Annotated[int | None, typer.Argument(metavar="[A]", help="A version.", show_default="the active one")] = None,
+    a: Annotated[int | None, typer.Argument(help="A version.", show_default="the active one")] = None,
     b: Annotated[
         int | None,
         typer.Argument(
-            metavar="[B]",
             help="Another version.",
             show_default="the active one; against that the newest candidate, or the one active before it",
         ),
@@ -88,7 +91,9 @@ def promote(
         held = found_key(store, wanted)
         key, seen = held.key, _seen(held, replacing)
         store.promote(key, version, replacing=seen)
-        typer.echo(f"{key}: version {version} is active now; {_was(seen)}.")
+        since = "already; nothing was changed" if version == seen else f"now; {_was(seen)}"
+        typer.echo(f"{store.url}: version {version} of {key} is active {since}.")
+        _warn_of(store, key, version)
 
 
 @with_key
@@ -98,7 +103,8 @@ def rollback(wanted: KeyRequest, replacing: Replacing = None, url: Url = DEFAULT
         held = found_key(store, wanted)
         key, seen = held.key, _seen(held, replacing)
         version = store.rollback(key, replacing=seen)
-        typer.echo(f"{key}: version {version} is active again; {_was(seen)}.")
+        typer.echo(f"{store.url}: version {version} of {key} is active again; {_was(seen)}.")
+        _warn_of(store, key, version)
 
 
 def _seen(held: StoredKey, replacing: int | None) -> int:
@@ -106,6 +112,17 @@ def _seen(held: StoredKey, replacing: int | None) -> int:
     active = held.active_version
     say(f"{held.key}: {'no version' if active is None else f'version {active}'} is active.")
     return (active or 0) if replacing is None else replacing
+
+
+def _warn_of(store: CalibrationRegistry, key: ProfileKey, version: int) -> None:
+    """Say of a version that is active now what gates make of its verdict."""
+    profile = store.get(key, version=version)
+    what = {
+        "unusable": "is unusable, gates accept nothing by it",
+        "weak": "is weak, gates that are strict accept nothing by it",
+    }
+    if profile.verdict in what:
+        warn(f"version {version} {what[profile.verdict]}: {profile.verdict_reason}")
 
 
 def _was(seen: int) -> str:

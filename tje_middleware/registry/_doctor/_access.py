@@ -16,6 +16,7 @@ from sqlalchemy import (
     Integer,
     MetaData,
     Table,
+    TextClause,
     delete,
     insert,
     literal,
@@ -26,7 +27,7 @@ from sqlalchemy import (
 
 from ...database import HEAD, Database
 from ...database._migrating import known_revisions
-from ...database._sqlite import is_set_in_stone, path_of, stone_engine
+from ...database._sqlite import is_set_in_stone, stone_engine
 from ...database.schema import KEYS, METADATA, PROFILES, PROMOTIONS
 from ._finding import Finding
 
@@ -47,13 +48,14 @@ def reached(database: Database) -> Iterator[Finding]:
             "check the path and the folder that it is relative to; the first put() or tje registry migrate makes it",
         )
         return
-    database.revision()
+    with for_reading(database).connect() as connection:
+        connection.execute(_smallest(database))
     yield Finding("reachable", "ok", f"{database.url} answers")
 
 
 def round_trips(database: Database) -> Iterator[Finding]:
     """How long the smallest query takes."""
-    question = text("SELECT count(*) FROM sqlite_master" if database.is_sqlite else "SELECT 1")
+    question = _smallest(database)
     seconds = []
     with for_reading(database).connect() as connection:
         connection.execute(question)  # the first one pays for the connection
@@ -146,9 +148,14 @@ def changed(database: Database) -> Iterator[Finding]:
         yield Finding("migrate", "ok", "this user may make and change tables, tried and rolled back")
 
 
+def _smallest(database: Database) -> TextClause:
+    """A query that every role may ask, and that only a database answers."""
+    return text("SELECT count(*) FROM sqlite_master" if database.is_sqlite else "SELECT 1")
+
+
 def for_reading(database: Database) -> Engine:
     """The engine that can read: a file in a folder that cannot be written needs one of its own."""
-    if database.is_sqlite and is_set_in_stone(path_of(database.url)):
+    if database.is_sqlite and is_set_in_stone(database.url.path):
         return stone_engine(database.url)
     return database.engine
 

@@ -19,10 +19,11 @@ _MOST_NAMES = 3
 
 
 def holdings(database: Database, *, old_after: timedelta) -> Iterator[Finding]:
-    """Whether profiles can be read, are active, undisputed and recent; and whether the ledger is whole."""
+    """Whether profiles can be read, are active, usable, undisputed and recent; and whether the ledger is whole."""
     keys = overview(database)
     yield _readable(keys)
     yield from _waiting(keys)
+    yield from _unusable(keys)
     yield from _disputed(keys)
     yield from _old(keys, old_after)
     yield _ledger(database)
@@ -54,6 +55,19 @@ def _waiting(keys: Sequence[KeyOverview]) -> Iterator[Finding]:
         )
     elif waiting := [one for one in keys if one.candidates]:
         yield Finding("candidates", "ok", f"waiting to be promoted or left: {_names(waiting)}")
+
+
+def _unusable(keys: Sequence[KeyOverview]) -> Iterator[Finding]:
+    active = [one for one in keys if one.active is not None]
+    if unusable := [one for one in active if one.active is not None and one.active.verdict == "unusable"]:
+        yield Finding(
+            "verdicts",
+            "warn",
+            f"unusable, so that every draft goes deeper: {_names(unusable)}",
+            "tje registry rollback MODEL TASK makes the version before active; or calibrate on more records",
+        )
+    elif active:
+        yield Finding("verdicts", "ok", "every active profile can be gated by")
 
 
 def _disputed(keys: Sequence[KeyOverview]) -> Iterator[Finding]:
@@ -88,15 +102,18 @@ def _ledger(database: Database) -> Finding:
     since = datetime.now(timezone.utc) - _RECENT
     with database.reading() as read:
         decisions = read(select(func.count()).select_from(some))[0][0]
-        dropped = read(select(func.sum(DROPS.c.decisions)).where(DROPS.c.at >= since))[0][0] or 0
+        sums = select(func.sum(DROPS.c.decisions), func.sum(DROPS.c.refused)).where(DROPS.c.at >= since)
+        dropped, refused = (number or 0 for number in read(sums)[0])
     size = f"more than {_MOST_DECISIONS:,}" if decisions > _MOST_DECISIONS else f"{decisions:,}"
     if dropped:
-        return Finding(
-            "ledger",
-            "warn",
-            f"{size} decisions; {dropped:,} were dropped in the last {_RECENT.days} days because a queue was full",
-            "give DecisionLedger a larger capacity, or find out what keeps the database from taking them",
+        causes = (
+            (refused, "could not be stored", "what is wrong with them is in the log of the process that made them"),
+            (dropped - refused, "found a queue full", "give DecisionLedger a larger capacity or a faster database"),
         )
+        why = ", ".join(f"{number:,} {what}" for number, what, _ in causes if number)
+        remedy = "; ".join(remedy for number, _, remedy in causes if number)
+        found = f"{size} decisions; {dropped:,} were dropped in the last {_RECENT.days} days: {why}"
+        return Finding("ledger", "warn", found, remedy)
     return Finding("ledger", "ok", f"{size} decisions, none dropped in the last {_RECENT.days} days")
 
 

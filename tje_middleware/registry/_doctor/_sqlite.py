@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 from collections.abc import Iterator
@@ -11,7 +12,6 @@ from pathlib import Path
 from sqlalchemy import text
 
 from ...database import Database
-from ...database._sqlite import path_of
 from ._access import for_reading
 from ._finding import Check, Finding
 
@@ -21,6 +21,8 @@ _NO_DISK = 5 * _MEGABYTE
 # SQLite folds a log of 4 MB back; so large it becomes where something keeps it from doing so.
 _LARGE_LOG = 64 * _MEGABYTE
 _MOUNTS = Path("/proc/self/mountinfo")
+# Where a folder's name has a space, a tab, a line break or a backslash.
+_ESCAPED = re.compile(rb"\\([0-3][0-7]{2})")
 # As the kernel names them; "fuse.sshfs" and the like by their first part and their last.
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "lustre", "glusterfs", "sshfs", "beegfs"}
 
@@ -38,7 +40,7 @@ def private(database: Database) -> Iterator[Finding]:
     """Whether the owner alone can read the file and those beside it."""
     if os.name != "posix":
         return
-    path = path_of(database.url)
+    path = database.url.path
     files = [path, *_beside(path)]
     modes = {file: stat.S_IMODE(file.stat().st_mode) for file in files}
     open_to_others = [file for file, mode in modes.items() if mode & 0o077]
@@ -64,7 +66,7 @@ def written_ahead(database: Database) -> Iterator[Finding]:
             "tje registry migrate switches it on; a file system that cannot do it is no place for a registry",
         )
         return
-    log = Path(f"{path_of(database.url)}-wal")
+    log = Path(f"{database.url.path}-wal")
     size = log.stat().st_size if log.exists() else 0
     if size < _LARGE_LOG:
         yield Finding("write-ahead log", "ok", f"on, {_megabytes(size)} not yet folded back")
@@ -79,7 +81,7 @@ def written_ahead(database: Database) -> Iterator[Finding]:
 
 def on_this_machine(database: Database) -> Iterator[Finding]:
     """Whether the file lies on a disk of this machine, as far as the system tells."""
-    kind = file_system_of(path_of(database.url))
+    kind = file_system_of(database.url.path)
     if kind is None:
         return
     if not _NETWORK & {kind, kind.split(".")[0], kind.split(".")[-1]}:
@@ -95,7 +97,7 @@ def on_this_machine(database: Database) -> Iterator[Finding]:
 
 def room(database: Database) -> Iterator[Finding]:
     """Whether there is disk left."""
-    path = path_of(database.url)
+    path = database.url.path
     free = shutil.disk_usage(path.parent).free
     found = f"{_megabytes(free)} free, the file has {_megabytes(path.stat().st_size)}"
     if free >= _LITTLE_DISK:
@@ -124,19 +126,19 @@ def intact(database: Database) -> Iterator[Finding]:
 def file_system_of(path: Path, mounts: Path | None = None) -> str | None:
     """The kind of file system that a path is on; None where the system does not tell."""
     try:
-        lines = (mounts or _MOUNTS).read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        lines = (mounts or _MOUNTS).read_bytes().splitlines()
     except OSError:  # no Linux
         return None
-    found: tuple[int, str] | None = None
+    found: tuple[int, bytes] | None = None
     resolved = path.resolve()
     for line in lines:
-        before, _, after = line.partition(" - ")
-        place = Path(before.split(" ")[4].encode("utf-8", "surrogateescape").decode("unicode_escape"))
+        before, _, after = line.partition(b" - ")
+        place = Path(os.fsdecode(_ESCAPED.sub(lambda octal: bytes([int(octal[1], 8)]), before.split(b" ")[4])))
         depth = len(place.parts)
         # Of two mounts on one place the later one is seen.
         if resolved.is_relative_to(place) and (found is None or depth >= found[0]):
-            found = depth, after.split(" ")[0]
-    return found[1] if found else None
+            found = depth, after.split(b" ")[0]
+    return os.fsdecode(found[1]) if found else None
 
 
 def _beside(path: Path) -> list[Path]:

@@ -64,6 +64,7 @@ def upgrade(op: Operations) -> None:
         "tje_decisions",
         sa.Column("decision_id", sa.String, primary_key=True),
         sa.Column("decided_at", _TIME, nullable=False),
+        sa.Column("recorded_at", _TIME, nullable=False),
         sa.Column("key", sa.String, nullable=False),
         sa.Column("profile_version", sa.Integer),
         sa.Column("signal", sa.String, nullable=False),
@@ -109,6 +110,7 @@ def upgrade(op: Operations) -> None:
         sa.Column("at", _TIME, nullable=False),
         sa.Column("recorded_by", sa.String, nullable=False),
         sa.Column("decisions", sa.Integer, nullable=False),
+        sa.Column("refused", sa.Integer, nullable=False),
     )
     profiles = sa.table("tje_profiles", sa.column("key", sa.String), sa.column("version", sa.Integer))
     newest = sa.select(profiles.c.key, sa.func.max(profiles.c.version).label("version")).group_by(profiles.c.key)
