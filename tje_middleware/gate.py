@@ -236,6 +236,11 @@ class EntropyGate:
         """Where decisions are written down."""
         return self._settlement.ledger
 
+    @property
+    def keeps_texts(self) -> bool:
+        """Whether prompts and answers are written down with them."""
+        return self.ledger is not None and self.ledger.texts
+
     def judge(
         self,
         draft: object,

@@ -39,8 +39,7 @@ class GatedTurn(FrameworkTurn[Answer]):
         self.delivery = delivery
         self._began = 0.0
         self._draft_model: str | None = None
-        ledger = delivery.gate.ledger
-        self._said: list[str] | None = [] if ledger is not None and ledger.texts else None
+        self._said: list[str] | None = [] if delivery.gate.keeps_texts else None
         self.kept: Answer | None = None
         self.decision: GateDecision | None = None
         self._went_deeper = False
@@ -157,7 +156,7 @@ class GatedTurn(FrameworkTurn[Answer]):
             draft_model=self._draft_model or (gate.key.model if was_unread else None),
             deeper_model=self.deeper_model if self._went_deeper else None,
             prompt=None if self._said is None else self.question_text(),
-            answer=None if self._said is None else "".join(self._said),
+            answer="".join(self._said) if self._said else None,
         )
         self.tell(decision)
 

@@ -64,9 +64,14 @@ def _with(answer: object, **update: Any) -> object:
     return {**answer, "raw": message} if isinstance(answer, dict) else message
 
 
+def is_cached(usage: UsageMetadata | None) -> bool:
+    """Whether a message with this usage came out of LangChain's cache, which says so by its cost."""
+    return usage is not None and cast("dict[str, Any]", usage).get("total_cost") == 0
+
+
 def _paid_for(own: UsageMetadata | None) -> UsageMetadata | None:
-    """A message's usage; none where it came out of LangChain's cache, which says so by its cost."""
-    return None if own is None or cast("dict[str, Any]", own).get("total_cost") == 0 else own
+    """A message's usage; none where nobody was asked."""
+    return None if is_cached(own) else own
 
 
 def _with_rest(own: UsageMetadata | None, spent: TokenUsage, told: TokenUsage) -> UsageMetadata | None:

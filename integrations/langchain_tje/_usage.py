@@ -17,6 +17,7 @@ from tje_middleware.logprobs.fields import field
 from tje_middleware.scope import scope
 from tje_middleware.spending import SpendingLog
 
+from ._answer import is_cached
 from ._scope import ScopedHandler
 
 
@@ -95,7 +96,7 @@ def tokens_of(response: LLMResult | None) -> Tokens:
     message = message_of(response)
     said = message.usage_metadata if isinstance(message, AIMessage) else None
     if said:
-        if field(said, "total_cost") == 0:  # set by LangChain where its cache answered
+        if is_cached(said):
             return Tokens(0, 0)
         return Tokens(_count(said, "input_tokens"), _count(said, "output_tokens"))
     of_client = field(response.llm_output, "token_usage", "usage")

@@ -15,13 +15,13 @@ from llama_index.core.chat_engine.types import StreamingAgentChatResponse
 
 from tje_middleware import GateDecision, MissingLogprobs
 from tje_middleware.aggregation import Aggregate
-from tje_middleware.arguments import wanted_by
+from tje_middleware.arguments import parameters_of, wanted_by
 from tje_middleware.capture import ModelCall
 from tje_middleware.delivery import Delivery
 from tje_middleware.evidence import without_advice
 
 from ._drafts import call_in
-from ._places import annotated
+from ._places import annotated, text_of
 from ._user_code_turn import UserCodeTurn
 
 Function = Callable[..., Any]
@@ -154,6 +154,19 @@ class _FunctionTurn(UserCodeTurn[Any]):
         """The answer with the decision in it; a text and other values have no place for it."""
         self._supersede_losers(decision)
         return annotated(answer, decision)
+
+    def question_text(self) -> str | None:
+        """What the function was called with: a text alone as it is, anything else as Python writes it."""
+        is_method = next(iter(parameters_of(self._rules.function)), None) == "self"
+        asked = self._args[1:] if is_method else self._args
+        if len(asked) == 1 and not self._kwargs and isinstance(asked[0], str):
+            return asked[0]
+        named = (f"{name}={value!r}" for name, value in self._kwargs.items())
+        return ", ".join([*map(repr, asked), *named])
+
+    def text_of(self, answer: Any) -> str | None:
+        """That of a response or an agent's output; of other values, as Python writes them."""
+        return text_of(answer)
 
     def is_control_flow(self, error: Exception) -> bool:
         """Whether a workflow waits for an event or was cancelled; or the deeper function is a mistake."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, get_args
 
@@ -11,7 +12,7 @@ from llama_index.core.base.response.schema import PydanticResponse, Response
 from llama_index.core.chat_engine.types import AgentChatResponse
 from llama_index.core.workflow import Event, StopEvent
 
-from tje_middleware import GateDecision, TokenUsage
+from tje_middleware import GateDecision, SequenceLogprobs, TokenUsage
 from tje_middleware.decision import METADATA_KEY, decision_held
 from tje_middleware.logprobs.fields import field
 
@@ -60,6 +61,22 @@ def model_of(answer: object) -> str | None:
     """The model that wrote an answer, as its provider calls it; None where it does not say."""
     name = field(getattr(answer, "raw", None), "model")
     return name if isinstance(name, str) else None
+
+
+def text_of(answer: object) -> str | None:
+    """The words of an answer, as a ledger keeps them: of one that is no answer of LlamaIndex, as Python writes it.
+
+    None where it has none, such as a call of tools, a provider's payload or logprobs alone.
+    """
+    if isinstance(answer, (ChatResponse, CompletionResponse)):
+        return _answer.text_of(answer)
+    if isinstance(answer, AgentOutput):
+        return answer.response.content
+    if isinstance(answer, ChatMessage):
+        return answer.content
+    if isinstance(answer, StopEvent) and answer.result is not None:
+        return text_of(answer.result)
+    return None if answer is None or isinstance(answer, (Mapping, SequenceLogprobs)) else str(answer)
 
 
 def spent_on(answer: object) -> TokenUsage:

@@ -18,11 +18,12 @@ from tje_middleware.delivery import Delivery
 from .._answer import annotated, usage_in
 from .._deeper import as_runnable, is_control_flow, rejecting, require_sync
 from .._usage import spending
-from .judging import Judged, decision_in, spent_on
+from .judging import Judged, decision_in, spent_on, text_for
 from .state import last_message, messages_of, update_of, with_messages
 
 #: A node as LangGraph takes it: a function of the state, sync or async, or a Runnable.
 Node = Callable[..., Any] | Callable[..., Awaitable[Any]] | Runnable[Any, Any]
+Judge = Callable[[AIMessage, list[Any]], Judged]
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,14 @@ class DraftPlace:
     continues: bool = False
 
     @classmethod
-    def in_state(cls, state: Any, key: str, delivery: Delivery, judge: Callable[[AIMessage], Judged]) -> DraftPlace:
+    def in_state(cls, state: Any, key: str, delivery: Delivery, judge: Judge) -> DraftPlace:
         """Find the place.
+
+        Args:
+            state: What the node was called with.
+            key: Where its messages are.
+            delivery: The rules.
+            judge: Decides about a draft, given the messages before it, unless that was done before.
 
         Raises:
             ValueError: there is no draft, nor anything that took its place since the last question.
@@ -55,7 +62,7 @@ class DraftPlace:
         messages = messages_of(state, key)
         last = last_message(messages, key)
         if isinstance(last, AIMessage):
-            draft = judge(last)
+            draft = judge(last, messages[:-1])
             return cls(state, key, delivery, draft.message, draft.decision)
         for message in reversed(convert_to_messages(messages)):
             if isinstance(message, HumanMessage):
@@ -99,7 +106,7 @@ class DraftPlace:
             raise error
         decision = self.delivery.after_failure(self.decision, error)
         decision = self.delivery.with_draft(decision, decision.draft_usage)
-        self.delivery.gate.amend(decision)
+        self.delivery.gate.amend(decision, answer=text_for(self.delivery.gate, self.message))
         return update_of(self.state, self.key, [annotated(self.message, decision)])
 
     def _filled(self, update: object, seen: TokenUsage) -> Any:
@@ -129,7 +136,8 @@ class DraftPlace:
         told_of = [message for message in new if message.usage_metadata and not self._is_draft(message)]
         spent = max(seen, sum(map(spent_on, told_of), TokenUsage()), key=lambda usage: usage.total_tokens)
         decision = self.delivery.with_deeper(self.decision, self.decision.draft_usage, before + spent)
-        self.delivery.gate.amend(decision, deeper_model=_model_of(last))
+        gate = self.delivery.gate
+        gate.amend(decision, deeper_model=_model_of(last), answer=text_for(gate, last))
         told = sum(map(usage_in, earlier), TokenUsage())
         if self.continues:
             told += before + (self.decision.draft_usage or TokenUsage())

@@ -14,7 +14,7 @@ from tje_middleware.decision import METADATA_KEY
 from tje_middleware.delivery import Delivery
 
 from .._answer import annotated
-from .judging import Judged
+from .judging import Judged, text_for
 
 
 def reply_to(asked: dict[str, Any], config: RunnableConfig | None) -> Any:
@@ -42,18 +42,19 @@ def answer_of(content: Any, draft: Judged, delivery: Delivery) -> AIMessage:
     """The message that takes the draft's place: the human's, or the draft itself where there was no reply."""
     if content is None:
         decision = delivery.with_draft(draft.decision, draft.decision.draft_usage)
-        delivery.gate.amend(decision)
+        delivery.gate.amend(decision, answer=text_for(delivery.gate, draft.message))
         kept: AIMessage = annotated(draft.message, decision)
         return kept
     decision = replace(draft.decision, answered_by="human")
-    delivery.gate.amend(decision)
-    return AIMessage(
+    answer = AIMessage(
         content=content,
         id=draft.message.id,
         name=draft.message.name,
         usage_metadata=draft.message.usage_metadata,  # the draft is paid for
         response_metadata={METADATA_KEY: decision.as_dict()},
     )
+    delivery.gate.amend(decision, answer=text_for(delivery.gate, answer))
+    return answer
 
 
 def _interrupted(asked: dict[str, Any], config: RunnableConfig | None) -> object:

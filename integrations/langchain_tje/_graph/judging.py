@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import NAMESPACE_URL, uuid4, uuid5
 
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, HumanMessage
 
-from tje_middleware import GateDecision, MissingLogprobs, TokenUsage
+from tje_middleware import EntropyGate, GateDecision, MissingLogprobs, TokenUsage
 from tje_middleware.decision import METADATA_KEY, decision_held
 from tje_middleware.delivery import Delivery
 from tje_middleware.evidence import read, without_advice
 from tje_middleware.usage import usage_of
 
-from .._answer import annotated, without_logprobs
+from .._answer import annotated, in_words, is_cached, without_logprobs
 
 _HINT = (
     "ask for them in the node that drafts, with ask_logprobs(model), unless the model refuses, and judge the message "
@@ -34,13 +34,16 @@ class Judged(NamedTuple):
     decision: GateDecision
 
 
-def judged(message: AIMessage, delivery: Delivery, *, hands_over: bool) -> Judged:
+def judged(message: AIMessage, delivery: Delivery, *, asked: Any, hands_over: bool, is_kept: bool) -> Judged:
     """Decide about a draft, unless that was done before.
 
     Args:
         message: The draft.
         delivery: The rules.
+        asked: The messages that it answers, or a text; None where they are not known.
         hands_over: Whether a draft that is given up goes to somebody; if not, it is the answer.
+        is_kept: Whether the message stays in the state with its decision. If not, the next node judges the draft that
+            it finds there anew, maybe out of a checkpoint, and has to come to this same decision.
 
     Raises:
         GateError: it cannot be judged, and the gate says ``on_missing="raise"``.
@@ -53,11 +56,14 @@ def judged(message: AIMessage, delivery: Delivery, *, hands_over: bool) -> Judge
         evidence = MissingLogprobs(f"{without_advice(evidence)}; {_HINT}")
     name = message.response_metadata.get("model_name")
     model = name if isinstance(name, str) else None
-    decision = delivery.gate.judge(evidence, model=model)
-    if message.id is not None:  # an edge judges what it cannot change: the node after it decides the same, as one
-        decision = replace(decision, decision_id=uuid5(NAMESPACE_URL, f"{message.id} {decision.key}").hex)
+    decision = _named(delivery.gate.judge(evidence, model=model), message, asked, is_kept=is_kept)
     decision = delivery.handed_on(decision, spent_on(message), hands_over=hands_over)
-    delivery.gate.settle(decision, draft_model=model)  # a node that answers instead amends it
+    delivery.gate.settle(  # a node that answers instead amends it
+        decision,
+        draft_model=model,
+        prompt=in_words(asked) if asked is not None and delivery.gate.keeps_texts else None,
+        answer=text_for(delivery.gate, message) if decision.answered_by == "draft" else None,
+    )
     message = annotated(without_logprobs(message), decision)
     # What replaces it has to find it.
     return Judged(message if message.id else message.model_copy(update={"id": str(uuid4())}), decision)
@@ -71,4 +77,24 @@ def decision_in(message: object) -> GateDecision | None:
 def spent_on(message: AIMessage) -> TokenUsage:
     """What the one call that wrote a message spent, as far as its provider said."""
     said = message.usage_metadata
+    if is_cached(said):
+        return usage_of(0, 0)
     return usage_of(said["input_tokens"], said["output_tokens"]) if said else usage_of(None, None)
+
+
+def text_for(gate: EntropyGate, answer: AIMessage) -> str | None:
+    """The words of an answer, where the gate's ledger keeps them."""
+    return str(answer.text) if gate.keeps_texts else None
+
+
+def _named(decision: GateDecision, message: AIMessage, asked: Any, *, is_kept: bool) -> GateDecision:
+    """The decision by a name that whoever judges the same draft in the same run comes to."""
+    names = [message.id, decision.key]
+    if is_cached(message.usage_metadata):  # under the id of the run that it was first written in
+        if is_kept:
+            return decision
+        messages = asked if isinstance(asked, list) else []
+        names.append(next((each.id for each in reversed(messages) if isinstance(each, HumanMessage)), None))
+    if None in names:
+        return decision
+    return replace(decision, decision_id=uuid5(NAMESPACE_URL, " ".join(map(str, names))).hex)

@@ -40,6 +40,11 @@ class EntropyRouter:
     and edge also stream the decision as ``{"tje": decision}`` with ``stream_mode="custom"``, and dispatch it as the
     event ``tje_decision``.
 
+    The gate's ledger has each draft once a run, and what became of it where the node that answers is wrapped in
+    ``replaces_draft`` or is ``hand_over``. How long the answer took is not known: no question is seen before there
+    is a draft. Where an edge judges drafts out of LangChain's cache, runs are told apart by the ids that
+    ``add_messages`` gives to questions; without such ids, each look at the draft is a decision.
+
     A decision that another gate made is not taken over, and a message that holds it has no logprobs left: of gates
     one after the other, let each judge what its own node drafts.
 
@@ -138,7 +143,7 @@ class EntropyRouter:
             ValueError: there is no draft at the end of its messages.
         """
         messages = messages_of(state, self.messages_key)
-        draft = self._judged(draft_in(messages, self.messages_key))
+        draft = self._judged(draft_in(messages, self.messages_key), messages[:-1], is_kept=True)
         _announce(draft.decision, config, writer)
         update = update_of(state, self.messages_key, [draft.message])
         carried = with_messages(state, self.messages_key, [*messages[:-1], draft.message])
@@ -166,12 +171,17 @@ class EntropyRouter:
             TypeError: this is no state with messages.
             ValueError: there is no draft at the end of its messages.
         """
-        draft = self._judged(draft_in(messages_of(state, self.messages_key), self.messages_key))
+        messages = messages_of(state, self.messages_key)
+        draft = self._judged(draft_in(messages, self.messages_key), messages[:-1])
         _announce(draft.decision, config, writer)
         return self._target(draft.decision)
 
-    def judge(self, message: AIMessage) -> AIMessage:
+    def judge(self, message: AIMessage, asked: Any = None) -> AIMessage:
         """The draft with the decision in it and without logprobs, for the node that writes it.
+
+        Args:
+            message: The draft.
+            asked: What it answers, such as ``state["messages"]``, for a ledger that keeps texts.
 
         Raises:
             GateError: it cannot be judged, and the gate says ``on_missing="raise"``.
@@ -179,7 +189,7 @@ class EntropyRouter:
         """
         if not isinstance(message, AIMessage):
             raise TypeError(f"a draft is an AIMessage, not a {type(message).__name__}: judge the model's own message")
-        return self._judged(message).message
+        return self._judged(message, asked, is_kept=True).message
 
     def replaces_draft(self, node: Node, *, sees_draft: bool = False) -> Any:
         """The deeper node, its answer put in the place of the draft.
@@ -224,7 +234,7 @@ class EntropyRouter:
             ValueError: there is no draft at the end of the state's messages.
         """
         messages = messages_of(state, self.messages_key)
-        draft = self._judged(draft_in(messages, self.messages_key))
+        draft = self._judged(draft_in(messages, self.messages_key), messages[:-1])
         asked = {
             "question": question_of(messages),
             "draft": str(draft.message.text),
@@ -233,8 +243,9 @@ class EntropyRouter:
         answer = answer_of(reply_to(asked, config), draft, self._delivery)
         return update_of(state, self.messages_key, [answer])
 
-    def _judged(self, message: AIMessage) -> Judged:
-        return judged(message, self._delivery, hands_over=self.abstain is not None)
+    def _judged(self, message: AIMessage, asked: Any, *, is_kept: bool = False) -> Judged:
+        hands_over = self.abstain is not None
+        return judged(message, self._delivery, asked=asked, hands_over=hands_over, is_kept=is_kept)
 
     def _target(self, decision: GateDecision) -> str:
         targets = {Route.FINAL: self.final, Route.DEEPER: self.deeper, Route.ABSTAIN: self.abstain or self.final}

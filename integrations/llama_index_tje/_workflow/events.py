@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from llama_index.core.workflow import Event
@@ -10,8 +12,10 @@ from pydantic import Field, PrivateAttr
 
 from tje_middleware import EntropyGate, GateDecision, TokenUsage
 
-from .._places import annotated, model_of, spent_on
+from .._places import annotated, model_of, spent_on, text_of
 from .carrying import Calls, Draft
+
+_logger = logging.getLogger("llama_index_tje")
 
 
 class DraftEvent(Event):
@@ -33,17 +37,41 @@ class DraftEvent(Event):
 
 
 class RejectedDraftEvent(Event):
-    """A draft that is not the answer: what such events have in common."""
+    """A draft that is not the answer: what such events have in common.
+
+    What becomes of it, they write into the ledger of the gate that rejected it. Which gate that was is not known any
+    more once a Context was saved and restored between the steps: give it to ``answered`` or ``settled`` there.
+    """
 
     draft: Draft = Field(description="The rejected draft, with the decision in it.")
     decision: GateDecision = Field(description="Why it was rejected, and what it spent.")
     _gate: EntropyGate | None = PrivateAttr(default=None)  # lost where a Context is saved between the steps
 
-    def _written_down(self, decision: GateDecision, deeper_model: str | None = None) -> GateDecision:
+    def _written_down(
+        self, decision: GateDecision, gate: EntropyGate | None, answer: object, deeper_model: str | None = None
+    ) -> GateDecision:
         """The decision, which the gate writes into its ledger."""
-        if self._gate is not None:
-            self._gate.amend(decision, deeper_model=deeper_model)
+        gate = self._gate if gate is None else gate
+        if gate is not None:
+            gate.amend(decision, deeper_model=deeper_model, answer=text_for(gate, answer))
+        elif decision.decision_id is not None:
+            _say_untold(decision.key)
         return decision
+
+
+def text_for(gate: EntropyGate, answer: object) -> str | None:
+    """The words of an answer, or of a question, where the gate's ledger keeps them."""
+    return text_of(answer) if gate.keeps_texts else None
+
+
+@lru_cache
+def _say_untold(key: str | None) -> None:
+    """Say it once of a gate's key."""
+    _logger.warning(
+        "a draft that the gate of %s rejected was answered, and no ledger is told of it: the gate is not known after "
+        "a Context was restored; answered(answer, gate=gate) tells its ledger (said once)",
+        key,
+    )
 
 
 class DeeperEvent(RejectedDraftEvent):
@@ -61,23 +89,27 @@ class DeeperEvent(RejectedDraftEvent):
         ('Paris', 'deeper', 'The capital?')
     """
 
-    def answered(self, answer: Any, *, usage: TokenUsage | None = None) -> Any:
-        """The deeper answer, with the decision in it, where there is a place for it.
+    def answered(self, answer: Any, *, usage: TokenUsage | None = None, gate: EntropyGate | None = None) -> Any:
+        """The deeper answer, with the decision in it, where there is a place for it; the gate's ledger is told of it.
 
         Args:
             answer: A response; or a text or anything else, which comes back as it is.
             usage: What the deeper branch spent in all. None: what the answer says of itself, which is one call's.
+            gate: Whose ledger is told. None: the gate's that rejected the draft, as long as no Context was saved and
+                restored since then; after that nobody is told, which is logged once.
 
         Returns:
             A copy. A response of an LLM counts in its ``additional_kwargs`` what the draft spent, too.
         """
-        return annotated(answer, self.settled(answer, usage=usage))
+        return annotated(answer, self.settled(answer, usage=usage, gate=gate))
 
-    def settled(self, answer: object, *, usage: TokenUsage | None = None) -> GateDecision:
-        """The decision of such an answer, for one that has no place for it; the gate's ledger is told of it."""
+    def settled(
+        self, answer: object, *, usage: TokenUsage | None = None, gate: EntropyGate | None = None
+    ) -> GateDecision:
+        """The decision of such an answer, for one that has no place for it; arguments are those of ``answered``."""
         spent = usage or spent_on(answer)
         decision = replace(self.decision, answered_by="deeper", deeper_usage=spent)
-        return self._written_down(decision, model_of(answer))
+        return self._written_down(decision, gate, answer, model_of(answer))
 
 
 class AbstainEvent(RejectedDraftEvent):
@@ -93,13 +125,18 @@ class AbstainEvent(RejectedDraftEvent):
         ('Ask a geographer.', 'human')
     """
 
-    def answered(self, answer: Any) -> Any:
-        """What a human answered, with the decision in it, where there is a place for it: a text has none."""
-        return annotated(answer, self.settled())
+    def answered(self, answer: Any, *, gate: EntropyGate | None = None) -> Any:
+        """What a human answered, with the decision in it, where there is a place for it: a text has none.
 
-    def settled(self) -> GateDecision:
-        """The decision of a human's answer; the gate's ledger is told of it."""
-        return self._written_down(replace(self.decision, answered_by="human"))
+        Args:
+            answer: A response, or a text or anything else.
+            gate: As in :meth:`DeeperEvent.answered`.
+        """
+        return annotated(answer, self.settled(answer, gate=gate))
+
+    def settled(self, answer: object = None, *, gate: EntropyGate | None = None) -> GateDecision:
+        """The decision of a human's answer; the gate's ledger is told of it. Arguments as above."""
+        return self._written_down(replace(self.decision, answered_by="human"), gate, answer)
 
 
 class DecisionEvent(Event):

@@ -14,6 +14,7 @@ from tje_middleware.evidence import without_advice
 
 from .._drafts import call_in
 from .._places import annotated, decision_in
+from .events import text_for
 
 _ASK = "let the step that drafts ask for them, with ask_logprobs(llm, gate=gate), unless the model refuses"
 
@@ -31,7 +32,13 @@ class Judged(NamedTuple):
 
 
 def judged(
-    draft: object, calls: Sequence[ModelCall], delivery: Delivery, aggregate: Aggregate, *, hands_over: bool
+    draft: object,
+    calls: Sequence[ModelCall],
+    delivery: Delivery,
+    aggregate: Aggregate,
+    *,
+    hands_over: bool,
+    question: object = None,
 ) -> Judged:
     """Decide about a draft, unless its own gate did so before.
 
@@ -41,6 +48,7 @@ def judged(
         delivery: The rules.
         aggregate: Which of several calls speak for it.
         hands_over: Whether a draft that is given up goes to somebody; if not, it is the answer.
+        question: What was asked; None where that is not known.
 
     Raises:
         GateError: it cannot be judged, and the gate says ``on_missing="raise"``.
@@ -54,7 +62,12 @@ def judged(
         if words is not None:
             decision = replace(decision, detail=f"{decision.detail} ({words})")
         decision = delivery.handed_on(decision, usage, hands_over=hands_over)
-        delivery.gate.settle(decision, draft_model=call.model)  # an event that is answered amends it
+        delivery.gate.settle(  # an event that is answered amends it
+            decision,
+            draft_model=call.model,
+            prompt=text_for(delivery.gate, question),
+            answer=text_for(delivery.gate, draft) if decision.answered_by == "draft" else None,
+        )
     return Judged(annotated(draft, decision), decision)
 
 

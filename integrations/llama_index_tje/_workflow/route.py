@@ -30,6 +30,7 @@ def entropy_route(
     deeper: type[Event] = DeeperEvent,
     abstain: type[Event] | None = None,
     draft_field: str = "draft",
+    question_field: str = "question",
     aggregate: Aggregate = "worst",
     decisions_key: str | None = None,
     num_workers: int = 4,
@@ -46,6 +47,9 @@ def entropy_route(
     the workflow's stream as a DecisionEvent, and told to LlamaIndex's event handlers as an EntropyDecisionEvent.
 
     A deeper step that fails is the workflow's business: its retry policy's, or its own.
+
+    The gate's ledger has each draft, and what became of a rejected one where its event's ``answered`` or ``settled``
+    is called. How long the answer took is not known there: the step sees no question before there is a draft.
 
     Example:
         >>> import asyncio
@@ -83,6 +87,8 @@ def entropy_route(
         abstain: The event that follows where the gate gives a draft up, such as AbstainEvent, or an
             InputRequiredEvent of your own; None: the same as for an accepted one.
         draft_field: The field of these events that has the draft.
+        question_field: The field of the draft's event that has what was asked, for a ledger that keeps texts; an
+            event may lack it.
         aggregate: Which of several captured calls speak for the draft.
         decisions_key: Where the step adds each decision, a dict, to a list in ``ctx.store``. None: nowhere.
         num_workers: How many drafts it decides about at the same time; as of any step.
@@ -101,6 +107,7 @@ def entropy_route(
         delivery=delivery,
         targets={Route.FINAL: final, Route.DEEPER: deeper, Route.ABSTAIN: events["abstain"]},
         draft_field=draft_field,
+        question_field=question_field,
         aggregate=aggregate,
         hands_over=abstain is not None,
     )
@@ -130,6 +137,7 @@ class _Routing:
     delivery: Delivery
     targets: dict[Route, type[Event]]
     draft_field: str
+    question_field: str
     aggregate: Aggregate
     hands_over: bool
 
@@ -143,7 +151,12 @@ class _Routing:
             )
         calls = values.pop("calls") if _are_calls(values.get("calls")) else ()
         draft, decision = judged(
-            values[self.draft_field], calls, self.delivery, self.aggregate, hands_over=self.hands_over
+            values[self.draft_field],
+            calls,
+            self.delivery,
+            self.aggregate,
+            hands_over=self.hands_over,
+            question=values.get(self.question_field),
         )
         target = self.targets[self.delivery.route_left(decision)]
         values = {**values, self.draft_field: draft, "decision": decision}

@@ -15,11 +15,10 @@ from langchain_tje import (
     ask_logprobs,
     think_just_enough,
 )
-from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
-from langgraph.types import Command
 
-from tests.integrations.ledgers import Written
+from tests.integrations.ledgers import Written, assert_grounds_and_savings
+from tje_middleware import EntropyGate
 
 SURE, UNSURE = "bits=0.5 tokens=6", "bits=2.5 tokens=6"
 PROMPT = ChatPromptTemplate.from_messages([("user", "{text}")])
@@ -30,7 +29,7 @@ Chat = Callable[..., ChatOpenAI]
 def written(tmp_path: Path) -> Iterator[Written]:
     made = Written(tmp_path)
     yield made
-    made.ledger.close()
+    made.close()
 
 
 def chain(chat: Chat, written: Written, **settings: Any) -> Any:
@@ -115,52 +114,54 @@ def test_an_agent_one_a_turn(chat: Chat, written: Written) -> None:
     assert [(row.answered_by, row.deeper_model) for row in written.rows] == [("deeper", "big")]
 
 
-class TestGraph:
-    @pytest.fixture
-    def ask(self, chat: Chat, written: Written) -> Callable[[str], Any]:
+class TestOfARegistrysGate:
+    """By what a draft was accepted, what that saved, and which risk was promised."""
+
+    def by_chain(self, chat: Chat, gate: EntropyGate) -> Callable[[str], Any]:
+        gated = think_just_enough(PROMPT | chat(), deeper=PROMPT | chat("big"), gate=gate)
+        return lambda question: gated.invoke({"text": question})
+
+    def by_stream(self, chat: Chat, gate: EntropyGate) -> Callable[[str], Any]:
+        gated = think_just_enough(PROMPT | chat(), deeper=PROMPT | chat("big"), gate=gate)
+        return lambda question: list(gated.stream({"text": question}))
+
+    def by_model(self, chat: Chat, gate: EntropyGate) -> Callable[[str], Any]:
+        return EntropyGatedChatModel(draft=chat(), deeper=chat("big"), gate=gate).invoke
+
+    def by_agent(self, chat: Chat, gate: EntropyGate) -> Callable[[str], Any]:
+        agent = create_agent(chat(), [], middleware=[EntropyGateMiddleware(gate=gate, deeper=chat("big"))])
+        return lambda question: agent.invoke({"messages": [("user", question)]})
+
+    def by_node(self, chat: Chat, gate: EntropyGate) -> Callable[[str], Any]:
+        return self.by_graph(chat, gate, edge=False)
+
+    def by_edge(self, chat: Chat, gate: EntropyGate) -> Callable[[str], Any]:
+        return self.by_graph(chat, gate, edge=True)
+
+    def by_graph(self, chat: Chat, gate: EntropyGate, *, edge: bool) -> Callable[[str], Any]:
         asked, big = ask_logprobs(chat()), chat("big")
-        router = EntropyRouter(gate=written.gate(), deeper="think")
-        builder = StateGraph(MessagesState)
+        router, builder = EntropyRouter(gate=gate, deeper="think"), StateGraph(MessagesState)
         builder.add_node("draft", lambda state: {"messages": [asked.invoke(state["messages"])]})
-        builder.add_node("gate", router)
         builder.add_node("think", router.replaces_draft(lambda state: {"messages": [big.invoke(state["messages"])]}))
         builder.add_edge(START, "draft")
-        builder.add_edge("draft", "gate")
+        if edge:
+            builder.add_conditional_edges("draft", router.route, router.path_map)
+        else:
+            builder.add_node("gate", router)
+            builder.add_edge("draft", "gate")
         graph = builder.compile()
         return lambda question: graph.invoke({"messages": [("user", question)]})
 
-    def test_a_decision_is_written_where_the_draft_is_judged_and_again_where_it_ends(
-        self, ask: Callable[[str], Any], written: Written
-    ) -> None:
+    @pytest.mark.parametrize("way", [by_chain, by_stream, by_model, by_agent, by_node, by_edge])
+    def test_each_way_in_writes_it(self, chat: Chat, written: Written, way: Any) -> None:
+        ask = way(self, chat, written.stored_gate())
         ask(SURE)
         ask(UNSURE)
-        first, second = written.rows
-        assert (first.answered_by, first.draft_output_tokens) == ("draft", 6)
-        assert (second.answered_by, second.deeper_model, second.deeper_output_tokens) == ("deeper", "big", 6)
+        assert_grounds_and_savings(written, tokens=6)
 
-    def test_a_draft_that_an_edge_judges_first_is_one_decision(self, chat: Chat, written: Written) -> None:
-        asked, big = ask_logprobs(chat()), chat("big")
-        router = EntropyRouter(gate=written.gate(), deeper="think")
-        builder = StateGraph(MessagesState)
-        builder.add_node("draft", lambda state: {"messages": [asked.invoke(state["messages"])]})
-        builder.add_node("think", router.replaces_draft(lambda state: {"messages": [big.invoke(state["messages"])]}))
-        builder.add_edge(START, "draft")
-        builder.add_conditional_edges("draft", router.route, router.path_map)
-        builder.compile().invoke({"messages": [("user", UNSURE)]})
-        assert (written.row.answered_by, written.row.deeper_model) == ("deeper", "big")
-
-    def test_a_human_answered(self, chat: Chat, written: Written) -> None:
-        asked = ask_logprobs(chat())
-        gate = written.gate().with_threshold(1.0)
-        router = EntropyRouter(gate=gate, deeper="ask_human")
-        builder = StateGraph(MessagesState)
-        builder.add_node("draft", lambda state: {"messages": [asked.invoke(state["messages"])]})
-        builder.add_node("gate", router)
-        builder.add_node("ask_human", router.hand_over)
-        builder.add_edge(START, "draft")
-        builder.add_edge("draft", "gate")
-        graph = builder.compile(checkpointer=InMemorySaver())
-        thread = {"configurable": {"thread_id": "1"}}
-        graph.invoke({"messages": [("user", UNSURE)]}, thread)
-        graph.invoke(Command(resume="Paris"), thread)
-        assert written.row.answered_by == "human"
+    def test_annotating_saves_nothing_that_would_be_claimed(self, chat: Chat, written: Written) -> None:
+        gated = think_just_enough(
+            PROMPT | chat(), deeper=PROMPT | chat("big"), gate=written.stored_gate(), mode="annotate"
+        )
+        gated.invoke({"text": SURE})
+        assert (written.row.profile_version, written.row.tokens_saved, written.row.saved_by) == (2, None, None)
