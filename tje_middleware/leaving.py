@@ -16,6 +16,9 @@ SECONDS_TO_LEAVE = 5.0
 class Leaving(Protocol):
     """What is told when its process ends."""
 
+    def leave_soon(self) -> None:
+        """The process is about to end: begin what has to be done before."""
+
     def leave(self, timeout: float) -> None:
         """The process is about to end, and waits no longer than this (seconds)."""
 
@@ -30,9 +33,11 @@ class _Leaving:
 
     def flush(self) -> None:
         until = time.monotonic() + SECONDS_TO_LEAVE
-        for known in self.known.valuerefs():
-            if (one := known()) is not None:
-                one.leave(max(0.0, until - time.monotonic()))
+        leaving = [one for known in self.known.valuerefs() if (one := known()) is not None]
+        for one in leaving:  # at the same time: a database that does not answer must not take the time of the others
+            one.leave_soon()
+        for one in leaving:
+            one.leave(max(0.0, until - time.monotonic()))
 
 
 _LEAVING = _Leaving()

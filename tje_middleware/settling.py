@@ -140,7 +140,9 @@ class Settlement:
         before = telemetry.Told(self._saved(was_open, profile))
         name = decision.decision_id
         if name is not None and not self._is_first(name, told):
-            before, self._told[name] = self._told[name], told
+            before = self._told.get(name, before)  # another thread may just have forgotten it
+            if name in self._told:
+                self._told[name] = told
         telemetry.emit_amended(
             decision,
             told=before,

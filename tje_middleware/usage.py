@@ -36,9 +36,9 @@ class TokenUsage:
         return self.input_tokens + self.output_tokens
 
 
-def counted(usage: TokenUsage) -> TokenUsage | None:
-    """What was counted; None where no call was, as of a client that no framework sees: 0 tokens would be a claim."""
-    return usage if usage.calls else None
+def counted(usage: TokenUsage | None) -> TokenUsage | None:
+    """What was counted; None where nothing was, as of a client that no framework sees: 0 tokens would be a claim."""
+    return None if usage == TokenUsage() else usage
 
 
 def usage_of(input_tokens: int | None, output_tokens: int | None) -> TokenUsage:

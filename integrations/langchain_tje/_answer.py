@@ -51,10 +51,11 @@ def annotated(answer: object, decision: GateDecision, told: TokenUsage | None = 
     update: dict[str, Any] = {
         "response_metadata": {**message.response_metadata, METADATA_KEY: decision.as_dict()},
     }
-    if decision.deeper_usage is not None and decision.usage is not None:
-        update["usage_metadata"] = _with_rest(
-            message.usage_metadata, decision.usage, usage_in(message) + (told or TokenUsage())
-        )
+    if decision.answered_by == "deeper" or decision.deeper_usage is not None:
+        told = usage_in(message) + (told or TokenUsage())
+        # Of a branch that nobody counted it is known what its answer says of itself.
+        spent = (decision.draft_usage or TokenUsage()) + (decision.deeper_usage or told)
+        update["usage_metadata"] = _with_rest(message.usage_metadata, spent, told)
     return _with(answer, **update)
 
 

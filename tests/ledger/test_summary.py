@@ -295,6 +295,12 @@ class TestPriceList:
             "claude-sonnet-4-20250514",
             "claude-3-haiku@20240307",
             "models/gemini-2.0-flash-001",
+            "google:publishers/google/models/gemini-2.0-flash",
+            "gemini-2.5-pro-preview-05-06",
+            "gemini-2.5-pro-preview-06-05",
+            "gemini-2.5-pro-exp-03-25",
+            "gemini-2.0-flash-thinking-exp-01-21",
+            "google:claude-3-5-sonnet-v2@20241022",
             "bedrock:us.anthropic.claude-sonnet-4-20250514-v1:0",
             "openai:ft:gpt-4o-2024-08-06:acme::abc",
             "Deepseek-Chat",
@@ -316,6 +322,7 @@ class TestPriceList:
             "deepseek-r1-distill-qwen-7b",
             "claude-3-5-sonnet-mine",
             "anthropic:claude-3-5-sonnet-mine",
+            "azure:o4-mini-deep-research",  # costs more than o4-mini, which is all that the list has there
             "my-gemini-1.5-flash",
         ],
     )

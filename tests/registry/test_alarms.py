@@ -85,7 +85,7 @@ def test_numbers_that_json_does_not_have_are_left_out(registry):
     assert registry.lookup(KEY).alarm.evidence == {"ks": 0.5}
 
 
-@pytest.mark.parametrize("evidence", ["{", "[0.5]", '{"ks": "much"}', "null"])
+@pytest.mark.parametrize("evidence", ["{", "[0.5]", '{"ks": "much"}', "null", f'{{"ks": 1{"0" * 400}}}'])
 def test_one_whose_evidence_is_damaged_is_named_and_can_be_dismissed(raised, evidence):
     with raised.database.writing() as connection:
         connection.execute(update(ALARMS).values(evidence=evidence))

@@ -140,6 +140,32 @@ class TestIntoOneThatHasVersions:
         last = target.promotions(KEY)[-1]
         assert (last.from_version, last.to_version, last.action) == (2, 3, "import")
 
+    @pytest.mark.parametrize("active", [1, 2])
+    @pytest.mark.parametrize("promote", [True, False])
+    def test_of_the_same_put_twice_the_active_one_stays_so(self, registry, path, active, promote):
+        same = profile()
+        assert [registry.put(same), registry.put(same)] == [1, 2]
+        registry.promote(KEY, active)
+        registry.export_to(path)
+        report = registry.import_from(path, promote=promote)
+        assert [(one.exported, one.version, one.is_active) for one in report.versions] == [
+            (1, 1, active == 1),
+            (2, 2, active == 2),
+        ]
+        assert (report.stored, report.promoted, report.kept) == (0, (), ())
+        assert registry.get(KEY).version == active
+
+    @pytest.mark.parametrize("active", [1, 2])
+    def test_of_the_same_put_twice_it_does_so_under_other_numbers(self, registry, target, path, active):
+        same = profile()
+        assert [registry.put(same), registry.put(same)] == [1, 2]
+        registry.promote(KEY, active)
+        target.put(profile(0.9))
+        registry.export_to(path)
+        assert target.import_from(path, promote=True).promoted == (OtherActive(KEY, before=1, after=active + 1),)
+        assert target.import_from(path, promote=True).promoted == ()
+        assert target.get(KEY).version == active + 1
+
     def test_unless_asked_for_what_is_active_stays_so_and_new_keys_are_as_in_the_file(self, filled, target, path):
         target.put(profile(0.9))
         log = target.promotions(KEY)

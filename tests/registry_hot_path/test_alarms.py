@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import sqlite3
 import subprocess
 import sys
+import threading
 from contextlib import closing
 
 import pytest
@@ -13,7 +15,7 @@ import pytest
 from tests.registry_hot_path.waiting import until_known
 from tests.samples import KEY, profile
 from tests.waiting import wait_until
-from tje_middleware import CalibrationRegistry, ProfileKey
+from tje_middleware import CalibrationRegistry, DecisionLedger, ProfileKey
 from tje_middleware.alarms import Alarm
 from tje_middleware.registry import _following
 
@@ -94,7 +96,7 @@ class TestAnAlarm:
 
 
 _REPORT = """
-from tje_middleware import CalibrationRegistry, ProfileKey
+from tje_middleware import CalibrationRegistry, DecisionLedger, ProfileKey
 from tje_middleware.alarms import Alarm
 
 def report(url):
@@ -162,6 +164,53 @@ with open(sys.argv[1].removeprefix("sqlite:///"), "wb") as file:
 registry = report(sys.argv[1])
 """
         assert "1 alarm could not be stored before the process ended" in ended(url, ruin)
+
+
+def test_a_registry_that_hangs_at_the_end_of_a_process_costs_no_ledger_its_decisions(tmp_path):
+    pytest.importorskip("psycopg")
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    code = """
+import socket
+from tests.ledger.decisions import decision
+from tje_middleware import DecisionLedger, leaving
+leaving.SECONDS_TO_LEAVE = 2.0
+silent = socket.create_server(("127.0.0.1", 0))  # takes connections and never answers
+registry = CalibrationRegistry(f"postgresql+psycopg://tje@127.0.0.1:{silent.getsockname()[1]}/tje")
+ledger = DecisionLedger(sys.argv[1], flush_seconds=3600)
+registry.report_alarm(ProfileKey(model="m", task="t"), Alarm("drift", "reported at the end", version=1))
+ledger.record(decision(decision_id="at the end"))
+"""
+    assert "1 alarm could not be stored before the process ended" in ended(url, code)
+    with DecisionLedger(url) as ledger:
+        assert ledger.holds("at the end")
+
+
+def test_one_that_a_finalizer_reports_in_the_middle_of_a_look_up_waits_for_nobody(registry):
+    class Stream:
+        """As one that the garbage collector closes: it settles its decision, and that may raise an alarm."""
+
+        def __init__(self):
+            self.itself = self
+
+        def __del__(self):
+            registry.report_alarm(KEY, DRIFT)
+
+    def look_up():
+        thresholds = gc.get_threshold()
+        try:
+            for n in range(40):
+                gc.disable()
+                Stream()
+                gc.enable()
+                gc.set_threshold(3 + n % 9)
+                registry.lookup(ProfileKey(model=f"m{n}", task="t"))
+        finally:
+            gc.set_threshold(*thresholds)
+
+    thread = threading.Thread(target=look_up, daemon=True)
+    thread.start()
+    thread.join(60)
+    assert not thread.is_alive()
 
 
 def test_one_that_cannot_be_read_hides_no_other_key(tmp_path):

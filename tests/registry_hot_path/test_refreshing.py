@@ -144,6 +144,10 @@ class TestOutage:
         answer = registry.lookup(KEY)
         assert answer.profile.version == 1
         assert str(path) in answer.problem
+        for _ in range(3):  # not only the first time that it is asked
+            registry._following.refresh()
+            again = registry.lookup(KEY)
+            assert (again.profile.version, again.stale) == (1, True)
 
     def test_is_over_by_itself(self, registry, elsewhere, path):
         whole = path.read_bytes()

@@ -44,6 +44,7 @@ class Database(ForkAware):
         self.is_sqlite = self.url.is_sqlite
         self.engine: Engine = sqlite_engine(self.url) if self.is_sqlite else postgres_engine(self.url)
         self._is_at_head = False
+        self._was_made = False  # as this process has seen: what is gone since then is lost, and not an empty database
         remember(self)
 
     @contextmanager
@@ -59,7 +60,7 @@ class Database(ForkAware):
         """
         with self._explaining():
             if self.lacks_file() and self.url.path.parent.is_dir():
-                if self._is_at_head:
+                if self._was_made:
                     raise self._lost()
                 yield lambda _query: []
                 return
@@ -69,6 +70,8 @@ class Database(ForkAware):
                 # Another release may have migrated it since.
                 is_known = self._is_at_head and _migrating.is_still_at_head(connection)
                 made = is_known or self._require_schema(connection)
+                if self._was_made and not made:
+                    raise self._lost()
                 yield lambda query: connection.execute(query).all() if made else []
                 self._look_over(connection)
 
@@ -134,7 +137,7 @@ class Database(ForkAware):
                 _migrating.upgrade(connection, self.url)
             if self.is_sqlite:
                 write_ahead(self.engine)
-        self._is_at_head = True
+        self._is_at_head = self._was_made = True
         return before, HEAD
 
     def close(self) -> None:
@@ -192,6 +195,7 @@ class Database(ForkAware):
         elif self.is_sqlite:
             _migrating.refuse_another_database(connection, self.url)
         self._is_at_head = revision is not None
+        self._was_made |= self._is_at_head
         return self._is_at_head
 
     def _is_empty_file(self) -> bool:
@@ -223,7 +227,7 @@ class Database(ForkAware):
     def _missing(self, error: SQLAlchemyError) -> RegistryUnavailable | None:
         """What happened to tables that were there before; None where it is something else."""
         said = str(error).lower()
-        if not self._is_at_head or not ("no such table" in said or "undefinedtable" in said):
+        if not self._was_made or not ("no such table" in said or "undefinedtable" in said):
             return None
         self._is_at_head = False
         try:

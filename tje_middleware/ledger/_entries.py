@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from ..decision import GateDecision, Route
 from ..profile import CalibrationProfile
 from ..savings import savings_of
-from ..usage import TokenUsage
+from ..usage import TokenUsage, counted
 
 Row = dict[str, Any]
 
@@ -223,9 +223,7 @@ def _truth(value: bool | None) -> bool | None:
 
 def _as_counted(decision: GateDecision) -> GateDecision:
     """The decision with nothing for what nobody counted, as of a client that no framework sees: 0 is a claim."""
-    usages = (decision.draft_usage, decision.deeper_usage)
-    draft, deeper = (None if usage == TokenUsage() else usage for usage in usages)
-    return replace(decision, draft_usage=draft, deeper_usage=deeper)
+    return replace(decision, draft_usage=counted(decision.draft_usage), deeper_usage=counted(decision.deeper_usage))
 
 
 def _is_partly_known(usage: TokenUsage | None) -> bool:

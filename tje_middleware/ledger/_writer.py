@@ -130,6 +130,10 @@ class Writer(ForkAware):
         self._ending = True
         self._wake.put(_NOW)
 
+    def leave_soon(self) -> None:
+        """Begin to flush, whether it could be written of late or not."""
+        self._wake.put(_NOW)
+
     def leave(self, timeout: float) -> None:
         """Flush at the end of the process, which waits no longer than ``timeout`` seconds."""
         if not self.flush(timeout):

@@ -14,8 +14,11 @@ if TYPE_CHECKING:
 
 # Small enough for the lowest tier of every list that has tiers.
 _TOKENS = 1_000
-# What may stand before a model's name, and after it: a date or number of its edition.
-_NAMED = r"(?:models/|(?:[a-z]+\.)+)?{}(?:[-@]?\d[\d-]*|-latest)?(?:-v\d+(?::\d+)?)?"
+# What may stand before a model's name, and after it: a date or number of its edition, as each provider writes them.
+_NAMED = (
+    r"(?:(?:publishers/[\w-]+/)?models/|(?:[a-z]+\.)+)?{}"
+    r"(?:(?:-preview-|-exp-|-v\d+@|[-@])?\d[\d-]*|-latest)?(?:-v\d+(?::\d+)?)?"
+)
 
 
 @dataclass(frozen=True)

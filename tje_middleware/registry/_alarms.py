@@ -133,7 +133,7 @@ def alarm_of(row: Row[Any], shown: str) -> Alarm:
     """
     try:
         evidence = {str(name): float(number) for name, number in json.loads(row.evidence).items()}
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
         raise RegistryDamaged(
             f"{shown} holds an alarm that cannot be read (number {row.id}, about version {row.version} of "
             f"{row.key}): its evidence is damaged ({error}); dismiss the alarms about that key"

@@ -57,7 +57,8 @@ class Following(ForkAware):
         self._stored = threading.Event()
         self._reading = 0  # the number of the last reading of all keys
         self._refresher: Refresher | None = None
-        self._lock = threading.Lock()
+        # Reentrant: an alarm may be reported by a stream that the garbage collector closes, wherever that happens.
+        self._lock = threading.RLock()
         leaving.remember(self)
         tell_of_forks(self)
 
@@ -134,15 +135,17 @@ class Following(ForkAware):
         if refresher is not None:
             refresher.stop()
 
-    def leave(self, timeout: float) -> None:
-        """Store alarms at the end of the process, which waits no longer than ``timeout`` seconds."""
+    def leave_soon(self) -> None:
+        """Begin to store alarms, at the end of the process."""
         with self._lock:
-            if not self._alarms:
-                return
-            if (refresher := self._attend()) is not None:
+            if self._alarms and (refresher := self._attend()) is not None:
                 refresher.leave()
-        if refresher is None or not self._stored.wait(timeout):
-            left = len(self._alarms)
+
+    def leave(self, timeout: float) -> None:
+        """Wait until alarms are stored, at the end of the process, for at most ``timeout`` seconds."""
+        if self._alarms and self._refresher is not None:
+            self._stored.wait(timeout)
+        if left := len(self._alarms):
             what = f"{left} alarm{'s' if left > 1 else ''}"
             _log.warning("%s: %s could not be stored before the process ended", self.database.url, what)
 
@@ -223,7 +226,7 @@ class Following(ForkAware):
 
     def after_fork_in_child(self) -> None:
         """Go on with all that is known, without the threads."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._refresher = None
         self._flights = {}
         self._alarms = {}  # the parent stores them

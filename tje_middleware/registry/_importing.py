@@ -140,7 +140,7 @@ def _store_key(connection: Connection, found: Sequence[ExportedVersion], shown: 
     here = _here(connection, key, shown)
     stored = []
     for one in found:
-        same = here.get(_without_version(one.profile))
+        same = _counterpart(one, here.get(_without_version(one.profile), ()), active)
         if same is None:
             last = one.version if keeps_numbers else last + 1
             _insert(connection, canonical, one, last)
@@ -182,14 +182,24 @@ def _store_aliases(
     return tuple(made), tuple(kept)
 
 
-def _here(connection: Connection, key: ProfileKey, shown: str) -> dict[str, int]:
+def _counterpart(one: ExportedVersion, same: Sequence[int], active: int | None) -> int | None:
+    """Which of the versions that say the same it is here: what is active stays so, then its own number, the last."""
+    return max(
+        same,
+        key=lambda version: (one.is_active and version == active, version == one.version, version),
+        default=None,
+    )
+
+
+def _here(connection: Connection, key: ProfileKey, shown: str) -> Mapping[str, Sequence[int]]:
     """The versions that there are, by what they say."""
-    found = {}
+    found: dict[str, list[int]] = {}
     for row in _versions.all_of(_versions.reader(connection), key):
         try:
-            found[_without_version(_versions.profile_of(row, shown))] = int(row.version)
-        except RegistryDamaged:  # noqa: PERF203 (it is not the same as anything)
+            body = _without_version(_versions.profile_of(row, shown))
+        except RegistryDamaged:
             continue
+        found.setdefault(body, []).append(int(row.version))
     return found
 
 

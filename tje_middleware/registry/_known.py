@@ -44,7 +44,7 @@ class Known:
         self._reported: dict[tuple[ProfileKey, int | None], _Reported] = {}
         self._orders = itertools.count(1)
         self._attended = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # an alarm may be reported wherever the garbage collector runs
 
     def begin(self) -> int:
         """The number of a reading that begins now."""
@@ -123,7 +123,11 @@ class Known:
         with self._lock:
             self._attended = True
             self.answers.update(
-                {key: seen.answer for key, seen in self._seen.items() if now - seen.at <= max_age and seen.order}
+                {
+                    key: seen.answer
+                    for key, seen in list(self._seen.items())
+                    if now - seen.at <= max_age and seen.order
+                }
             )
 
     def leave(self) -> None:
@@ -134,7 +138,7 @@ class Known:
 
     def start_anew_in_a_child(self) -> None:
         """As :meth:`leave`, in a forked process, where the lock may be held by a thread that is not there."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._reported = {}  # the parent stores them, and nobody would say here when
         self.leave()
 
