@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import delete, update
 from sqlalchemy.engine import make_url
-from typer.testing import CliRunner
 
+from tests.cli.commands import RUN, ok, plain, run, said
 from tests.postgres import PASSWORD
 from tests.samples import KEY, profile
 from tje_middleware import CalibrationRegistry, ProfileKey
@@ -24,7 +24,6 @@ from tje_middleware.cli.registry import _versions
 from tje_middleware.cli.registry._key import found_key
 from tje_middleware.database.schema import KEYS, PROFILES
 
-RUN = CliRunner()
 WARM = KEY.model_copy(update={"temperature": 0.7})
 DATED, MINI = "gpt-4.1-mini-2025-04-14", ProfileKey(model="gpt-4.1-mini", task="t")
 
@@ -43,30 +42,6 @@ def store(url):
         made.put(profile(0.6, verdict="weak"), by="ben")
         made.put(profile(0.7), candidate=True, source="recalibrated", by="eve")
         yield made
-
-
-def run(store: CalibrationRegistry | str, *arguments: object, columns: int = 100, **how: object):
-    given = store.database.url.anywhere if isinstance(store, CalibrationRegistry) else store
-    words = [str(argument) for argument in arguments]
-    return RUN.invoke(app, ["registry", *words, "--registry", given], env={"COLUMNS": str(columns)}, **how)
-
-
-def plain(text: str) -> str:
-    return " ".join(text.split())
-
-
-def ok(done) -> str:
-    assert done.exit_code == 0, done.output
-    return plain(done.stdout)
-
-
-def said(done) -> str:
-    """The one message of a command that could not do it."""
-    assert done.exit_code == 1, done.output
-    assert done.stdout == ""
-    assert "Traceback" not in done.stderr
-    assert done.stderr.count("Error: ") == 1
-    return plain(done.stderr)
 
 
 def active(store: CalibrationRegistry, key: ProfileKey = KEY) -> int | None:

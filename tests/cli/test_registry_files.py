@@ -7,18 +7,19 @@ import json
 import os
 import sqlite3
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 
 import pytest
 from sqlalchemy import update
-from typer.testing import CliRunner
 
+from tests.cli import commands
+from tests.cli.commands import RUN, ok, plain, said
 from tests.samples import KEY, profile
 from tje_middleware import CalibrationRegistry, ProfileKey
 from tje_middleware.cli import app
 from tje_middleware.database.schema import HEAD, PROFILES
 
-RUN = CliRunner()
 MINI = ProfileKey(model="gpt-4.1-mini", task="t")
 DATED = "gpt-4.1-mini-2025-04-14"
 
@@ -50,27 +51,7 @@ def other(tmp_path) -> str:
     return f"sqlite:///{tmp_path}/other.db"
 
 
-def run(url: str, *arguments: object, columns: int = 300, **how: object):
-    words = [str(argument) for argument in arguments]
-    return RUN.invoke(app, ["registry", *words, "--registry", url], env={"COLUMNS": str(columns)}, **how)
-
-
-def plain(text: str) -> str:
-    return " ".join(text.split())
-
-
-def ok(done) -> str:
-    assert done.exit_code == 0, done.output
-    return plain(done.stdout)
-
-
-def said(done) -> str:
-    """The one message of a command that could not do it."""
-    assert done.exit_code == 1, done.output
-    assert done.stdout == ""
-    assert "Traceback" not in done.stderr
-    assert done.stderr.count("Error: ") == 1
-    return plain(done.stderr)
+run = partial(commands.run, columns=300)
 
 
 class TestExport:
