@@ -8,7 +8,6 @@ import subprocess
 import sys
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 
 import pytest
 from sqlalchemy import delete, update
@@ -26,22 +25,6 @@ from tje_middleware.database.schema import KEYS, PROFILES
 
 WARM = KEY.model_copy(update={"temperature": 0.7})
 DATED, MINI = "gpt-4.1-mini-2025-04-14", ProfileKey(model="gpt-4.1-mini", task="t")
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request, tmp_path: Path) -> str:
-    is_file = request.param == "sqlite"
-    return f"sqlite:///{tmp_path}/tje.db" if is_file else request.getfixturevalue("postgres").url_with_password()
-
-
-@pytest.fixture
-def store(url):
-    """A registry whose key has two versions that were active and a candidate."""
-    with CalibrationRegistry(url) as made:
-        made.put(profile(0.5), by="ada")
-        made.put(profile(0.6, verdict="weak"), by="ben")
-        made.put(profile(0.7), candidate=True, source="recalibrated", by="eve")
-        yield made
 
 
 def active(store: CalibrationRegistry, key: ProfileKey = KEY) -> int | None:

@@ -24,22 +24,6 @@ MINI = ProfileKey(model="gpt-4.1-mini", task="t")
 DATED = "gpt-4.1-mini-2025-04-14"
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request, tmp_path: Path) -> str:
-    is_file = request.param == "sqlite"
-    return f"sqlite:///{tmp_path}/tje.db" if is_file else request.getfixturevalue("postgres").url_with_password()
-
-
-@pytest.fixture
-def store(url):
-    """A registry whose key has two versions that were active and a candidate."""
-    with CalibrationRegistry(url) as made:
-        made.put(profile(0.5), by="ada")
-        made.put(profile(0.6, verdict="weak"), by="ben")
-        made.put(profile(0.7), candidate=True, source="recalibrated", by="eve")
-        yield made
-
-
 @pytest.fixture
 def backup(tmp_path) -> Path:
     return tmp_path / "backup.jsonl"

@@ -19,13 +19,6 @@ SURE, UNSURE = "bits=0.5 tokens=6", "bits=2.5 tokens=6"
 Chat = Callable[..., ChatOpenAI]
 
 
-@pytest.fixture
-def written(tmp_path: Path) -> Iterator[Written]:
-    made = Written(tmp_path)
-    yield made
-    made.close()
-
-
 class TestGraph:
     @pytest.fixture
     def ask(self, chat: Chat, written: Written) -> Callable[[str], Any]:

@@ -1,6 +1,6 @@
 """What the ways into LangChain write into a gate's ledger: each decision once, with how it ended and what it cost."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,6 @@ from tje_middleware import EntropyGate
 SURE, UNSURE = "bits=0.5 tokens=6", "bits=2.5 tokens=6"
 PROMPT = ChatPromptTemplate.from_messages([("user", "{text}")])
 Chat = Callable[..., ChatOpenAI]
-
-
-@pytest.fixture
-def written(tmp_path: Path) -> Iterator[Written]:
-    made = Written(tmp_path)
-    yield made
-    made.close()
 
 
 def chain(chat: Chat, written: Written, **settings: Any) -> Any:

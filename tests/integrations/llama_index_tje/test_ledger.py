@@ -42,13 +42,6 @@ class EngineOfLLM(CustomQueryEngine):
 
 
 @pytest.fixture
-def written(tmp_path: Path) -> Iterator[Written]:
-    made = Written(tmp_path)
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def with_texts(tmp_path: Path) -> Iterator[Written]:
     made = Written(tmp_path, texts=True)
     yield made
