@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tests.postgres import postgres, postgres_of_this_run, postgres_to_stop  # noqa: F401 (fixtures)
-from tje_middleware.registry import _following
+from tests.postgres import (
+    postgres,  # noqa: F401 (fixtures)
+    postgres_of_this_run,  # noqa: F401 (fixtures)
+    postgres_to_stop,  # noqa: F401 (fixtures)
+)
+from tje_middleware.registry import cache
 from tje_middleware.signals import SIGNALS
 
 
@@ -20,8 +24,8 @@ def _signals_of_a_test_are_its_own():
 @pytest.fixture(autouse=True)
 def _a_busy_machine_may_take_its_time(request):
     """A profile that was not read before is waited for, where the waiting itself is not what is tested."""
-    before = _following._LOOKUP_PATIENCE_SECONDS
-    if "registry_hot_path" not in request.node.path.parts:
-        _following._LOOKUP_PATIENCE_SECONDS = 20.0
+    before = cache._LOOKUP_PATIENCE_SECONDS
+    if "cache" not in request.node.path.parts:
+        cache._LOOKUP_PATIENCE_SECONDS = 20.0
     yield
-    _following._LOOKUP_PATIENCE_SECONDS = before
+    cache._LOOKUP_PATIENCE_SECONDS = before

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import cast
 
 from tje_middleware import GateDecision, MissingLogprobs, TokenUsage
-from tje_middleware.capture import ModelCall
-from tje_middleware.delivery import Delivery
-from tje_middleware.evidence import Evidence
-from tje_middleware.turn import GatedTurn
+from tje_middleware.calls.log import ModelCall
+from tje_middleware.gate.delivery import Delivery
+from tje_middleware.gate.turn import GatedTurn
+from tje_middleware.logprobs.evidence import Evidence
 
 MISSING = MissingLogprobs("it came without logprobs; ask the provider for logprobs=True and top_logprobs=20")
 DRAFT_COST, DEEPER_COST = TokenUsage(10, 5, calls=1), TokenUsage(10, 40, calls=1)

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import optimize
 
 from tje_middleware import CalibrationProfile, ProfileKey, SequenceLogprobs, Threshold
-from tje_middleware.calibration import calibrate_samples
+from tje_middleware.calibration.calibration import calibrate_samples
 
 KEY = ProfileKey(model="m", task="t")
 TOP_K = KEY.top_k

@@ -11,11 +11,11 @@ from ._lazy import lazily
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from .calibration import calibrate
-    from .decision import GateDecision, Route
-    from .drift import DriftPolicy
-    from .early_abort import RejectionWatch
-    from .entropy import EntropyAccumulator, mean_entropy, token_entropies
+    from .calibration.calibration import calibrate
+    from .calibration.key import ProfileKey
+    from .calibration.profile import CalibrationProfile, Threshold
+    from .calibration.settings import Prices
+    from .calls.usage import TokenUsage
     from .errors import (
         CalibrationError,
         DemoError,
@@ -36,25 +36,25 @@ if TYPE_CHECKING:
         UnreadableLogprobs,
     )
     from .evaluation import replay
-    from .gate import EntropyGate
-    from .keys import ProfileKey
+    from .evaluation.sample_size import learning_curve
+    from .gate.decision import GateDecision, Route
+    from .gate.drift import DriftPolicy
+    from .gate.gate import EntropyGate
+    from .gate.stopping.watch import RejectionWatch
     from .ledger import DecisionLedger
     from .logprobs import LogprobsAccumulator, SequenceLogprobs, parse_logprobs
-    from .profile import CalibrationProfile, Threshold
-    from .record import CalibrationRecord
+    from .logprobs.entropy import EntropyAccumulator, mean_entropy, token_entropies
     from .records import read_records, write_records
+    from .records.record import CalibrationRecord
     from .registry import CalibrationRegistry
-    from .sample_size import learning_curve
-    from .settings import Prices
     from .signals import register_signal
-    from .usage import TokenUsage
 
 _HOMES = {
-    "calibration": ("calibrate",),
-    "decision": ("GateDecision", "Route"),
-    "drift": ("DriftPolicy",),
-    "early_abort": ("RejectionWatch",),
-    "entropy": ("EntropyAccumulator", "mean_entropy", "token_entropies"),
+    "calibration.calibration": ("calibrate",),
+    "gate.decision": ("GateDecision", "Route"),
+    "gate.drift": ("DriftPolicy",),
+    "gate.stopping.watch": ("RejectionWatch",),
+    "logprobs.entropy": ("EntropyAccumulator", "mean_entropy", "token_entropies"),
     "errors": (
         "CalibrationError",
         "DemoError",
@@ -75,18 +75,18 @@ _HOMES = {
         "UnreadableLogprobs",
     ),
     "evaluation": ("replay",),
-    "gate": ("EntropyGate",),
-    "keys": ("ProfileKey",),
+    "gate.gate": ("EntropyGate",),
+    "calibration.key": ("ProfileKey",),
     "ledger": ("DecisionLedger",),
     "logprobs": ("LogprobsAccumulator", "SequenceLogprobs", "parse_logprobs"),
-    "profile": ("CalibrationProfile", "Threshold"),
-    "record": ("CalibrationRecord",),
+    "calibration.profile": ("CalibrationProfile", "Threshold"),
+    "records.record": ("CalibrationRecord",),
     "records": ("read_records", "write_records"),
     "registry": ("CalibrationRegistry",),
-    "sample_size": ("learning_curve",),
-    "settings": ("Prices",),
+    "evaluation.sample_size": ("learning_curve",),
+    "calibration.settings": ("Prices",),
     "signals": ("register_signal",),
-    "usage": ("TokenUsage",),
+    "calls.usage": ("TokenUsage",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

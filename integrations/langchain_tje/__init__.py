@@ -19,25 +19,25 @@ from typing import TYPE_CHECKING
 from tje_middleware._lazy import lazily
 
 if TYPE_CHECKING:
-    from ._agent.middleware import EntropyGateMiddleware
-    from ._asking import ask_logprobs
-    from ._callback import EntropyCallbackHandler, capture_entropy
-    from ._chat.model import EntropyGatedChatModel
-    from ._decorator import think_just_enough
-    from ._graph.router import EntropyRouter
-    from ._refinement import sequential_refinement
-    from ._runnable import EntropyGateRunnable
+    from .agents.middleware import EntropyGateMiddleware
+    from .asking.chain import ask_logprobs
+    from .branches.refinement import sequential_refinement
+    from .callbacks.handler import EntropyCallbackHandler, capture_entropy
+    from .chains.decorator import think_just_enough
+    from .chains.runnable import EntropyGateRunnable
+    from .chat.model import EntropyGatedChatModel
+    from .graphs.router import EntropyRouter
 
 _HOMES = {
-    "EntropyCallbackHandler": "_callback",
-    "EntropyGateMiddleware": "_agent.middleware",
-    "EntropyGateRunnable": "_runnable",
-    "EntropyGatedChatModel": "_chat.model",
-    "EntropyRouter": "_graph.router",
-    "ask_logprobs": "_asking",
-    "capture_entropy": "_callback",
-    "sequential_refinement": "_refinement",
-    "think_just_enough": "_decorator",
+    "EntropyCallbackHandler": "callbacks.handler",
+    "EntropyGateMiddleware": "agents.middleware",
+    "EntropyGateRunnable": "chains.runnable",
+    "EntropyGatedChatModel": "chat.model",
+    "EntropyRouter": "graphs.router",
+    "ask_logprobs": "asking.chain",
+    "capture_entropy": "callbacks.handler",
+    "sequential_refinement": "branches.refinement",
+    "think_just_enough": "chains.decorator",
 }
 
 __all__ = [

@@ -17,28 +17,28 @@ from typing import TYPE_CHECKING
 from tje_middleware._lazy import lazily
 
 if TYPE_CHECKING:
-    from ._asking.asked import ask_logprobs
-    from ._capture.handler import EntropyEventHandler, capture_entropy
-    from ._decision_event import EntropyDecisionEvent
-    from ._decorator import think_just_enough
-    from ._llm.model import EntropyGatedLLM
-    from ._query.engine import EntropyGatedQueryEngine
-    from ._workflow.events import AbstainEvent, DecisionEvent, DeeperEvent, DraftEvent
-    from ._workflow.route import entropy_route
+    from .asking.model import ask_logprobs
+    from .capture.captured import EntropyDecisionEvent
+    from .capture.handler import EntropyEventHandler, capture_entropy
+    from .functions.decorator import think_just_enough
+    from .llm.model import EntropyGatedLLM
+    from .query.engine import EntropyGatedQueryEngine
+    from .workflow.events import AbstainEvent, DecisionEvent, DeeperEvent, DraftEvent
+    from .workflow.route import entropy_route
 
 _HOMES = {
-    "AbstainEvent": "_workflow.events",
-    "DecisionEvent": "_workflow.events",
-    "DeeperEvent": "_workflow.events",
-    "DraftEvent": "_workflow.events",
-    "EntropyDecisionEvent": "_decision_event",
-    "EntropyEventHandler": "_capture.handler",
-    "EntropyGatedLLM": "_llm.model",
-    "EntropyGatedQueryEngine": "_query.engine",
-    "ask_logprobs": "_asking.asked",
-    "capture_entropy": "_capture.handler",
-    "entropy_route": "_workflow.route",
-    "think_just_enough": "_decorator",
+    "AbstainEvent": "workflow.events",
+    "DecisionEvent": "workflow.events",
+    "DeeperEvent": "workflow.events",
+    "DraftEvent": "workflow.events",
+    "EntropyDecisionEvent": "capture.captured",
+    "EntropyEventHandler": "capture.handler",
+    "EntropyGatedLLM": "llm.model",
+    "EntropyGatedQueryEngine": "query.engine",
+    "ask_logprobs": "asking.model",
+    "capture_entropy": "capture.handler",
+    "entropy_route": "workflow.route",
+    "think_just_enough": "functions.decorator",
 }
 
 __all__ = [

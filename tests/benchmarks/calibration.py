@@ -8,8 +8,8 @@ import numpy as np
 
 from tests.benchmarks.timing import Row, compared
 from tje_middleware import ProfileKey
-from tje_middleware.calibration import calibrate_observations
-from tje_middleware.observations import Observations
+from tje_middleware.calibration.calibration import calibrate_observations
+from tje_middleware.records.columns import Observations
 
 RECORDS = 1_000_000
 

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from tests.standin import StandIn
 from tje_middleware import CalibrationRegistry, __version__
+from tje_middleware.calibration.settings import METHOD_NAMES
 from tje_middleware.cli import app
-from tje_middleware.settings import METHOD_NAMES
 
 RUN = CliRunner()
 

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 from tests.ledger.decisions import ACCEPTED, DEEPER, KEY, decision, profile_with_costs
 from tests.samples import KEY as PROFILE_KEY
 from tje_middleware import CalibrationRegistry, ProfileKey
+from tje_middleware.calls.usage import TokenUsage
 from tje_middleware.cli.ledger import ledger as commands
 from tje_middleware.ledger import DecisionLedger
-from tje_middleware.usage import TokenUsage
 
 APP = typer.Typer()
 APP.add_typer(commands, name="ledger")
@@ -215,7 +215,7 @@ class TestFeedback:
         record(held, made)
         run(url, "feedback", made.decision_id, option)
         with held.database.reading() as read:
-            from tje_middleware.database.schema import FEEDBACK  # noqa: PLC0415
+            from tje_middleware.ledger.tables import FEEDBACK  # noqa: PLC0415
 
             (row,) = read(FEEDBACK.select())
         assert (row.correct, row.draft_correct) == said

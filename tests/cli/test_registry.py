@@ -17,11 +17,11 @@ from tests.cli.commands import RUN, ok, plain, run, said
 from tests.postgres import PASSWORD
 from tests.samples import KEY, profile
 from tje_middleware import CalibrationRegistry, ProfileKey
-from tje_middleware.alarms import Alarm
+from tje_middleware.calibration.profile import Alarm
 from tje_middleware.cli import app
-from tje_middleware.cli.registry import _versions
-from tje_middleware.cli.registry._key import found_key
-from tje_middleware.database.schema import KEYS, PROFILES
+from tje_middleware.cli.registry import versions
+from tje_middleware.cli.registry.keys import found_key
+from tje_middleware.registry.tables import KEYS, PROFILES
 
 WARM = KEY.model_copy(update={"temperature": 0.7})
 DATED, MINI = "gpt-4.1-mini-2025-04-14", ProfileKey(model="gpt-4.1-mini", task="t")
@@ -356,7 +356,7 @@ class TestPromote:
             store.promote(KEY, 1)
             return seen
 
-        monkeypatch.setattr(_versions, "found_key", seen_and_overtaken)
+        monkeypatch.setattr(versions, "found_key", seen_and_overtaken)
         assert "version 1 is active" in said(run(store, *command))
         assert active(store) == 1
 

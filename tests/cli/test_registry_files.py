@@ -18,7 +18,8 @@ from tests.cli.commands import RUN, ok, plain, said
 from tests.samples import KEY, profile
 from tje_middleware import CalibrationRegistry, ProfileKey
 from tje_middleware.cli import app
-from tje_middleware.database.schema import HEAD, PROFILES
+from tje_middleware.registry.tables import PROFILES
+from tje_middleware.storage.schema import HEAD
 
 MINI = ProfileKey(model="gpt-4.1-mini", task="t")
 DATED = "gpt-4.1-mini-2025-04-14"

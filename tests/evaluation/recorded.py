@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tje_middleware.observations import Observations
+from tje_middleware.records.columns import Observations
 
 
 def recorded(

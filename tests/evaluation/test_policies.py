@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from tests.evaluation.recorded import drawn, recorded
 from tje_middleware.evaluation import ALWAYS, NEVER, ORACLE, paired_difference
-from tje_middleware.evaluation.outcomes import Outcomes
-from tje_middleware.evaluation.policies import figures_of
+from tje_middleware.evaluation.replay import figures_of
+from tje_middleware.evaluation.result import Outcomes
 
 RECORDS = recorded([0] * 5, [1, 0, 1, 0, 1], [1, 1, 0, 0, 1], tokens=10, deeper_tokens=[40, 40, 40, 80, 100])
 ACCEPTED = np.array([1, 1, 1, 0, 0], dtype=bool)

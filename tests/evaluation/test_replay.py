@@ -6,11 +6,11 @@ import pytest
 from tests.evaluation.recorded import drawn, recorded
 from tests.samples import KEY
 from tje_middleware import CalibrationError, ProfileKey
-from tje_middleware.calibration import calibrate_observations
+from tje_middleware.calibration.calibration import calibrate_observations
+from tje_middleware.calibration.settings import CalibrationSettings, Prices
 from tje_middleware.evaluation import ALWAYS, NEVER, ORACLE, replay
 from tje_middleware.evaluation.table import as_dict
-from tje_middleware.observations import Observations
-from tje_middleware.settings import CalibrationSettings, Prices
+from tje_middleware.records.columns import Observations
 
 QUICK = CalibrationSettings(resamples=0)
 AUTO = ProfileKey(model="m", task="t", signal="auto")

@@ -11,10 +11,10 @@ from rich.console import Console, RenderableType
 from tests.evaluation.recorded import drawn, recorded
 from tests.samples import KEY
 from tje_middleware import ProfileKey
+from tje_middleware.calibration.settings import CalibrationSettings, Prices
 from tje_middleware.evaluation import replay
+from tje_middleware.evaluation.sample_size import learning_curve
 from tje_middleware.evaluation.table import as_dict, evaluation_table, learning_table, profile_table
-from tje_middleware.sample_size import learning_curve
-from tje_middleware.settings import CalibrationSettings, Prices
 
 SETTINGS = CalibrationSettings(resamples=60, alpha=0.3, prices=Prices(error=1, deeper=0.2))
 

@@ -9,16 +9,9 @@ from typing import Any
 from sqlalchemy import select
 
 from tests.gates import MODEL, make_gate
-from tje_middleware import (
-    CalibrationRecord,
-    CalibrationRegistry,
-    DecisionLedger,
-    EntropyGate,
-    ProfileKey,
-    calibrate,
-)
-from tje_middleware.database import Database
-from tje_middleware.database.schema import DECISIONS
+from tje_middleware import CalibrationRecord, CalibrationRegistry, DecisionLedger, EntropyGate, ProfileKey, calibrate
+from tje_middleware.ledger.tables import DECISIONS
+from tje_middleware.storage import Database
 
 #: The share of accepted drafts that may be wrong, by the profile of ``Written.stored_gate``.
 ALPHA = 0.1

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tje_middleware.database import Database
+from tje_middleware.storage import Database
 
 
 @pytest.fixture

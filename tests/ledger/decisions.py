@@ -7,8 +7,8 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from tje_middleware import GateDecision, Route
-from tje_middleware.decision import new_decision_id
-from tje_middleware.usage import TokenUsage
+from tje_middleware.calls.usage import TokenUsage
+from tje_middleware.gate.decision import new_decision_id
 
 if TYPE_CHECKING:
     from tje_middleware import CalibrationProfile
@@ -51,7 +51,7 @@ def decision(kind: GateDecision = ACCEPTED, **fields: object) -> GateDecision:
 def profile_with_costs(*, version: int = 1) -> CalibrationProfile:
     """A profile whose records say that going deeper costs 200 tokens up to a signal of 0.5, and 400 above it."""
     from tests.samples import profile  # noqa: PLC0415 (scipy: not for every process of a test)
-    from tje_middleware.reference import ReferenceDistribution  # noqa: PLC0415
+    from tje_middleware.calibration.reference import ReferenceDistribution  # noqa: PLC0415
 
     reference = ReferenceDistribution(n=20, values=(0.25, 1.0), ranks=(10, 20), deeper_tokens=(200.0, 400.0))
     return profile(version=version).model_copy(update={"reference": reference})

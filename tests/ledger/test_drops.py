@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.ledger.decisions import ACCEPTED, decision
-from tje_middleware.database import Database
-from tje_middleware.database.schema import DECISIONS, DROPS
 from tje_middleware.ledger import DecisionLedger, LedgerCounts
+from tje_middleware.ledger.tables import DECISIONS, DROPS
+from tje_middleware.storage import Database
 
 NO_DECISION = object()
 TOO_LARGE = replace(ACCEPTED, tokens=2**63)

@@ -11,8 +11,9 @@ import pytest
 from tests.ledger.decisions import ACCEPTED, DEEPER, decision, profile_with_costs
 from tests.samples import KEY
 from tje_middleware import CalibrationError, CalibrationRegistry
-from tje_middleware.alarms import Alarm
-from tje_middleware.ledger import DecisionLedger, _ledger
+from tje_middleware.calibration.profile import Alarm
+from tje_middleware.ledger import DecisionLedger
+from tje_middleware.ledger import ledger as _ledger
 
 BEFORE = datetime(2026, 3, 1, tzinfo=timezone.utc)
 DRIFT = BEFORE + timedelta(days=7)

@@ -15,13 +15,13 @@ from sqlalchemy import event, text
 from tests.ledger.decisions import decision, profile_with_costs
 from tests.samples import KEY as PROFILE_KEY
 from tje_middleware import GateDecision, RegistryError
-from tje_middleware.database import Database
-from tje_middleware.database.schema import DECISIONS, DROPS, FEEDBACK
+from tje_middleware.calls.usage import TokenUsage
 from tje_middleware.ledger import DecisionLedger
-from tje_middleware.ledger._entries import Decided, decision_row, feedback_row, judged
-from tje_middleware.ledger._filing import Filed, file
-from tje_middleware.ledger._storing import Batch, DropReport, store
-from tje_middleware.usage import TokenUsage
+from tje_middleware.ledger.filing import Filed, file
+from tje_middleware.ledger.rows import Decided, decision_row, feedback_row, judged
+from tje_middleware.ledger.store import Batch, DropReport, store
+from tje_middleware.ledger.tables import DECISIONS, DROPS, FEEDBACK
+from tje_middleware.storage import Database
 
 
 class Unprintable:

@@ -16,8 +16,8 @@ import pytest
 
 from tests.ledger.decisions import decision
 from tests.waiting import wait_until
-from tje_middleware.database.schema import DECISIONS, FEEDBACK
 from tje_middleware.ledger import DecisionLedger
+from tje_middleware.ledger.tables import DECISIONS, FEEDBACK
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks are made the POSIX way")
 

@@ -13,10 +13,10 @@ from tests.ledger.decisions import DEEPER, decision, profile_with_costs
 from tests.samples import KEY
 from tests.waiting import wait_until
 from tje_middleware import CalibrationRegistry
-from tje_middleware.ledger import DecisionLedger, _telling
-from tje_middleware.ledger._entries import feedback_row, judged
-from tje_middleware.ledger._storing import Batch, store
-from tje_middleware.ledger._telling import tell
+from tje_middleware.ledger import DecisionLedger, telling
+from tje_middleware.ledger.rows import feedback_row, judged
+from tje_middleware.ledger.store import Batch, store
+from tje_middleware.ledger.telling import tell
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ class TestWhileARegistryIsChanged:
         assert len(registry.alarms()) == 1
 
     def test_a_command_that_has_waited_long_says_that_nobody_has_looked(self, registry, broken, caplog, monkeypatch):
-        monkeypatch.setattr(_telling, "_SECONDS_OF_LOOK", 0.2)
+        monkeypatch.setattr(telling, "_SECONDS_OF_LOOK", 0.2)
         with registry.database.writing():
             tell(registry.database, broken, correct=True, draft_correct=None)
         (told,) = caplog.records

@@ -14,10 +14,10 @@ import pytest
 
 from tests.ledger.decisions import ACCEPTED, DEEPER, decision, profile_with_costs
 from tje_middleware import CalibrationRegistry
-from tje_middleware.database import Database
-from tje_middleware.database.schema import DECISIONS, FEEDBACK
+from tje_middleware.calls.usage import TokenUsage
 from tje_middleware.ledger import DecisionLedger
-from tje_middleware.usage import TokenUsage
+from tje_middleware.ledger.tables import DECISIONS, FEEDBACK
+from tje_middleware.storage import Database
 
 
 class TestADecision:

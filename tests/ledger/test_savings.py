@@ -7,8 +7,8 @@ import pytest
 from tests.ledger.decisions import ACCEPTED, DEEPER, GIVEN_UP, decision, profile_with_costs
 from tests.samples import profile
 from tje_middleware import Route
+from tje_middleware.calls.usage import TokenUsage
 from tje_middleware.ledger import Savings, savings_of
-from tje_middleware.usage import TokenUsage
 
 FAILED = decision(DEEPER, reason="branch_failed", answered_by="draft", deeper_usage=None)
 CAPPED = decision(DEEPER, reason="capped", answered_by="draft", deeper_usage=None)

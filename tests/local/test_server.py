@@ -169,7 +169,7 @@ def test_the_process_ends_with_its_parent(ending: str) -> None:
 def test_a_parent_killed_while_the_model_loads_leaves_no_process() -> None:
     script = (
         "import os, sys, signal, time\n"
-        "from tje_middleware.local._child import Child\n"
+        "from tje_middleware.local.child import Child\n"
         "from tje_middleware.local import LocalServer, resolve_weights\n"
         "child = Child(LocalServer()._command(resolve_weights(), 'name'))\n"
         "print(child.pid, flush=True)\n"
@@ -245,7 +245,7 @@ def test_importing_the_package_loads_neither_engine_nor_clients() -> None:
 
 
 def test_a_long_log_neither_blocks_the_child_nor_grows() -> None:
-    from tje_middleware.local._child import Child  # noqa: PLC0415
+    from tje_middleware.local.child import Child  # noqa: PLC0415
 
     script = "import sys; sys.stderr.write('x' * 99 + '\\n' + 'y\\n' * 100_000); print('ready')"
     child = Child([sys.executable, "-c", script])

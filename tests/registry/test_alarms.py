@@ -9,8 +9,8 @@ from sqlalchemy import update
 
 from tests.samples import KEY, profile
 from tje_middleware import CalibrationRegistry, ProfileKey, RegistryDamaged, RegistryError
-from tje_middleware.alarms import Alarm
-from tje_middleware.database.schema import ALARMS
+from tje_middleware.calibration.profile import Alarm
+from tje_middleware.registry.tables import ALARMS
 
 
 def alarm(version=1, kind="drift", detail="shifted", **evidence):

@@ -12,9 +12,9 @@ from sqlalchemy import text
 
 from tests.samples import KEY, profile
 from tje_middleware import CalibrationRegistry, ProfileNotFound, RegistryDamaged, RegistryUnavailable
-from tje_middleware.database import Database
-from tje_middleware.database.schema import VERSION_TABLE
 from tje_middleware.errors import SchemaMismatch
+from tje_middleware.storage import Database
+from tje_middleware.storage.schema import VERSION_TABLE
 
 
 class TestARelativePath:

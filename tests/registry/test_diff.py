@@ -8,7 +8,7 @@ import pytest
 
 from tests.samples import KEY, profile
 from tje_middleware import ProfileNotFound
-from tje_middleware.settings import CalibrationSettings
+from tje_middleware.calibration.settings import CalibrationSettings
 
 
 def changed(registry):

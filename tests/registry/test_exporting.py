@@ -16,8 +16,8 @@ from tests.samples import KEY, profile
 from tje_middleware import CalibrationRegistry, ProfileKey, ProfileNotFound, RegistryError
 from tje_middleware.errors import UnreadableExport
 from tje_middleware.registry import stored_keys
-from tje_middleware.registry._importing import OtherActive
-from tje_middleware.registry._texts import ACTING
+from tje_middleware.registry.texts import ACTING
+from tje_middleware.registry.transfer import OtherActive
 
 OTHER = ProfileKey(model="m2", task="t", temperature=0.7)
 
@@ -242,7 +242,7 @@ class TestExporting:
                 filled.export_to(where)
 
     def test_what_could_not_be_imported_again_is_not_written(self, filled, path, monkeypatch):
-        monkeypatch.setattr("tje_middleware.registry._export_format.MOST_BYTES", 2000)
+        monkeypatch.setattr("tje_middleware.registry.transfer_format.MOST_BYTES", 2000)
         with pytest.raises(RegistryError, match="export some of the keys"):
             filled.export_to(path)
         assert not path.exists()

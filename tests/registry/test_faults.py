@@ -243,13 +243,13 @@ class TestLocked:
     @pytest.mark.usefixtures("holder")
     @pytest.mark.parametrize("use", ["put", "delete"])
     def test_a_writer_says_so_after_the_timeout(self, path, use, monkeypatch):
-        monkeypatch.setattr("tje_middleware.database._sqlite.LOCK_TIMEOUT_SECONDS", 0.05)
+        monkeypatch.setattr("tje_middleware.storage.sqlite.LOCK_TIMEOUT_SECONDS", 0.05)
         with pytest.raises(RegistryUnavailable, match="another process holds it"):
             USES[use](at(path))
 
     @pytest.mark.usefixtures("holder")
     def test_readers_go_on(self, path, monkeypatch):
-        monkeypatch.setattr("tje_middleware.database._sqlite.LOCK_TIMEOUT_SECONDS", 0.05)
+        monkeypatch.setattr("tje_middleware.storage.sqlite.LOCK_TIMEOUT_SECONDS", 0.05)
         assert at(path).get(KEY).version == 1
 
     def test_waits_for_a_process_that_lets_go_in_time(self, path, holder):

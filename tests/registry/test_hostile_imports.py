@@ -11,7 +11,7 @@ import pytest
 from tests.samples import KEY, profile
 from tje_middleware import CalibrationRegistry, ProfileKey
 from tje_middleware.errors import RegistryError, UnreadableExport
-from tje_middleware.registry import _export_format
+from tje_middleware.registry import transfer_format
 
 
 @pytest.fixture
@@ -230,18 +230,18 @@ def test_a_file_of_another_kind_is_said_to_be_none(registry, content):
 
 
 def test_a_line_that_is_too_long(registry, version_line):
-    line = with_profile(version_line, verdict_reason="x" * _export_format.MOST_LINE_BYTES)
+    line = with_profile(version_line, verdict_reason="x" * transfer_format.MOST_LINE_BYTES)
     refused(registry, sealed(header(), line), "line 2: longer than 4,194,304 bytes")
 
 
 def test_a_file_that_is_too_large(registry, version_line, monkeypatch):
-    monkeypatch.setattr(_export_format, "MOST_BYTES", 2 * len(version_line))
+    monkeypatch.setattr(transfer_format, "MOST_BYTES", 2 * len(version_line))
     refused(registry, sealed(header(3), *[version_line] * 3), "more than .* bytes or 100,000 lines")
 
 
 def test_a_file_of_too_many_lines(registry):
     alias = json.dumps({"alias": "a", "model": "m"}).encode()
-    many = [alias.replace(b'"a"', b'"a%d"' % number) for number in range(_export_format.MOST_LINES)]
+    many = [alias.replace(b'"a"', b'"a%d"' % number) for number in range(transfer_format.MOST_LINES)]
     refused(registry, sealed(header(0, 0), *many), "line 100001: the file has more than")
 
 

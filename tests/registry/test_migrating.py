@@ -14,9 +14,9 @@ from sqlalchemy import inspect, text
 
 from tests.samples import KEY, profile
 from tje_middleware import CalibrationRegistry, ProfileKey
-from tje_middleware.database import HEAD, Database
-from tje_middleware.database.schema import METADATA, VERSION_TABLE
 from tje_middleware.errors import SchemaMismatch
+from tje_middleware.storage import HEAD, Database
+from tje_middleware.storage.schema import METADATA, VERSION_TABLE
 
 OTHER = ProfileKey(model="m2", task="t")
 # As the previous release made it, word for word.
@@ -107,7 +107,7 @@ def test_migrating_again_changes_nothing(old):
 
 def test_two_that_migrate_at_once_do_it_once(old):
     script = (
-        "import sys; from tje_middleware.database import Database; database = Database(sys.argv[1]); "
+        "import sys; from tje_middleware.storage import Database; database = Database(sys.argv[1]); "
         "print('ready', flush=True); sys.stdin.readline(); print(*database.migrate())"
     )
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}

@@ -9,8 +9,8 @@ import pytest
 
 from tests.samples import KEY, profile
 from tje_middleware import CalibrationRegistry, ProfileNotFound
-from tje_middleware.alarms import Alarm
-from tje_middleware.database._postgres import CHANNEL
+from tje_middleware.calibration.profile import Alarm
+from tje_middleware.storage.postgres import CHANNEL
 
 
 @pytest.fixture

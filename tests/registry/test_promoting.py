@@ -7,13 +7,7 @@ import sqlite3
 import pytest
 
 from tests.samples import KEY, profile
-from tje_middleware import (
-    CalibrationRegistry,
-    ProfileKey,
-    ProfileNotFound,
-    RegistryDamaged,
-    RegistryError,
-)
+from tje_middleware import CalibrationRegistry, ProfileKey, ProfileNotFound, RegistryDamaged, RegistryError
 from tje_middleware.errors import StalePromotion
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from tests.postgres import PASSWORD
 from tests.samples import KEY, profile
 from tje_middleware import CalibrationRegistry, RegistryError, RegistryUnavailable
-from tje_middleware.database import Database
+from tje_middleware.storage import Database
 
 WRONG = "Falsch-1b2c3d"
 SECRETS = re.compile(f"{PASSWORD}|{WRONG}|hunter2")

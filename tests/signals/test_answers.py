@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tje_middleware import SequenceLogprobs, SignalError
 from tje_middleware.signals import answer_entropy, answer_entropy_by, answer_span, answer_total
-from tje_middleware.signals.spans import find_span
+from tje_middleware.signals.answers import find_span
 
 from .drafts import of_bits
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tje_middleware import SequenceLogprobs
 from tje_middleware.signals import SIGNALS, resolve_signal
-from tje_middleware.signals.windows import WINDOW
+from tje_middleware.signals.entropies import WINDOW
 
 from .drafts import drafts, sharpened
 

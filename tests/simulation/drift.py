@@ -20,8 +20,8 @@ from rich.table import Table
 from scipy import stats
 
 from tests.simulation.worlds import FloatArray
-from tje_middleware.drift import DriftMonitor, DriftPolicy
-from tje_middleware.reference import reference_of
+from tje_middleware.calibration.reference import reference_of
+from tje_middleware.gate.drift import DriftMonitor, DriftPolicy
 
 SIZES = (20, 100, 1000)
 LENGTH = 2_000

@@ -21,10 +21,10 @@ from scipy import stats
 
 from tests.simulation.worlds import CANDIDATES, COMPLEMENTARY, NOISE, WORLDS, Candidates, FloatArray, World
 from tje_middleware import NoThreshold, ProfileKey
-from tje_middleware.calibration import calibrate_observations
-from tje_middleware.settings import CalibrationSettings
-from tje_middleware.thresholds import METHODS, abstain_threshold, noninferiority_threshold, risk_threshold
-from tje_middleware.thresholds.every import Drafts
+from tje_middleware.calibration.calibration import calibrate_observations
+from tje_middleware.calibration.settings import CalibrationSettings
+from tje_middleware.calibration.thresholds import METHODS, abstain_threshold, noninferiority_threshold, risk_threshold
+from tje_middleware.calibration.thresholds.methods import Drafts
 
 DELTA, EPSILON, ETA = 0.1, 0.1, 0.12
 SIZES = (20, 50, 100, 200, 500)

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from tje_middleware.observations import Observations
-from tje_middleware.thresholds.every import Drafts
+from tje_middleware.calibration.thresholds.methods import Drafts
+from tje_middleware.records.columns import Observations
 
 FloatArray = NDArray[np.float64]
 

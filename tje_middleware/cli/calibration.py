@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Group
 
+from ..calibration.settings import METHOD_NAMES
 from ..errors import CalibrationError
-from ..settings import METHOD_NAMES
 from .console import Show, explained, print_result, progress, say
 from .request import Request, with_request
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from ..calibration.key import ProfileKey
+    from ..calibration.profile import CalibrationProfile
     from ..evaluation import Evaluation
-    from ..keys import ProfileKey
-    from ..observations import Observations
-    from ..profile import CalibrationProfile
-    from ..record import CalibrationRecord
+    from ..evaluation.sample_size import LearningCurve
+    from ..records.columns import Observations
+    from ..records.record import CalibrationRecord
     from ..registry import CalibrationRegistry
-    from ..sample_size import LearningCurve
 
 Records = Annotated[
     str,
@@ -70,7 +70,7 @@ def calibrate(
     if candidate and registry is None:
         raise typer.BadParameter("a candidate is one of a registry: give --registry")
     with explained("parquet"):
-        from ..calibration import calibrate_observations  # noqa: PLC0415 (--help must not wait for scipy)
+        from ..calibration.calibration import calibrate_observations  # noqa: PLC0415 (--help must not wait for scipy)
         from ..evaluation.table import profile_table  # noqa: PLC0415
 
         key, settings = request.key, request.settings
@@ -130,7 +130,7 @@ def report(
 ) -> None:
     """Write one HTML page that shows what a calibration rests on; it needs no network to be read."""
     with explained("report,parquet"):
-        from ..report import DraftText, write_report  # noqa: PLC0415
+        from ..evaluation.report import DraftText, write_report  # noqa: PLC0415
 
         if not output.resolve().parent.is_dir() or output.is_dir():
             raise typer.BadParameter(f"{output} cannot be written: name a file in a folder that exists")
@@ -220,7 +220,7 @@ def _replayed(
 
 
 def _learned(observations: Observations, request: Request, deeper_includes_draft: bool, show: Show) -> LearningCurve:
-    from ..sample_size import learning_curve  # noqa: PLC0415
+    from ..evaluation.sample_size import learning_curve  # noqa: PLC0415
 
     return learning_curve(
         observations,
@@ -235,8 +235,8 @@ def _observations(
     file: str, key: ProfileKey, *, keep: int = 0, kept: list[CalibrationRecord] | None = None
 ) -> Observations:
     """All records of a file as columns; nothing is done with them unless every line can be read."""
-    from ..observations import Observations  # noqa: PLC0415
     from ..records import read_records  # noqa: PLC0415
+    from ..records.columns import Observations  # noqa: PLC0415
 
     with progress(of_bytes=True) as show:
         records = read_records(file, progress=lambda done, total: show("reading", done, total))

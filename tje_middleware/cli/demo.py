@@ -75,13 +75,13 @@ def demo(
 
 def _write_report(result: DemoResult, page: Path) -> None:
     try:
-        from ..report import DraftText, write_report  # noqa: PLC0415
+        from ..evaluation.report import DraftText, write_report  # noqa: PLC0415
     except ImportError:
         say('For a page with figures: pip install "tje-middleware[report]"')
         return
     from ..evaluation import replay  # noqa: PLC0415
-    from ..observations import Observations  # noqa: PLC0415
-    from ..sample_size import learning_curve  # noqa: PLC0415
+    from ..evaluation.sample_size import learning_curve  # noqa: PLC0415
+    from ..records.columns import Observations  # noqa: PLC0415
 
     key, settings = result.profile.key, result.profile.settings
     calibrated_on = Observations.read_all(result.calibrated_on, key.top_k)

@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import print_result, say
-from .options import day
-from .registry._key import KeyRequest, counted, found_key, of_names, with_key
-from .registry._opening import DEFAULT_URL, Json, Url, opened
+from .console import day, print_result, say
+from .registry.keys import DEFAULT_URL, Json, KeyRequest, Url, counted, found_key, of_names, opened, with_key
 
 if TYPE_CHECKING:
-    from ..database import Database
+    from ..storage import Database
 
 _MARK = {True: "right", False: "wrong"}
 
@@ -47,9 +45,9 @@ def summary(
     end = _end_of(until)
     with opened(url) as store:
         from ..ledger import DecisionLedger  # noqa: PLC0415 (--help must not wait for a database, nor for pydantic)
-        from ..ledger._range import keys_with_decisions  # noqa: PLC0415
         from ..ledger.money import has_price_list  # noqa: PLC0415
-        from ..ledger.table import summary_table  # noqa: PLC0415
+        from ..ledger.range import keys_with_decisions  # noqa: PLC0415
+        from .ledger_table import summary_table  # noqa: PLC0415
 
         with DecisionLedger(store) as held:
             found = held.summary(
@@ -86,8 +84,8 @@ def feedback(
     if correct is None and draft_correct is None:
         raise typer.BadParameter("say --correct or --wrong, or of the draft --draft-correct or --draft-wrong")
     with opened(url) as store:
-        from ..ledger._range import holds  # noqa: PLC0415
-        from ..ledger._telling import tell  # noqa: PLC0415
+        from ..ledger.range import holds  # noqa: PLC0415
+        from ..ledger.telling import tell  # noqa: PLC0415
 
         before = _grades(store.database, decision_id)
         try:
@@ -143,7 +141,7 @@ def recalibrate(
     """From feedback on a key's active version, make a candidate: nothing changes until it is promoted."""
     with opened(url) as store:
         from ..ledger import DecisionLedger  # noqa: PLC0415
-        from .registry._version_tables import diff_table  # noqa: PLC0415
+        from .registry.version_tables import diff_table  # noqa: PLC0415
 
         key = found_key(store, wanted).key
         with DecisionLedger(store) as held:
@@ -166,7 +164,7 @@ def _grades(database: Database, decision_id: str) -> tuple[bool | None, bool | N
     """What was said of an answer and of its draft until now; None: nothing."""
     from sqlalchemy import select  # noqa: PLC0415
 
-    from ..database.schema import FEEDBACK  # noqa: PLC0415
+    from ..ledger.tables import FEEDBACK  # noqa: PLC0415
 
     columns = (FEEDBACK.c.correct, FEEDBACK.c.draft_correct)
     with database.reading() as read:
@@ -177,8 +175,8 @@ def _grades(database: Database, decision_id: str) -> tuple[bool | None, bool | N
 def _require_key(database: Database, key: str) -> None:
     """Refuse a key that no decision has; a ledger without any has none to name."""
     from ..errors import ProfileNotFound  # noqa: PLC0415 (with the commands that need it)
-    from ..ledger._entries import stored_key  # noqa: PLC0415
-    from ..ledger._range import keys_with_decisions  # noqa: PLC0415
+    from ..ledger.range import keys_with_decisions  # noqa: PLC0415
+    from ..ledger.rows import stored_key  # noqa: PLC0415
 
     known = keys_with_decisions(database)
     if known and stored_key(key) not in known:

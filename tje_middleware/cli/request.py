@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import with_options
+from .console import with_options
 
 if TYPE_CHECKING:
-    from ..keys import ProfileKey
-    from ..settings import CalibrationSettings
+    from ..calibration.key import ProfileKey
+    from ..calibration.settings import CalibrationSettings
 
 _UNNAMED = "unnamed"
 _TOP_K = 20
@@ -54,7 +54,7 @@ class Request:
     @property
     def key(self) -> ProfileKey:
         """What the profile will be valid for."""
-        from ..keys import ProfileKey  # noqa: PLC0415 (--help must not wait for pydantic)
+        from ..calibration.key import ProfileKey  # noqa: PLC0415 (--help must not wait for pydantic)
 
         return ProfileKey(
             model=self.model,
@@ -84,7 +84,7 @@ class Request:
         Raises:
             typer.BadParameter: other prices without that of an error.
         """
-        from ..settings import CalibrationSettings, Prices  # noqa: PLC0415
+        from ..calibration.settings import CalibrationSettings, Prices  # noqa: PLC0415
 
         prices = None
         if self.error_price is not None:

@@ -1,8 +1,7 @@
 """What ``tje demo`` asks and what it shows; an integration runs it."""
 
 from .agent_result import AgentDemoResult, AgentFigures, GradedRuns
-from .calculator import calculated
-from .questions import Question, is_right, load_questions
+from .questions import Question, calculated, is_right, load_questions
 from .result import ALWAYS, NEVER, UNTIL_REPEATED, DemoResult, label
 
 __all__ = [

@@ -11,8 +11,8 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from ..calibration.profile import CalibrationProfile
 from ..evaluation import Comparison, Estimate
-from ..profile import CalibrationProfile
 from .result import ALWAYS, NEVER, label
 
 _UNGATED = (NEVER, ALWAYS)

@@ -11,9 +11,9 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from ..calibration.profile import CalibrationProfile
 from ..evaluation import Comparison, Estimate
-from ..profile import CalibrationProfile
-from ..record import CalibrationRecord
+from ..records.record import CalibrationRecord
 
 NEVER, ALWAYS, UNTIL_REPEATED = "never deeper", "always deeper", "until repeated"
 _UNGATED = (NEVER, ALWAYS, UNTIL_REPEATED)

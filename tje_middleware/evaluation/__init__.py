@@ -1,10 +1,9 @@
 """How policies compare: on questions that were run for real, and on recorded outcomes."""
 
-from .comparison import Comparison, Outcome, compare
 from .curve import savings_curve
 from .estimates import Estimate, Resamples, paired_difference, share
 from .replay import replay
-from .result import ALWAYS, NEVER, ORACLE, Evaluation, PolicyFigures, SavingsCurve
+from .result import ALWAYS, NEVER, ORACLE, Comparison, Evaluation, Outcome, PolicyFigures, SavingsCurve, compare
 
 __all__ = [
     "ALWAYS",

@@ -7,12 +7,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .._arrays import FloatArray
 from ..errors import CalibrationError
-from ..observations import Observations
+from ..logprobs.arrays import FloatArray
+from ..records.columns import Observations
 from .estimates import Estimate, Resamples, around
-from .outcomes import Outcomes
-from .result import SavingsCurve
+from .result import Outcomes, SavingsCurve
 
 
 def savings_curve(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from .._arrays import FloatArray
-from ..profile import CalibrationProfile
-from .estimates import Estimate
+import numpy as np
+from numpy.typing import NDArray
+
+from ..calibration.profile import CalibrationProfile
+from ..logprobs.arrays import BoolArray, FloatArray
+from ..records.columns import Observations
+from .estimates import Estimate, Resamples, paired_difference, share, share_saved
 
 #: Names of the policies that need no gate.
 NEVER, ALWAYS, ORACLE = "never", "always", "oracle"
@@ -93,3 +98,140 @@ class Evaluation:
     signals: Mapping[str, int]
     curve: SavingsCurve | None
     deeper_includes_draft: bool = False
+
+
+class Tokens(NamedTuple):
+    """Completion tokens, three (n,) columns.
+
+    Attributes:
+        draft: Of the draft.
+        deeper: Of the deeper branch.
+        always: Of answering without a gate, always by the deeper branch.
+    """
+
+    draft: FloatArray
+    deeper: FloatArray
+    always: FloatArray
+
+    def spent(self, accepted: BoolArray) -> FloatArray:
+        """(n,) what a gate spends: every draft is paid for, and the deeper branch where it was not accepted."""
+        return np.asarray(self.draft + np.where(accepted, 0.0, self.deeper))
+
+
+@dataclass(frozen=True, eq=False)
+class Outcomes:
+    """Recorded outcomes of n drafts.
+
+    Attributes:
+        correct: (n,) whether the draft was right.
+        deeper_correct: (n,) whether the deeper branch was; None where not recorded.
+        tokens: What both cost; None unless both were recorded and something was written.
+    """
+
+    correct: BoolArray
+    deeper_correct: BoolArray | None
+    tokens: Tokens | None
+
+    @classmethod
+    def of(cls, observations: Observations, *, deeper_includes_draft: bool) -> Outcomes:
+        """Read them from records.
+
+        Args:
+            observations: The records.
+            deeper_includes_draft: Whether always going deeper writes the draft as well, as refinement does that
+                continues from it; otherwise the deeper branch is asked right away.
+        """
+        draft, deeper = observations.tokens, observations.deeper_tokens
+        tokens = None
+        if draft is not None and deeper is not None:
+            tokens = Tokens(draft, deeper, draft + deeper if deeper_includes_draft else deeper)
+        if tokens is not None and not tokens.always.any():
+            tokens = None
+        return cls(observations.correct, observations.deeper_correct, tokens)
+
+    @property
+    def gain(self) -> FloatArray | None:
+        """(n,) right answers that accepting wins over going deeper: 1, 0 or -1; None without deeper outcomes."""
+        if self.deeper_correct is None:
+            return None
+        return self.correct.astype(np.float64) - self.deeper_correct
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one policy made of one question.
+
+    Attributes:
+        correct: Whether its answer was right.
+        output_tokens: Tokens that the model wrote for it, over all its calls.
+        input_tokens: Tokens that the model read for it, over all its calls.
+        accepted: Whether the draft was the answer.
+    """
+
+    correct: bool
+    output_tokens: int
+    input_tokens: int
+    accepted: bool
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One policy, measured against the baseline on the same questions.
+
+    Attributes:
+        questions: How many.
+        accuracy: Share of right answers, with Wilson's interval.
+        accuracy_gain: Accuracy minus the baseline's, with a paired interval.
+        output_tokens: Tokens written in all.
+        input_tokens: Tokens read in all.
+        saved: Share of the baseline's written tokens that were not spent, with a paired interval.
+        saved_all: The same for tokens written and read together.
+        accepted: Share of drafts that were the answer, with Wilson's interval.
+    """
+
+    questions: int
+    accuracy: Estimate
+    accuracy_gain: Estimate
+    output_tokens: int
+    input_tokens: int
+    saved: Estimate
+    saved_all: Estimate
+    accepted: Estimate
+
+
+def compare(outcomes: Mapping[str, Sequence[Outcome]], *, baseline: str, seed: int = 0) -> dict[str, Comparison]:
+    """Compare every policy with the baseline.
+
+    Args:
+        outcomes: Of each policy, its outcomes over the same questions in the same order.
+        baseline: The policy to compare with.
+        seed: Of the bootstrap.
+
+    Raises:
+        ValueError: no questions, or not the same number of them.
+    """
+    reference = outcomes[baseline]
+    if not reference or any(len(other) != len(reference) for other in outcomes.values()):
+        raise ValueError("policies can be compared only on the same questions, at least one")
+    resamples = Resamples(len(reference), seed=seed)
+    return {name: _compared(mine, reference, resamples) for name, mine in outcomes.items()}
+
+
+def _compared(mine: Sequence[Outcome], reference: Sequence[Outcome], resamples: Resamples) -> Comparison:
+    correct, correct_reference = (_column(part, lambda o: o.correct) for part in (mine, reference))
+    written, written_reference = (_column(part, lambda o: o.output_tokens) for part in (mine, reference))
+    both, both_reference = (_column(part, lambda o: o.output_tokens + o.input_tokens) for part in (mine, reference))
+    return Comparison(
+        questions=len(mine),
+        accuracy=share(sum(outcome.correct for outcome in mine), len(mine)),
+        accuracy_gain=paired_difference(correct > 0, correct_reference > 0),
+        output_tokens=int(written.sum()),
+        input_tokens=int((both - written).sum()),
+        saved=resamples.interval(share_saved, written, written_reference),
+        saved_all=resamples.interval(share_saved, both, both_reference),
+        accepted=share(sum(outcome.accepted for outcome in mine), len(mine)),
+    )
+
+
+def _column(outcomes: Sequence[Outcome], read: Callable[[Outcome], float]) -> NDArray[np.float64]:
+    return np.array([read(outcome) for outcome in outcomes], dtype=np.float64)

@@ -14,12 +14,12 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.table import Table
 from rich.text import Text
 
-from ..profile import CalibrationProfile, Candidate
+from ..calibration.profile import CalibrationProfile, Candidate
 from .estimates import Estimate
 from .result import ALWAYS, NEVER, ORACLE, Evaluation, PolicyFigures, SavingsCurve
 
 if TYPE_CHECKING:
-    from ..sample_size import LearningCurve, Middle
+    from .sample_size import LearningCurve, Middle
 
 _NOTHING = "-"
 _UNGATED = (NEVER, ALWAYS, ORACLE)

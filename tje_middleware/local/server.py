@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from ..errors import LocalModelError
-from ._child import Child
+from .child import Child
 from .weights import model_name, resolve_weights
 
 _QUOTED_LINES = 4
@@ -162,7 +162,7 @@ class LocalServer:
 
     def _command(self, weights: Path, name: str) -> list[str]:
         numbers = [f"--{option}={number}" for option, number in self._numbers.items()]
-        module = "tje_middleware.local._process"
+        module = "tje_middleware.local.process"
         return [sys.executable, "-m", module, f"--weights={weights}", f"--name={name}", *numbers]
 
     def _await_ready(self, child: Child, weights: Path) -> str:

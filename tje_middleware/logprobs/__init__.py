@@ -5,9 +5,8 @@ chunk from a stream. Both are duck-typed: no provider's SDK and no framework is 
 """
 
 from .payloads import parse_logprobs
-from .sequence import POSITIVE_TOLERANCE, ZERO_PROBABILITY, SequenceLogprobs
+from .sequence import POSITIVE_TOLERANCE, ZERO_PROBABILITY, SequenceLogprobs, thinking_mask
 from .stream import LogprobsAccumulator
-from .thinking import thinking_mask
 
 __all__ = [
     "POSITIVE_TOLERANCE",

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays import FloatArray
 from ..errors import MissingLogprobs, UnknownShape, UnreadableLogprobs
+from .arrays import FloatArray
 from .fields import describe, field, getter, has, is_sequence
 from .sequence import SequenceLogprobs, frozen
 

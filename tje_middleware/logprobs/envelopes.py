@@ -11,10 +11,9 @@ import numpy as np
 
 from ..errors import MissingLogprobs, UnknownShape, UnreadableLogprobs
 from .blocks import ASK, read_block
-from .cover import refuse_partial_cover, refuse_silent_tool_call, without_end
+from .coverage import refuse_partial_cover, refuse_silent_tool_call, without_end
 from .fields import describe, field, has, is_sequence, text_of
-from .sequence import SequenceLogprobs
-from .thinking import thinking_mask
+from .sequence import SequenceLogprobs, thinking_mask
 
 KNOWN_SHAPES = (
     "OpenAI chat completions, completions and Responses (objects or dicts, streamed chunks as a list), "

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TypeGuard
 
 from ..errors import MissingLogprobs, UnreadableLogprobs
-from .cover import covered_characters, refuse_partial_cover, without_end
+from .coverage import covered_characters, refuse_partial_cover, without_end
 from .envelopes import locate, read_located
 from .fields import field, has, is_sequence, reading
 from .sequence import SequenceLogprobs

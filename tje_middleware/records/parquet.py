@@ -10,9 +10,8 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from pydantic import ValidationError
 
 from ..errors import CalibrationError, TjeError
-from ..record import MARKS, CalibrationRecord
-from .faults import fault
-from .form import from_fields
+from .form import fault, from_fields
+from .record import MARKS, CalibrationRecord
 
 _LISTS = ("top_logprobs", "token_texts", "sampled_logprobs", MARKS)
 _COLUMNS = ("id", "correct", "tokens", "deeper_correct", "deeper_tokens", *_LISTS)

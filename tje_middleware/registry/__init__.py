@@ -1,18 +1,15 @@
 """The registry: profiles under their keys, versioned, shared by processes and machines."""
 
-from ._alarms import StoredAlarm, store_alarm
-from ._diff import Change, ProfileDiff
-from ._doctor import Finding, examine
-from ._importing import ImportedVersion, ImportReport, OtherActive
-from ._overview import KeyOverview, StoredKey, overview, stored_keys
-from ._promoting import Promotion, active_before
-from ._registry import CalibrationRegistry
-from ._versions import StoredVersion
+from .alarms import StoredAlarm, store_alarm
+from .overviews import Change, KeyOverview, ProfileDiff, StoredKey, overview, stored_keys
+from .promotions import Promotion, active_before
+from .registry import CalibrationRegistry
+from .transfer import ImportedVersion, ImportReport, OtherActive
+from .versions import StoredVersion
 
 __all__ = [
     "CalibrationRegistry",
     "Change",
-    "Finding",
     "ImportReport",
     "ImportedVersion",
     "KeyOverview",
@@ -23,7 +20,6 @@ __all__ = [
     "StoredKey",
     "StoredVersion",
     "active_before",
-    "examine",
     "overview",
     "store_alarm",
     "stored_keys",

@@ -10,24 +10,31 @@ Every signal of this package gives a finite number, or raises SignalError: where
 where the sequence does not hold what it measures.
 """
 
-from .answers import answer_entropy, answer_entropy_by, answer_span, answer_total
-from .bounds import BoundKind, LowerBound, bound_kind, lower_bound
-from .deepconf import deepconf_bottom, deepconf_mean, deepconf_tail, deepconf_window
+from .answers import Find, answer_entropy, answer_entropy_by, answer_span, answer_total, number_entropy, number_max
+from .bounds.rules import BoundKind, LowerBound, bound_kind, lower_bound
+from .catalog import AUTO, CANDIDATES, LEARNED, RESERVED, SIGNALS, Signal, measure, register_signal, resolve_signal
 from .entropies import (
     length,
     max_entropy,
     p90_entropy,
     quantile_entropy,
+    tail_entropy,
     total_entropy,
     uncertain_share,
     uncertain_tokens,
+    window_entropy,
 )
-from .margins import margin, worst_margin
-from .names import AUTO, CANDIDATES, LEARNED, RESERVED, SIGNALS, Signal, measure, register_signal, resolve_signal
-from .numbers import number_entropy, number_max
-from .sampled import mean_nll, total_nll, worst_nll
-from .spans import Find
-from .windows import tail_entropy, window_entropy
+from .likelihoods import (
+    deepconf_bottom,
+    deepconf_mean,
+    deepconf_tail,
+    deepconf_window,
+    margin,
+    mean_nll,
+    total_nll,
+    worst_margin,
+    worst_nll,
+)
 
 __all__ = [
     "AUTO",

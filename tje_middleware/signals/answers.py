@@ -9,11 +9,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from .._arrays import FloatArray
 from ..errors import SignalError
 from ..logprobs import SequenceLogprobs
+from ..logprobs.arrays import FloatArray
 from .positions import entropies, token_ends, token_texts
-from .spans import Find, find_span
 
 
 def answer_span(sequence: SequenceLogprobs, find: Find | None = None) -> NDArray[np.int64]:
@@ -95,3 +94,151 @@ def _mean_by(sequence: SequenceLogprobs, find: Find) -> float:
 def _answer_entropies(sequence: SequenceLogprobs) -> FloatArray:
     positions = sequence.once(answer_span)
     return entropies(sequence)[positions]
+
+
+#: A span of characters: the first, and the one behind the last.
+Span = tuple[int, int]
+#: How to find the answer: a pattern, whose last match counts (its group 1, or all of it), or a function.
+Find = str | re.Pattern[str] | Callable[[str], Span | None]
+
+# A long text without an answer must not take longer than one with it: no pattern can read the same characters in
+# two ways. Braces may nest twice, as in \frac{\sqrt{2}}{3}.
+_FLAT = r"[^{}]*(?:\{[^{}]*\}[^{}]*)*"
+_NESTED = rf"[^{{}}]*(?:\{{{_FLAT}\}}[^{{}}]*)*"
+_SENTENCE = r"[\s:*_]*([^\n]+?)(?=[.!?]\s|\n|\Z)"
+
+# The formal notations first: prose may speak of an answer in passing. "####" is GSM8K's, but also a heading's, so
+# only a number or a choice may follow.
+_STATEMENTS = (
+    re.compile(rf"\\boxed\s?\{{({_NESTED})\}}"),
+    re.compile(r"(?<!#)####[ \t]*([-+$€£]{0,2}\d[\d,./:]*[ \t]?%?|[A-Z])[ \t]*$", re.MULTILINE),
+    re.compile(r'"(?:final_)?answer"\s?:\s?("[^"\\]*(?:\\.[^"\\]*)*"|\[[^\]\n]*\]|[^\s"\[{][^,}\n]*)', re.DOTALL),
+    re.compile(rf"\bfinal answer[*_]{{0,3}} ?(?:is\b|[:=\n]){_SENTENCE}", re.IGNORECASE),
+    re.compile(rf"\banswer[*_]{{0,3}} ?(?:is\b|:){_SENTENCE}", re.IGNORECASE),
+)
+# Some servers send the special tokens that end a turn.
+_END_MARK = re.compile(r"(?:<\|[^<>|]{1,40}\|>|</s>|<eos>|<end_of_turn>)\Z")
+_LONGEST_END_MARK = 44
+_BEFORE, _BEHIND = " \t\r\n*_`\"':", " \t\r\n*_`\"'.,;:!"
+
+# A line of these alone closes a formula or a block of code.
+_BRACKETS = "\\()[]{}<>$"
+
+
+def find_span(text: str, find: Find | None = None) -> Span | None:
+    r"""The characters of the final answer, or None where there is none.
+
+    Args:
+        text: All that the model answered.
+        find: How to find it; None: the last ``\boxed{X}``, ``#### X``, JSON ``"answer": X``, "Final answer: X"
+            or "answer is X", whichever of these comes first in this list, or else the last line that says something.
+
+    Raises:
+        SignalError: ``find`` gave something else than a span inside the text.
+    """
+    if find is None:
+        return _final_answer(text)
+    if isinstance(find, (str, re.Pattern)):
+        return _last_match(re.compile(find), text, len(text))
+    span = find(text)
+    if span is None:
+        return None
+    try:
+        begin, end = span
+        inside = 0 <= begin <= end <= len(text)
+    except (TypeError, ValueError):
+        inside = False
+    if not inside:
+        raise SignalError(
+            f"the function that finds the answer must give (start, end) within the text, or None, not {span!r}"
+        )
+    return begin, end
+
+
+def _final_answer(text: str) -> Span | None:
+    end = _end_of_words(text)
+    for pattern in _STATEMENTS:
+        span = _last_match(pattern, text, end)
+        stated = span and _trimmed(text, span)
+        if stated:
+            return stated
+    return _last_line(text, end)
+
+
+def _last_line(text: str, end: int) -> Span | None:
+    """The last line that says something, or that is not empty where none says anything."""
+    last = None
+    while end > 0:
+        begin = text.rfind("\n", 0, end) + 1
+        span = _trimmed(text, (begin, end))
+        if span and text[slice(*span)].strip(_BRACKETS):
+            return span
+        last, end = last or span, begin - 1
+    return last
+
+
+def _last_match(pattern: re.Pattern[str], text: str, end: int) -> Span | None:
+    last: re.Match[str] | None = None
+    for match in pattern.finditer(text, 0, end):
+        last = match
+    if last is None:
+        return None
+    return last.span(1) if pattern.groups and last[1] is not None else last.span()
+
+
+def _end_of_words(text: str) -> int:
+    """Where the text ends without the white space and special tokens behind it."""
+    end = len(text.rstrip())
+    while mark := _END_MARK.search(text, max(0, end - _LONGEST_END_MARK), end):
+        end = len(text[: mark.start()].rstrip())
+    return end
+
+
+def _trimmed(text: str, span: Span) -> Span | None:
+    """The span without the marks around it; None where nothing is left."""
+    begin, end = span
+    rest = text[begin:end].lstrip(_BEFORE)
+    begin = end - len(rest)
+    end = begin + len(rest.rstrip(_BEHIND))
+    return (begin, end) if begin < end else None
+
+
+_DIGIT = re.compile(r"\d")
+# A fragment of a character or a special token, as tokenizers and providers write them: their digits count nothing.
+_CODE = re.compile(r"<0x[0-9a-fA-F]{2}>|(?:bytes:)?(?:\\x[0-9a-fA-F]{2})+|<\|[^<>|]*\|>")
+
+
+def number_entropy(sequence: SequenceLogprobs) -> float:
+    """Total entropy of the tokens that hold a digit (bits).
+
+    Raises:
+        SignalError: there is no such token, there are no tokens, or their texts are not known.
+    """
+    return float(_number_entropies(sequence).sum())
+
+
+def number_max(sequence: SequenceLogprobs) -> float:
+    """The largest entropy of a token that holds a digit (bits).
+
+    Raises:
+        SignalError: as :func:`number_entropy`.
+    """
+    return float(_number_entropies(sequence).max())
+
+
+def _number_entropies(sequence: SequenceLogprobs) -> FloatArray:
+    token_texts(sequence)
+    positions = sequence.once(number_positions)
+    if not len(positions):
+        raise SignalError("no token of the sequence holds a digit")
+    return entropies(sequence)[positions]
+
+
+def number_positions(sequence: SequenceLogprobs) -> NDArray[np.int64]:
+    """Which tokens hold a digit, ascending; digits of byte codes and special tokens do not count."""
+    text, tokens = sequence.text or "", token_texts(sequence)
+    digits = [match.start() for match in _DIGIT.finditer(text)]
+    positions = np.unique(np.searchsorted(token_ends(sequence), digits, side="right"))
+    if "\\x" in text or "<" in text:
+        positions = positions[[not _CODE.fullmatch(tokens[position].strip()) for position in positions]]
+    return positions

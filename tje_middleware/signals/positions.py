@@ -7,10 +7,10 @@ from math import log
 import numpy as np
 from numpy.typing import NDArray
 
-from .._arrays import FloatArray
-from ..entropy import entropies_and_masses
 from ..errors import SignalError
 from ..logprobs import SequenceLogprobs
+from ..logprobs.arrays import FloatArray
+from ..logprobs.entropy import entropies_and_masses
 
 BITS_PER_NAT = 1.0 / log(2.0)
 #: Beside 1, double precision cannot tell a smaller probability from 0: 2**-53, about 1e-16 (nats).

@@ -36,9 +36,9 @@ from tje_middleware.evaluation import Outcome, compare
 from tje_middleware.local import LocalServer
 from tje_middleware.signals import AUTO
 
-from .._asking import ask_logprobs
-from .._decorator import think_just_enough
-from .._refinement import sequential_refinement
+from ..asking.chain import ask_logprobs
+from ..branches.refinement import sequential_refinement
+from ..chains.decorator import think_just_enough
 
 PROMPT = "{question}\nAnswer with one word or number only."
 TASK = "tje-demo"

@@ -40,8 +40,8 @@ from tje_middleware.demo import (
 from tje_middleware.evaluation import Comparison, Outcome, compare
 from tje_middleware.signals import AUTO
 
-from .._agent.middleware import EntropyGateMiddleware
-from .._callback import EntropyCallbackHandler, capture_entropy
+from ..agents.middleware import EntropyGateMiddleware
+from ..callbacks.handler import EntropyCallbackHandler, capture_entropy
 from .agent import MAX_TURNS, Agent, agent_model, demo_agent, turns_right, with_more_examples
 
 TASK = "tje-agent-demo"

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
-from langchain_tje.demo.agent import MAX_TURNS, calculate, turns_right
+from langchain_tje.demo.agent import MAX_TURNS, calculate, turns_right, written_call
 from langchain_tje.demo.run_agent import MAX_DEEPER_PER_RUN, run_agent_demo
-from langchain_tje.demo.text_tool_calls import written_call
 from rich.console import Console
 
 from tests.standin import StandIn

@@ -18,7 +18,7 @@ from langchain_core.runnables import (
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 from langchain_tje import ask_logprobs
-from langchain_tje._asking import asks_for_logprobs
+from langchain_tje.asking.chain import asks_for_logprobs
 from langgraph.graph import START, StateGraph
 from pydantic import BaseModel
 

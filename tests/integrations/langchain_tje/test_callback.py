@@ -23,14 +23,14 @@ from langchain_core.runnables import RunnableConfig, RunnableLambda, RunnablePar
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 from langchain_tje import ask_logprobs
-from langchain_tje._callback import EntropyCallbackHandler, capture_entropy
-from langchain_tje._capture import EVENT, DraftCapture
-from langchain_tje._usage import spending
+from langchain_tje.callbacks.draft_capture import EVENT, DraftCapture
+from langchain_tje.callbacks.handler import EntropyCallbackHandler, capture_entropy
+from langchain_tje.callbacks.usage import spending
 from langgraph.graph import END, START, StateGraph
 from openai import InternalServerError
 
 from tje_middleware import MissingLogprobs, SequenceLogprobs, TokenUsage
-from tje_middleware.capture import ModelCall
+from tje_middleware.calls.log import ModelCall
 
 Chat = Callable[..., ChatOpenAI]
 RUN_ID = uuid4()

@@ -8,13 +8,7 @@ import pytest
 from langchain.agents import create_agent
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_openai import ChatOpenAI
-from langchain_tje import (
-    EntropyGatedChatModel,
-    EntropyGateMiddleware,
-    EntropyRouter,
-    ask_logprobs,
-    think_just_enough,
-)
+from langchain_tje import EntropyGatedChatModel, EntropyGateMiddleware, EntropyRouter, ask_logprobs, think_just_enough
 from langgraph.graph import START, MessagesState, StateGraph
 
 from tests.integrations.ledgers import Written, assert_grounds_and_savings

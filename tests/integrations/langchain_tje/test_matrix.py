@@ -20,20 +20,14 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.runnables import Runnable
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
-from langchain_tje import (
-    EntropyGatedChatModel,
-    EntropyGateMiddleware,
-    EntropyRouter,
-    ask_logprobs,
-    think_just_enough,
-)
+from langchain_tje import EntropyGatedChatModel, EntropyGateMiddleware, EntropyRouter, ask_logprobs, think_just_enough
 from langgraph.graph import START, MessagesState, StateGraph
 from pydantic import BaseModel
 
 from tests.integrations.langchain_tje.conftest import make_gate
 from tests.standin import StandIn
 from tje_middleware import EntropyGate
-from tje_middleware.delivery import Mode
+from tje_middleware.gate.delivery import Mode
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The v3 streaming protocol"),

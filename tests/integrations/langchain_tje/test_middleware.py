@@ -23,8 +23,8 @@ from tests.integrations.langchain_tje.conftest import make_gate
 from tests.releases import needs_config_in_nodes
 from tests.standin import StandIn
 from tje_middleware import CalibrationRecord, EntropyGate, GateError, ProfileKey, calibrate
+from tje_middleware.calibration.profile import Threshold
 from tje_middleware.errors import TjeWarning
-from tje_middleware.profile import Threshold
 
 SURE, UNSURE = "bits=0.5 says_model", "bits=2.5 says_model"
 CALL = 'says_model call=look args={"word": "moon"}'

@@ -10,8 +10,8 @@ from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 from langchain_tje import ask_logprobs
-from langchain_tje._deeper import rejected_draft
-from langchain_tje._graph.router import EntropyRouter
+from langchain_tje.branches.deeper import rejected_draft
+from langchain_tje.graphs.router import EntropyRouter
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition

@@ -21,14 +21,13 @@ from llama_index.core.llms import LLM, MockLLM
 from llama_index.core.llms.callbacks import llm_completion_callback
 from llama_index.core.tools import function_tool
 from llama_index_tje import EntropyEventHandler, capture_entropy
-from llama_index_tje._capture.blocks import _blocks
-from llama_index_tje._capture.call_tracking import CallTracking
-from llama_index_tje._capture.captured import CapturedEntropy
-from llama_index_tje._decision_event import announce
+from llama_index_tje.capture.blocks import _blocks
+from llama_index_tje.capture.calls import CallTracking
+from llama_index_tje.capture.captured import CapturedEntropy, announce
 from openai import InternalServerError
 
 from tje_middleware import GateDecision, Route, TokenUsage
-from tje_middleware.capture import ModelCall
+from tje_middleware.calls.log import ModelCall
 
 from .conftest import Make
 from .ways import WAYS, achat, chat, said, stream_chat

@@ -19,12 +19,12 @@ from llama_index.core.llms import CustomLLM, MockLLM
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.program import LLMTextCompletionProgram
 from llama_index_tje import EntropyEventHandler
-from llama_index_tje._decision_event import announce
+from llama_index_tje.capture.captured import announce
 from openai import InternalServerError
 from pydantic import BaseModel
 
 from tje_middleware import GateDecision, MissingLogprobs, Route, SequenceLogprobs, TokenUsage
-from tje_middleware.capture import ModelCall
+from tje_middleware.calls.log import ModelCall
 
 from .ways import WAYS, chat, said, stream_chat
 

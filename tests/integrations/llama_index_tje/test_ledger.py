@@ -19,14 +19,14 @@ from llama_index_tje import (
     entropy_route,
     think_just_enough,
 )
-from llama_index_tje._workflow.events import _say_untold
-from llama_index_tje._workflow.judging import judged
+from llama_index_tje.workflow.events import _say_untold
+from llama_index_tje.workflow.route import judged
 
 from tests.integrations.ledgers import Written, assert_grounds_and_savings
 from tests.integrations.llama_index_tje.conftest import Make
 from tests.samples import draft
 from tje_middleware import EntropyGate
-from tje_middleware.delivery import Delivery
+from tje_middleware.gate.delivery import Delivery
 
 SURE, UNSURE = "bits=0.5 tokens=6", "bits=2.5 tokens=6"
 PAID = {"usage": {"prompt_tokens": 5, "completion_tokens": 640}}

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from ._database import doctor, export, import_, migrate
-from ._keys import delete, list_, show
-from ._names import alarms, alias, aliases, dismiss, unalias
-from ._versions import diff, history, promote, rollback
+from .database import doctor, export, import_, migrate
+from .keys import alarms, alias, aliases, delete, dismiss, list_, show, unalias
+from .versions import diff, history, promote, rollback
 
 registry = typer.Typer(
     help="Profiles that processes share: versions, aliases, alarms, and the database.", no_args_is_help=True

@@ -21,7 +21,7 @@ from llama_index.core.response_synthesizers import get_response_synthesizer
 from llama_index.core.selectors import LLMSingleSelector
 from llama_index.core.tools import QueryEngineTool, ToolMetadata
 from llama_index_tje import EntropyGatedQueryEngine
-from llama_index_tje._capture.handler import capture_entropy
+from llama_index_tje.capture.handler import capture_entropy
 
 from tje_middleware import TokenUsage
 

@@ -11,7 +11,7 @@ from llama_index.core.query_engine import CustomQueryEngine
 from llama_index.core.schema import QueryBundle
 from llama_index.llms.openai import OpenAI
 from llama_index_tje import EntropyGatedQueryEngine
-from llama_index_tje._capture.handler import capture_entropy
+from llama_index_tje.capture.handler import capture_entropy
 from pydantic import BaseModel
 
 from tje_middleware import GateError, Route, TokenUsage

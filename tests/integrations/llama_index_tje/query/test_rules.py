@@ -12,7 +12,8 @@ from llama_index.core.llms import LLM
 from llama_index.core.postprocessor import LLMRerank
 from llama_index.core.query_engine import CustomQueryEngine, RetrieverQueryEngine, TransformQueryEngine
 from llama_index.core.schema import QueryBundle
-from llama_index_tje import EntropyGatedQueryEngine, _captured_turn, ask_logprobs, capture_entropy
+from llama_index_tje import EntropyGatedQueryEngine, ask_logprobs, capture_entropy
+from llama_index_tje.capture import turn as _captured_turn
 
 from tje_middleware import TokenUsage
 

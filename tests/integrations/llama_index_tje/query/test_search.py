@@ -8,8 +8,8 @@ import pytest
 from llama_index.core.llms import LLM
 from llama_index.core.query_engine import CustomQueryEngine
 from llama_index_tje import EntropyGatedQueryEngine
-from llama_index_tje._capture.captured import CapturedEntropy
-from llama_index_tje._query.asking import _Search, asking
+from llama_index_tje.capture.captured import CapturedEntropy
+from llama_index_tje.query.copies import _Search, asking
 
 from .engines import SURE, decision_in
 

@@ -10,7 +10,7 @@ import pytest
 from llama_index.core.base.response.schema import AsyncStreamingResponse, Response, StreamingResponse
 from llama_index.core.query_engine import CustomQueryEngine
 from llama_index_tje import EntropyGatedQueryEngine
-from llama_index_tje._capture.blocks import _blocks
+from llama_index_tje.capture.blocks import _blocks
 
 from tje_middleware import GateError, TokenUsage
 

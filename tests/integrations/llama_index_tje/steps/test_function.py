@@ -23,7 +23,7 @@ from llama_index.core.workflow import (
     step,
 )
 from llama_index_tje import ask_logprobs, capture_entropy, think_just_enough
-from llama_index_tje._capture import strays
+from llama_index_tje.capture import blocks as strays
 from workflows.errors import WorkflowCancelledByUser
 
 from tests.gates import make_gate

@@ -20,11 +20,11 @@ from llama_index.core.workflow import (
     step,
 )
 from llama_index_tje import DecisionEvent, DeeperEvent, DraftEvent, capture_entropy, entropy_route
-from llama_index_tje._workflow.judging import judged
+from llama_index_tje.workflow.route import judged
 
 from tests.standin import StandIn
 from tje_middleware import EntropyGate, GateDecision, MissingLogprobs, UnreadableLogprobs, parse_logprobs
-from tje_middleware.delivery import Delivery
+from tje_middleware.gate.delivery import Delivery
 
 UNSURE = "bits=2.5"
 

@@ -1,0 +1,232 @@
+"""One model call of an agent: the agent's handler is what is called for the draft, and for the deeper answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from langchain.agents.middleware import ExtendedModelResponse
+from langchain.agents.structured_output import StructuredOutputError
+from langchain_core.callbacks import adispatch_custom_event, dispatch_custom_event
+from langchain_core.messages import AIMessage
+from langchain_core.runnables import Runnable, RunnableWithFallbacks
+from langchain_core.runnables.base import RunnableBindingBase
+from langchain_core.runnables.config import RunnableConfig, ensure_config, merge_configs, var_child_runnable_config
+from langgraph.runtime import Runtime
+from langgraph.types import Command
+
+from tje_middleware import GateDecision
+from tje_middleware.gate.decision import METADATA_KEY
+from tje_middleware.gate.delivery import Delivery, Mode
+
+from ..asking.chain import Asking, resolved
+from ..branches.deeper import rejecting
+from ..callbacks.draft_capture import DraftCapture
+from ..callbacks.usage import SpendingHandler
+from ..messages.answer import annotated, in_words, without_logprobs
+from ..messages.trace import EVENT, NOSTREAM, trace_metadata
+from ..messages.turn import MessageTurn
+from .branch import AgentBranch, AsyncHandler, Handler, Rejected, Request, Response, with_instruction
+from .state import DeeperCount
+
+
+@dataclass(frozen=True)
+class TurnRules:
+    """What holds for every turn of one middleware.
+
+    Attributes:
+        delivery: How decisions are carried out.
+        branch: The deeper branch.
+        instruction: For the deeper branch's system message.
+    """
+
+    delivery: Delivery
+    branch: AgentBranch
+    instruction: str | None = None
+
+
+class AgentTurn(MessageTurn):
+    """A model call of an agent.
+
+    Args:
+        rules: The middleware's.
+        request: The agent's request.
+        handler: Calls the agent's model; to be awaited where the turn is taken on the event loop.
+        count: How often the gate went deeper.
+    """
+
+    def __init__(
+        self, rules: TurnRules, request: Request, handler: Handler | AsyncHandler, count: DeeperCount
+    ) -> None:
+        gate = rules.delivery.gate
+        self._mode = rules.delivery.mode_for(
+            may_call_tools=bool(request.tools or request.response_format), capped=count.cap_reached is not None
+        )
+        asking = Asking(top_k=gate.key.top_k, capabilities=gate.capabilities, mode=self._mode, gate=gate)
+        visited = asking.visit(_known(request.model))
+        super().__init__(
+            rules.delivery,
+            drafting=DraftCapture(),
+            deepening=SpendingHandler(),
+            model_seen=visited.asked,
+            one_writer=visited.asked,
+        )
+        self._rules = rules
+        self._request = request
+        # Its model asks for logprobs, and no setting that another model would get.
+        self._draft_request = request.override(model=cast("Any", visited.runnable))
+        self._handler: Any = handler
+        self._count = count
+        self._unparsed: StructuredOutputError | None = None
+
+    def draft(self) -> Response:
+        """The agent's answer, also one that is not what its response format says."""
+        with drafting(self._drafting, self._mode):
+            try:
+                return cast("Response", self._handler(self._draft_request))
+            except StructuredOutputError as error:
+                return self._unread(error)
+
+    async def adraft(self) -> Response:
+        """The same on the event loop."""
+        with drafting(self._drafting, self._mode):
+            try:
+                return cast("Response", await self._handler(self._draft_request))
+            except StructuredOutputError as error:
+                return self._unread(error)
+
+    def deeper(self, decision: GateDecision) -> object:
+        """What the branch answers."""
+        rejected = self._rejected(decision)
+        with self._count.going_deeper(), deepening(self._deepening, rejected):
+            return self._rules.branch.run(rejected, self._handler)
+
+    async def adeeper(self, decision: GateDecision) -> object:
+        """The same on the event loop."""
+        rejected = self._rejected(decision)
+        with self._count.going_deeper(), deepening(self._deepening, rejected):
+            return await self._rules.branch.arun(rejected, self._handler)
+
+    def require_deeper(self, *, on_loop: bool) -> None:
+        """Refuse a way of calling that the branch has not."""
+        self._rules.branch.require(on_loop=on_loop)
+
+    def message_in(self, answer: Response) -> AIMessage | None:
+        """The model's message; a structured output's tool message may follow it."""
+        return next((message for message in reversed(answer.result) if isinstance(message, AIMessage)), None)
+
+    def is_draft(self, draft: Response) -> bool:
+        """Whether it was no middleware that answered in the model's place."""
+        return self.message_in(draft) is not None
+
+    def shown(self, draft: Response) -> Response:
+        """As it is: logprobs are taken out where the decision is put in."""
+        return draft
+
+    def annotated(self, answer: Any, decision: GateDecision) -> ExtendedModelResponse[Any]:
+        """The answer with the decision in its message and in the agent's state, and with no logprobs anywhere.
+
+        Raises:
+            StructuredOutputError: the draft's own, as the agent would raise it without a gate.
+            TypeError: the deeper branch answered with what is no answer, which is a mistake and no failure of it.
+        """
+        by_deeper = decision.answered_by == "deeper"
+        response = self._rules.branch.read(answer, self._request) if by_deeper else cast("Response", answer)
+        plain = self.message_in(response)
+        if plain is None:
+            raise TypeError("the deeper branch answered without an AIMessage")
+        message = annotated(without_logprobs(plain), decision)
+        if self._unparsed is not None and not by_deeper:
+            self._unparsed.ai_message = message
+            raise self._unparsed
+        result = [message if each is plain else without_logprobs(each) for each in response.result]
+        update = {METADATA_KEY: [message.response_metadata[METADATA_KEY]], **self._count.update}
+        return ExtendedModelResponse(replace(response, result=result), Command(update=update))
+
+    @property
+    def cap_reached(self) -> str | None:
+        """The middleware's, for this turn or this run."""
+        return self._count.cap_reached
+
+    def announce(self, decision: GateDecision) -> None:
+        """To callback handlers and the agent's stream."""
+        announce(decision, self._request.runtime)
+
+    async def aannounce(self, decision: GateDecision) -> None:
+        """The same on the event loop."""
+        await aannounce(decision, self._request.runtime)
+
+    def question_text(self) -> str | None:
+        """The conversation so far."""
+        return in_words(self._request.messages)
+
+    def _unread(self, error: StructuredOutputError) -> Response:
+        """The draft in an error: the agent could not read it, and the gate can judge it all the same."""
+        self._unparsed = error
+        return Response(result=[error.ai_message])
+
+    def _rejected(self, decision: GateDecision) -> Rejected:
+        """What the branch is told."""
+        known = None if self.kept is None or self._unparsed is not None else self.message_in(self.kept)
+        request = with_instruction(self._request, self._rules.instruction)
+        return Rejected(request, without_logprobs(known), decision)
+
+
+def _known(model: Runnable[Any, Any]) -> Runnable[Any, Any]:
+    """The model that a configurable one, or one within a binding, is in this run."""
+    if isinstance(model, RunnableBindingBase):
+        return model.model_copy(update={"bound": _known(model.bound)})
+    if isinstance(model, RunnableWithFallbacks):
+        return model
+    return resolved(model, None)[0]
+
+
+@contextmanager
+def drafting(capture: DraftCapture, mode: Mode) -> Iterator[None]:
+    """What runs inside writes a draft; one that may be rejected is kept out of the agent's streams."""
+    # The tag is for the models of other middleware as well, such as one that a fallback brings in.
+    tags = [] if mode == "annotate" else [NOSTREAM]
+    with _running(RunnableConfig(callbacks=[capture], tags=tags, metadata={"tje.role": "draft"})):
+        yield
+
+
+@contextmanager
+def deepening(spent: SpendingHandler, rejected: Rejected) -> Iterator[None]:
+    """What runs inside answers in the place of a rejected draft."""
+    metadata = {"tje.role": "deeper", **trace_metadata(rejected.decision)}
+    with _running(RunnableConfig(callbacks=[spent], metadata=metadata)), rejecting(rejected.draft):
+        yield
+
+
+def announce(decision: GateDecision, runtime: Runtime[Any] | None) -> None:
+    """Tell callback handlers, and the stream of ``stream_mode="custom"``, where a run is known to tell it in."""
+    if _has_run():
+        dispatch_custom_event(EVENT, decision.as_dict())
+        _write(decision, runtime)
+
+
+async def aannounce(decision: GateDecision, runtime: Runtime[Any] | None) -> None:
+    """The same on the event loop."""
+    if _has_run():
+        await adispatch_custom_event(EVENT, decision.as_dict())
+        _write(decision, runtime)
+
+
+def _write(decision: GateDecision, runtime: Runtime[Any] | None) -> None:
+    if runtime is not None:
+        runtime.stream_writer({METADATA_KEY: decision.as_dict()})
+
+
+def _has_run() -> bool:
+    return getattr(ensure_config().get("callbacks"), "parent_run_id", None) is not None
+
+
+@contextmanager
+def _running(more: RunnableConfig) -> Iterator[None]:
+    token = var_child_runnable_config.set(merge_configs(var_child_runnable_config.get(), more))
+    try:
+        yield
+    finally:
+        var_child_runnable_config.reset(token)

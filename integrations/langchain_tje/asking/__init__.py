@@ -1,0 +1,1 @@
+"""Models and chains that are asked for logprobs."""

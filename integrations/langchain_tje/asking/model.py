@@ -1,0 +1,400 @@
+"""A chat model that is asked for logprobs, and answers without them where its provider refuses."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.language_models.chat_models import generate_from_stream
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGenerationChunk, ChatResult, LLMResult
+from langchain_core.runnables import Runnable
+from langchain_core.runnables.base import RunnableBindingBase
+from langchain_core.tools import BaseTool
+from pydantic import Field
+
+from tje_middleware import EntropyGate
+from tje_middleware.calls.capabilities import LogprobsCapabilities
+from tje_middleware.calls.streams import aclosed, closed
+from tje_middleware.gate.delivery import Mode
+from tje_middleware.gate.request import DraftRequest, watch_for
+from tje_middleware.gate.stopping.watch import DraftAborted, DraftStopped, raise_if_rejected
+
+from ..messages.trace import NOSTREAM
+
+if TYPE_CHECKING:
+    from tje_middleware.gate.stopping.watch import RejectionWatch
+
+#: What LangChain does around every model's own code; the wrapper does it, because the wrapped model's is bypassed.
+_TAKEN_OVER = (
+    "cache",
+    "callbacks",
+    "custom_get_token_ids",
+    "disable_streaming",
+    "metadata",
+    "name",
+    "output_version",
+    "profile",
+    "rate_limiter",
+    "tags",
+    "verbose",
+)
+
+
+def taken_over(inner: BaseChatModel) -> dict[str, Any]:
+    """The wrapper's fields that are the wrapped model's."""
+    return {name: getattr(inner, name) for name in _TAKEN_OVER if hasattr(inner, name)}
+
+
+class FrontChatModel(BaseChatModel):
+    """Passes for the model behind it in what is asked of a model without calling it: its settings, its tokens."""
+
+    @property
+    @abstractmethod
+    def _behind(self) -> BaseChatModel:
+        """The model that this one passes for."""
+
+    def __getattr__(self, name: str) -> Any:
+        """What others ask of a model (``model_name``, ``temperature``) is that model's."""
+        try:
+            return super().__getattr__(name)  # type: ignore[misc]  # pydantic hides it from type checkers
+        except AttributeError:
+            if name.startswith("_") or not self.__dict__:  # the fields come all at once
+                raise
+            return getattr(self._behind, name)
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> Any:
+        return self._behind._get_ls_params(stop=stop, **kwargs)
+
+    def _get_invocation_params(self, stop: list[str] | None = None, **kwargs: Any) -> dict[str, Any]:
+        return self._behind._get_invocation_params(stop=stop, **kwargs)
+
+    def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None], /) -> dict[str, Any]:
+        return self._behind._combine_llm_outputs(llm_outputs)
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """The wrapped model's."""
+        return self._behind.get_token_ids(text)
+
+    def get_num_tokens(self, text: str) -> int:
+        """The wrapped model's."""
+        return self._behind.get_num_tokens(text)
+
+    def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Sequence[Any] | None = None) -> int:
+        """The wrapped model's."""
+        return self._behind.get_num_tokens_from_messages(messages, tools)
+
+
+class WrappedChatModel(FrontChatModel):
+    """Passes for ``inner`` in names, traces and caches, too; subclasses say how it is called."""
+
+    inner: BaseChatModel = Field(description="The model that this one passes for.")
+
+    @property
+    def _behind(self) -> BaseChatModel:
+        return self.inner
+
+    @property
+    def _llm_type(self) -> str:
+        return self.inner._llm_type
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        return dict(self.inner._identifying_params)
+
+    @cached_property
+    def _serialized(self) -> dict[str, Any]:
+        return self.inner._serialized
+
+    def get_name(self, suffix: str | None = None, *, name: str | None = None) -> str:
+        """The wrapped model's."""
+        return self.inner.get_name(suffix, name=name)
+
+    def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
+        return self.inner._get_llm_string(stop=stop, **kwargs)
+
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: str | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """The wrapped model's own binding, around this model."""
+        if tool_choice is not None:
+            kwargs["tool_choice"] = tool_choice
+        return _around(self.inner.bind_tools(tools, **kwargs), self)
+
+
+def _around(bound: Runnable[Any, Any], wrapper: WrappedChatModel) -> Runnable[Any, Any]:
+    """What a model's ``bind_tools`` gave, with the wrapper in the model's place."""
+    if isinstance(bound, RunnableBindingBase):
+        return bound.model_copy(update={"bound": _around(bound.bound, wrapper)})
+    if isinstance(bound, BaseChatModel):  # the model itself, or a copy that holds the tools
+        return wrapper.model_copy(update={"inner": bound})
+    raise TypeError(
+        f"{wrapper.get_name()}.bind_tools gave a {type(bound).__name__}, in which no chat model is to be seen"
+    )
+
+
+def provider_name(model: BaseChatModel, kwargs: dict[str, Any]) -> str | None:
+    """The model's name as it is asked for; None where its integration does not say."""
+    name = model._get_ls_params(**kwargs).get("ls_model_name")
+    return name if isinstance(name, str) else None
+
+
+_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "num_predict", "n_predict")
+
+
+class AskedModel(WrappedChatModel):
+    """A chat model whose every request asks for logprobs, whatever is bound to it before or after.
+
+    A refusal is met here, where nothing but the model can have raised it: retries and fallbacks around the model
+    see an answer, as they would without the gate.
+    """
+
+    top_k: int = Field(description="Alternatives a token that are asked for.")
+    # Any: pydantic would copy or validate what is shared here on purpose.
+    capabilities: Any = Field(
+        exclude=True, repr=False, description="The LogprobsCapabilities that remember refusals."
+    )
+    stopping: Any = Field(
+        default=None, exclude=True, repr=False, description="The EntropyGate whose sure rejection stops a draft."
+    )
+
+    @classmethod
+    def of(
+        cls,
+        model: BaseChatModel,
+        *,
+        top_k: int,
+        capabilities: LogprobsCapabilities,
+        mode: Mode = "hold",
+        gate: EntropyGate | None = None,
+    ) -> AskedModel:
+        """The model, asked for logprobs.
+
+        Args:
+            model: The model; it is not changed.
+            top_k: Alternatives a token.
+            capabilities: Where refusals are remembered.
+            mode: ``hold`` and ``abort`` keep the draft out of every stream, since it may still be rejected; they
+                also ask for it unstreamed, because one kind of event streaming keeps only the last chunk's logprobs.
+            gate: With ``abort``, the gate whose rejections are to be foreseen.
+        """
+        fields = taken_over(model)
+        if mode != "annotate":
+            fields |= {"disable_streaming": True, "tags": [*(model.tags or []), NOSTREAM]}
+            if getattr(model, "streaming", False):
+                model = model.model_copy(update={"streaming": False})  # some put it into every request
+        elif not _streams(model):
+            fields["disable_streaming"] = True
+        return cls(
+            inner=model,
+            top_k=top_k,
+            capabilities=capabilities,
+            stopping=gate if mode == "abort" else None,
+            **fields,
+        )
+
+    def _should_stream(self, **kwargs: Any) -> bool:
+        # Also where the wrapped model says by itself that it streams.
+        return super()._should_stream(**kwargs) or (
+            self.disable_streaming is not True and self.inner._should_stream(**kwargs)
+        )
+
+    def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
+        # Answers with logprobs and without are two entries in a cache.
+        return super()._get_llm_string(stop=stop, **self._asking(kwargs))
+
+    def generate(self, *args: Any, **kwargs: Any) -> LLMResult:
+        """As every model.
+
+        Raises:
+            DraftAborted: the draft was stopped, because it is sure to be rejected.
+        """
+        try:
+            return super().generate(*args, **kwargs)
+        except DraftStopped as stopped:
+            raise DraftAborted(stopped) from None
+
+    async def agenerate(self, *args: Any, **kwargs: Any) -> LLMResult:
+        """The same on the event loop."""
+        try:
+            return await super().agenerate(*args, **kwargs)
+        except DraftStopped as stopped:
+            raise DraftAborted(stopped) from None
+
+    # Callbacks are this model's business: the wrapped one is called below them. Only some event streams have a run
+    # manager told of tokens by whoever streams them, and pass one to the streaming methods.
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        kwargs.pop("stream", None)  # this is the whole answer; a model would give a stream in its place
+        request = self._draft_request(kwargs)
+        watch = self._watch(kwargs)
+        if watch is not None:
+            try:
+                return self._generate_watched(messages, stop, self._with_logprobs(kwargs), watch)
+            except Exception as error:
+                request.note_refused_stream(error)
+        if request.may_ask():
+            try:
+                return request.answered(self.inner._generate(messages, stop=stop, **self._with_logprobs(kwargs)))
+            except Exception as error:
+                request.note_refusal(error)
+        return request.answered(self.inner._generate(messages, stop=stop, **kwargs))
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        kwargs.pop("stream", None)
+        request = self._draft_request(kwargs)
+        watch = self._watch(kwargs, async_api=True)
+        if watch is not None:
+            try:
+                return await self._agenerate_watched(messages, stop, self._with_logprobs(kwargs), watch)
+            except Exception as error:
+                request.note_refused_stream(error)
+        if request.may_ask():
+            try:
+                return request.answered(
+                    await self.inner._agenerate(messages, stop=stop, **self._with_logprobs(kwargs))
+                )
+            except Exception as error:
+                request.note_refusal(error)
+        return request.answered(await self.inner._agenerate(messages, stop=stop, **kwargs))
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        request = self._draft_request(kwargs)
+        if request.may_ask(streamed=True):
+            chunks = self.inner._stream(messages, stop=stop, run_manager=run_manager, **self._with_logprobs(kwargs))
+            try:
+                first = next(chunks, None)
+            except Exception as error:
+                request.note_refusal(error, streamed=True)
+            else:
+                if first is not None:
+                    yield first
+                    yield from chunks
+                return
+        for chunk in self.inner._stream(messages, stop=stop, run_manager=run_manager, **kwargs):
+            yield request.answered(chunk)
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        request = self._draft_request(kwargs)
+        if request.may_ask(streamed=True):
+            stream = self.inner._astream(messages, stop=stop, run_manager=run_manager, **self._with_logprobs(kwargs))
+            async with aclosed(stream) as chunks:
+                try:
+                    first = await anext(chunks, None)
+                except Exception as error:
+                    request.note_refusal(error, streamed=True)
+                else:
+                    if first is not None:
+                        yield first
+                        async for chunk in chunks:
+                            yield chunk
+                    return
+        async with aclosed(self.inner._astream(messages, stop=stop, run_manager=run_manager, **kwargs)) as chunks:
+            async for chunk in chunks:
+                yield request.answered(chunk)
+
+    def _generate_watched(
+        self, messages: list[BaseMessage], stop: list[str] | None, asking: dict[str, Any], watch: RejectionWatch
+    ) -> ChatResult:
+        """The whole answer from its stream; the stream is closed where the answer is sure to be rejected."""
+        kept: list[ChatGenerationChunk] = []
+        with closed(self.inner._stream(messages, stop=stop, **self._telling(asking))) as chunks:
+            for chunk in chunks:
+                kept.append(chunk)
+                raise_if_rejected(watch.add(chunk), kept)
+        return generate_from_stream(iter(kept))
+
+    async def _agenerate_watched(
+        self, messages: list[BaseMessage], stop: list[str] | None, asking: dict[str, Any], watch: RejectionWatch
+    ) -> ChatResult:
+        kept: list[ChatGenerationChunk] = []
+        async with aclosed(self.inner._astream(messages, stop=stop, **self._telling(asking))) as chunks:
+            async for chunk in chunks:
+                kept.append(chunk)
+                raise_if_rejected(watch.add(chunk), kept)
+        return generate_from_stream(iter(kept))
+
+    def _telling(self, asking: dict[str, Any]) -> dict[str, Any]:
+        """With the question for usage, which an unstreamed answer would have told unasked."""
+        return {"stream_usage": True, **asking} if "stream_usage" in type(self.inner).model_fields else asking
+
+    def _with_logprobs(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        return {**kwargs, "logprobs": True, "top_logprobs": self.top_k}
+
+    def _asking(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The request's settings; with logprobs, unless such requests are known to be refused."""
+        return self._with_logprobs(kwargs) if self._draft_request(kwargs).may_ask() else kwargs
+
+    def _draft_request(self, kwargs: dict[str, Any]) -> DraftRequest:
+        name = provider_name(self.inner, kwargs) or type(self.inner).__name__
+        return DraftRequest(self.capabilities, name, has_tools=bool(kwargs.get("tools")))
+
+    def _watch(self, kwargs: dict[str, Any], *, async_api: bool = False) -> RejectionWatch | None:
+        """What foresees the rejection of one draft; None where nothing can, and streaming would be for nothing."""
+        if self.stopping is None or not self._can_be_watched(kwargs, async_api=async_api):
+            return None
+        settings = self.inner._get_ls_params(**kwargs)
+        return watch_for(
+            self.stopping,
+            limits=[settings.get("ls_max_tokens"), *_settings_of(self.inner, kwargs, _LIMITS)],
+            model=provider_name(self.inner, kwargs),
+            temperature=settings.get("ls_temperature"),
+        )
+
+    def _can_be_watched(self, kwargs: dict[str, Any], *, async_api: bool) -> bool:
+        """Whether the draft can be asked for as one model's one stream."""
+        # A gated model streams what one of two models writes; of several answers (n) a stream mixes the chunks.
+        if getattr(type(self.inner), "answers_by_several", False) or any(
+            isinstance(n, int) and n > 1 for n in _settings_of(self.inner, kwargs, ("n",))
+        ):
+            return False
+        if not self._draft_request(kwargs).may_be_stopped(self.stopping):
+            return False
+        return _streams(self.inner) and bool(
+            self.inner._should_stream(async_api=async_api, **{**kwargs, "stream": True})
+        )
+
+
+def _settings_of(model: BaseChatModel, kwargs: dict[str, Any], names: tuple[str, ...]) -> list[Any]:
+    """What a request is sent with under these names, wherever it was set."""
+    own: list[Any] = [{name: getattr(model, name, None) for name in names}]
+    for held in (kwargs, getattr(model, "model_kwargs", None), getattr(model, "extra_body", None)):
+        own += [held, held.get("extra_body")] if isinstance(held, dict) else []
+    return [settings[name] for settings in own if isinstance(settings, dict) for name in names if settings.get(name)]
+
+
+def _streams(model: BaseChatModel) -> bool:
+    kind = type(model)
+    implemented = kind._stream is not BaseChatModel._stream or kind._astream is not BaseChatModel._astream
+    return implemented and model.disable_streaming is not True

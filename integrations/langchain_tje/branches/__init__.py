@@ -1,0 +1,1 @@
+"""What LangChain users give as the deeper branch."""

@@ -1,0 +1,1 @@
+"""What callbacks tell: logprobs, usage, and the drafts they belong to."""

@@ -1,0 +1,209 @@
+"""The entropy gate as a LangChain Runnable: a draft, a gate, a deeper branch."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any, ClassVar, cast
+
+from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable
+from langchain_core.runnables.base import RunnableBindingBase
+from langchain_core.runnables.utils import ConfigurableFieldSpec, Input, Output, get_unique_config_specs
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+
+from tje_middleware import EntropyGate
+from tje_middleware.calls.streams import aclosed
+from tje_middleware.gate.delivery import Delivery, Mode, OnBranchError
+
+from ..asking.chain import Asking, asks_for_logprobs
+from .turn import ChainTurn, Prepared
+
+
+class EntropyGateRunnable(RunnableSerializable[Input, Output]):
+    """Answer once; go deeper only where the answer's own entropy says that it is unsure.
+
+    The draft's chat model is asked for logprobs. A message that comes out carries the decision, the fields of
+    ``GateDecision`` as a plain dict, in ``response_metadata["tje"]``; whatever comes out, the decision is also
+    dispatched as the custom event ``tje_decision``. A message of the deeper branch counts in its ``usage_metadata``
+    what the rejected draft cost, too. Streaming yields an accepted draft whole, and the deeper answer as it comes.
+
+    Example:
+        >>> from langchain_core.language_models import FakeListChatModel, GenericFakeChatModel
+        >>> from langchain_core.messages import AIMessage
+        >>> from tje_middleware import CalibrationRecord, EntropyGate, ProfileKey, calibrate
+        >>> records = [CalibrationRecord(correct=i % 2 == 0, signals={"mean_entropy": 0.2 + i % 2 + i / 100})
+        ...            for i in range(20)]
+        >>> gate = EntropyGate(calibrate(records, key=ProfileKey(model="m", task="t", top_k=2)))
+        >>> token = {"token": "Lyon?", "logprob": -0.69315, "top_logprobs": [
+        ...     {"token": "Lyon?", "logprob": -0.69315}, {"token": "Paris?", "logprob": -0.69315}]}
+        >>> unsure = AIMessage("Lyon?", response_metadata={"logprobs": {"content": [token]}})
+        >>> small, big = GenericFakeChatModel(messages=iter([unsure])), FakeListChatModel(responses=["Paris."])
+        >>> answer = EntropyGateRunnable(draft=small, deeper=big, gate=gate).invoke("The capital of France?")
+        >>> answer.text, answer.response_metadata["tje"]["detail"]
+        ('Paris.', 'mean_entropy 1 is above the threshold 0.29')
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    #: For a gate around this one: its model is asked for logprobs already.
+    asks_by_itself: ClassVar[bool] = True
+
+    draft: Runnable[Any, Any] = Field(description="Writes the first, cheap answer.")
+    deeper: Runnable[Any, Any] = Field(description="Answers where the gate is not satisfied.")
+    gate: EntropyGate = Field(description="Decides which answer is taken.")
+    mode: Mode = Field(
+        default="hold",
+        description="hold: nobody sees a draft before it is accepted. abort: held, and its request is cancelled once "
+        "it is sure to be rejected. annotate: the draft passes through and is the answer; the decision is in it.",
+    )
+    on_branch_error: OnBranchError = Field(
+        default="draft", description="When the deeper branch fails: return the draft and say so, or raise."
+    )
+    threshold: float | None = Field(
+        default=None,
+        description="A threshold in the signal's unit in the place of the profile's; None: the profile's.",
+    )
+
+    _prepared: Prepared | None = PrivateAttr(default=None)
+    _made_of: tuple[object, ...] = PrivateAttr(default=())
+
+    @property
+    def InputType(self) -> type[Input]:  # noqa: N802 (LangChain's name)
+        """The draft's."""
+        return cast("type[Input]", self.draft.InputType)
+
+    @property
+    def OutputType(self) -> type[Output]:  # noqa: N802
+        """The draft's."""
+        return cast("type[Output]", self.draft.OutputType)
+
+    def get_input_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:
+        """The draft's."""
+        return cast("type[BaseModel]", self.draft.get_input_schema(config))
+
+    def get_output_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:
+        """The draft's."""
+        return cast("type[BaseModel]", self.draft.get_output_schema(config))
+
+    def get_name(self, suffix: str | None = None, *, name: str | None = None) -> str:
+        """Its own where it has one, else the draft's: traces go on under the name that they had."""
+        return super().get_name(suffix, name=name) if name or self.name else self.draft.get_name(suffix)
+
+    @property
+    def config_specs(self) -> list[ConfigurableFieldSpec]:
+        """What can be configured in the draft and in the deeper branch."""
+        return get_unique_config_specs([*self.draft.config_specs, *self.deeper.config_specs])
+
+    def invoke(self, input: Input, config: RunnableConfig | None = None, **kwargs: Any) -> Output:
+        """Answer, deciding on the way.
+
+        Raises:
+            GateError: the draft cannot be judged, and the gate says ``on_missing="raise"``.
+        """
+        return self._call_with_config(self._answer, input, self._configured(config), **kwargs)
+
+    async def ainvoke(self, input: Input, config: RunnableConfig | None = None, **kwargs: Any) -> Output:
+        """The same on the event loop."""
+        return await self._acall_with_config(self._aanswer, input, self._configured(config), **kwargs)
+
+    def stream(self, input: Input, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Output]:
+        """An accepted draft whole, or the deeper answer as it comes; with ``annotate`` the draft as it comes.
+
+        Raises:
+            Exception: the deeper branch's own, where it fails after parts of its answer were given out.
+        """
+        yield from self._transform_stream_with_config(iter([input]), self._chunks, self._configured(config), **kwargs)
+
+    async def astream(
+        self, input: Input, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> AsyncIterator[Output]:
+        """The same on the event loop."""
+
+        async def one_input() -> AsyncIterator[Input]:
+            yield input
+
+        chunks = self._atransform_stream_with_config(one_input(), self._achunks, self._configured(config), **kwargs)
+        async with aclosed(chunks) as open_chunks:
+            async for chunk in open_chunks:
+                yield chunk
+
+    def batch(
+        self, inputs: list[Input], config: RunnableConfig | list[RunnableConfig] | None = None, **kwargs: Any
+    ) -> list[Output]:
+        """One answer an input, each decided by itself."""
+        return super().batch(inputs, self._limited(config), **kwargs)
+
+    async def abatch(
+        self, inputs: list[Input], config: RunnableConfig | list[RunnableConfig] | None = None, **kwargs: Any
+    ) -> list[Output]:
+        """The same on the event loop."""
+        return await super().abatch(inputs, self._limited(config), **kwargs)
+
+    def _answer(
+        self, question: Input, run_manager: CallbackManagerForChainRun, config: RunnableConfig, **kwargs: Any
+    ) -> Output:
+        return cast("Output", ChainTurn(self._prepare(), question, config, run_manager, kwargs).answer())
+
+    async def _aanswer(
+        self, question: Input, run_manager: AsyncCallbackManagerForChainRun, config: RunnableConfig, **kwargs: Any
+    ) -> Output:
+        return cast("Output", await ChainTurn(self._prepare(), question, config, run_manager, kwargs).aanswer())
+
+    def _chunks(
+        self,
+        questions: Iterator[Input],
+        run_manager: CallbackManagerForChainRun,
+        config: RunnableConfig,
+        **kwargs: Any,
+    ) -> Iterator[Output]:
+        yield from ChainTurn(self._prepare(), next(questions), config, run_manager, kwargs).answers()
+
+    async def _achunks(
+        self,
+        questions: AsyncIterator[Input],
+        run_manager: AsyncCallbackManagerForChainRun,
+        config: RunnableConfig,
+        **kwargs: Any,
+    ) -> AsyncIterator[Output]:
+        turn = ChainTurn(self._prepare(), await anext(questions), config, run_manager, kwargs)
+        async with aclosed(turn.aanswers()) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    def _configured(self, config: RunnableConfig | None) -> RunnableConfig | None:
+        """With what is bound to the draft (name, tags, callbacks): it holds for the whole that takes its place."""
+        return self.draft._merge_configs(config) if isinstance(self.draft, RunnableBindingBase) else config
+
+    def _limited(self, config: RunnableConfig | list[RunnableConfig] | None) -> Any:
+        """With the concurrency that is bound to the draft."""
+        limit = self.draft.config.get("max_concurrency") if isinstance(self.draft, RunnableBindingBase) else None
+        if limit is None or isinstance(config, Sequence):
+            return config
+        return {"max_concurrency": limit, **(config or {})}
+
+    def _prepare(self) -> Prepared:
+        """What runs; made anew where a copy of this was given something else."""
+        made_of = (self.draft, self.deeper, self.gate, self.mode, self.on_branch_error, self.threshold)
+        if self._prepared is None or any(now is not then for now, then in zip(made_of, self._made_of, strict=True)):
+            gate = self.gate if self.threshold is None else self.gate.with_threshold(self.threshold)
+            asking = Asking(top_k=gate.key.top_k, capabilities=gate.capabilities, mode=self.mode, gate=gate)
+            visited = asking.visit(_unconfigured(self.draft))
+            self._prepared, self._made_of = (
+                Prepared(
+                    asking=visited.runnable,
+                    deeper=self.deeper,
+                    delivery=Delivery(gate, self.mode, self.on_branch_error),
+                    model_seen=visited.asked,
+                    one_writer=visited.asked and not visited.several,
+                    keeps_logprobs=asks_for_logprobs(self.draft),
+                ),
+                made_of,
+            )
+        return self._prepared
+
+
+def _unconfigured(draft: Runnable[Any, Any]) -> Runnable[Any, Any]:
+    """The draft without what the gate's own run takes over from it; listeners would be told twice."""
+    if not isinstance(draft, RunnableBindingBase):
+        return draft
+    return draft.model_copy(update={"config": {}, "config_factories": []})

@@ -1,0 +1,356 @@
+"""Two chat models and a gate between them, as one chat model."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, cast
+
+from langchain_core.caches import RETURN_VAL_TYPE, BaseCache
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.globals import get_llm_cache
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable, RunnableParallel
+from langchain_core.tools import BaseTool
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator, model_validator
+from typing_extensions import Self
+
+from tje_middleware import EntropyGate
+from tje_middleware.calls.streams import aclosed, closed
+from tje_middleware.gate.decision import METADATA_KEY
+from tje_middleware.gate.delivery import Delivery, Mode, OnBranchError
+
+from ..asking.chain import Asking, asks_for_logprobs
+from ..asking.model import FrontChatModel
+from ..callbacks.usage import SpendingHandler
+from ..chains.runnable import EntropyGateRunnable
+from ..messages.answer import message_in
+from .settings import (
+    AnswerersReader,
+    EachOwn,
+    StructuredModel,
+    as_chat_model,
+    common_profile,
+    handlers_of,
+    unbound,
+    without_asking,
+)
+from .turn import ChatTurn, DirectCall, DirectCapture, chunk_of, result_of
+
+
+class EntropyGatedChatModel(FrontChatModel):
+    """A chat model that answers with a draft, and with a deeper model's answer where the draft is unsure.
+
+    For code that accepts nothing but a chat model. The message carries the decision, the fields of ``GateDecision``
+    as a plain dict, in ``response_metadata["tje"]``, however the model is called. Settings of a call or a binding
+    (``stop``, ``response_format``, ``model``) reach both models; tools are bound to each in its own form.
+
+    To the outside there is one model run, the draft's by its name. The ``usage_metadata`` of the answer is what both
+    models spent, booked once, under the name of the model that answered; ``draft_usage`` and ``deeper_usage`` of the
+    decision tell them apart. Where each model is to be billed by its own name, use ``EntropyGateRunnable``, whose
+    models are runs of their own. (A client's own ``token_usage`` is that of the model that answered.) Rate limiters
+    and callback handlers of both models hold; their tags, metadata and caches do not: an answer is cached with its
+    decision, once, by this model.
+
+    Example:
+        >>> from langchain_core.language_models import FakeListChatModel, GenericFakeChatModel
+        >>> from langchain_core.messages import AIMessage
+        >>> from tje_middleware import CalibrationRecord, EntropyGate, ProfileKey, calibrate
+        >>> records = [CalibrationRecord(correct=i % 2 == 0, signals={"mean_entropy": 0.2 + i % 2 + i / 100})
+        ...            for i in range(20)]
+        >>> gate = EntropyGate(calibrate(records, key=ProfileKey(model="m", task="t", top_k=2)))
+        >>> token = {"token": "Lyon?", "logprob": -0.69315, "top_logprobs": [
+        ...     {"token": "Lyon?", "logprob": -0.69315}, {"token": "Paris?", "logprob": -0.69315}]}
+        >>> unsure = AIMessage("Lyon?", response_metadata={"logprobs": {"content": [token]}})
+        >>> model = EntropyGatedChatModel(draft=GenericFakeChatModel(messages=iter([unsure])),
+        ...                               deeper=FakeListChatModel(responses=["Paris."]), gate=gate)
+        >>> answer = model.invoke("The capital of France?")
+        >>> answer.text, answer.response_metadata["tje"]["route"], answer.response_metadata["tje"]["reason"]
+        ('Paris.', 'deeper', 'uncertain')
+
+    Raises:
+        TypeError: a model is a chain, a binding, or becomes a model only by a run's configuration.
+    """
+
+    # LangChain's models ignore what they do not know; a threshold with a typo in it must not be ignored.
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+
+    #: For a gate around this one: what streams may be either model's.
+    answers_by_several: ClassVar[bool] = True
+
+    draft: BaseChatModel = Field(
+        description="Writes the first, cheap answer; a name such as 'openai:gpt-4o' will do."
+    )
+    deeper: BaseChatModel = Field(description="Answers where the gate is not satisfied; a name will do.")
+    gate: EntropyGate = Field(description="Decides which answer is taken.")
+    mode: Mode = Field(
+        default="hold",
+        description="hold: nobody sees a draft before it is accepted. abort: held, and its request is cancelled once "
+        "it is sure to be rejected. annotate: the draft passes through and is the answer; the decision is in it.",
+    )
+    on_branch_error: OnBranchError = Field(
+        default="draft", description="When the deeper model fails: return the draft and say so, or raise."
+    )
+    threshold: float | None = Field(
+        default=None,
+        description="A threshold in the signal's unit in the place of the profile's; None: the profile's.",
+    )
+    each_own: EachOwn = Field(
+        default_factory=EachOwn, repr=False, exclude=True, description="What bind_tools bound to each model."
+    )
+
+    _prepared: _Prepared | None = PrivateAttr(default=None)
+
+    @field_validator("draft", "deeper", mode="before")
+    @classmethod
+    def _be_chat_models(cls, model: object, info: ValidationInfo) -> BaseChatModel:
+        return as_chat_model(model, str(info.field_name))
+
+    @model_validator(mode="after")
+    def _take_over(self) -> Self:
+        """What LangChain does around a model's own code is done around this one instead."""
+        self.callbacks = cast("Any", handlers_of(self, self.draft, self.deeper)) or None
+        for name in ("cache", "output_version"):
+            if name not in self.model_fields_set:
+                setattr(self, name, getattr(self.draft, name))
+        if getattr(self, "profile", None) is None:
+            self.profile = cast("Any", common_profile(self.draft, self.deeper))
+        return self
+
+    @property
+    def _behind(self) -> BaseChatModel:
+        return self.draft
+
+    @property
+    def _llm_type(self) -> str:
+        return "entropy-gated-chat-model"
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        return {
+            "draft": {**self.draft._identifying_params, "_type": self.draft._llm_type},
+            "deeper": {**self.deeper._identifying_params, "_type": self.deeper._llm_type},
+            "gate": repr(self.gate),
+            "mode": self.mode,
+            "on_branch_error": self.on_branch_error,
+            "threshold": self.threshold,
+        }
+
+    def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
+        """The cache's key: answers are shared only where the same models would be asked and alike be judged."""
+        parts = (
+            self._llm_type,
+            self.draft._get_llm_string(stop=stop, **kwargs),
+            self.deeper._get_llm_string(stop=stop, **self.each_own.for_deeper(kwargs)),
+            self._prepare().delivery.gate.fingerprint(),
+            self.mode,
+            self.on_branch_error,
+        )
+        return repr(parts)
+
+    # Answers to several prompts may be of either model, and each client's output has a form of its own.
+    def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None], /) -> dict[str, Any]:
+        return {}
+
+    def _generate_with_cache(self, *args: Any, **kwargs: Any) -> ChatResult:
+        return super(EntropyGatedChatModel, self._keeping_settled())._generate_with_cache(*args, **kwargs)
+
+    async def _agenerate_with_cache(self, *args: Any, **kwargs: Any) -> ChatResult:
+        return await super(EntropyGatedChatModel, self._keeping_settled())._agenerate_with_cache(*args, **kwargs)
+
+    def _keeping_settled(self) -> Self:
+        cache = SettledAnswers.over(self.cache)
+        if cache is self.cache:
+            return self
+        self._prepare()  # once, and not in every copy
+        return self.model_copy(update={"cache": cache})
+
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: str | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """Bind tools to both models, to each in its own form."""
+        if tool_choice is not None:
+            kwargs["tool_choice"] = tool_choice
+        return self._bound(
+            unbound(self.draft.bind_tools(tools, **kwargs)), unbound(self.deeper.bind_tools(tools, **kwargs))
+        )
+
+    def with_structured_output(
+        self, schema: dict[str, Any] | type, *, include_raw: bool = False, **kwargs: Any
+    ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
+        """Both models asked for the schema, each in its own way, and read in that way where it answers.
+
+        Models that compose their structured output in another way than LangChain's own do are put into an
+        ``EntropyGateRunnable``, and are runs of their own then.
+        """
+        draft = self.draft.with_structured_output(schema, include_raw=include_raw, **kwargs)
+        deeper = self.deeper.with_structured_output(schema, include_raw=include_raw, **kwargs)
+        of_draft, of_deeper = StructuredModel.of(draft), StructuredModel.of(deeper)
+        if of_draft is None or of_deeper is None or of_draft.includes_raw != of_deeper.includes_raw:
+            return EntropyGateRunnable(
+                draft=draft,
+                deeper=deeper,
+                gate=self.gate,
+                mode=self.mode,
+                on_branch_error=self.on_branch_error,
+                threshold=self.threshold,
+            )
+        model = self._bound((of_draft.model, of_draft.settings), (of_deeper.model, of_deeper.settings))
+        reader = AnswerersReader(of_draft.reader, of_deeper.reader, only_draft=self.mode == "annotate")
+        return RunnableParallel(raw=model) | reader if of_draft.includes_raw else model | reader
+
+    def _bound(
+        self, draft: tuple[BaseChatModel, dict[str, Any]], deeper: tuple[BaseChatModel, dict[str, Any]]
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        update = {"draft": draft[0], "deeper": deeper[0], "each_own": EachOwn(draft[1], deeper[1])}
+        return self.model_copy(update=update).bind(**draft[1])
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        return result_of(self._turn(messages, stop, kwargs).answer())
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        return result_of(await self._turn(messages, stop, kwargs).aanswer())
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        with closed(self._turn(messages, stop, kwargs).answers()) as answers:
+            for answer in answers:
+                chunk = chunk_of(answer)
+                if run_manager:
+                    run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                yield chunk
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        async with aclosed(self._turn(messages, stop, kwargs).aanswers()) as answers:
+            async for answer in answers:
+                chunk = chunk_of(answer)
+                if run_manager:
+                    await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                yield chunk
+
+    def _turn(self, messages: list[BaseMessage], stop: list[str] | None, settings: dict[str, Any]) -> ChatTurn:
+        prepared = self._prepare()
+        drafting, deepening = DirectCapture(), SpendingHandler()
+        of_deeper = self.each_own.for_deeper(settings)
+        # Of the deeper model logprobs are wanted only by the caller; one that refuses them answers without.
+        deeper = prepared.asked_deeper if of_deeper.get("logprobs") else self.deeper
+        return ChatTurn(
+            prepared.delivery,
+            draft=DirectCall(prepared.asked_draft, messages, stop, without_asking(settings), drafting),
+            deeper=DirectCall(deeper, messages, stop, without_asking(of_deeper), deepening),
+            drafting=drafting,
+            deepening=deepening,
+            keeps_logprobs=bool(settings.get("logprobs")) or asks_for_logprobs(self.draft),
+        )
+
+    def _prepare(self) -> _Prepared:
+        """What asks the models; made anew where a copy of this was given something else."""
+        made_of = (self.draft, self.deeper, self.gate, self.mode, self.on_branch_error, self.threshold)
+        prepared = self._prepared
+        if prepared is None or any(now is not then for now, then in zip(made_of, prepared.made_of, strict=True)):
+            gate = self.gate if self.threshold is None else self.gate.with_threshold(self.threshold)
+            draft = Asking(top_k=gate.key.top_k, capabilities=gate.capabilities, mode=self.mode, gate=gate)
+            deeper = Asking(top_k=gate.key.top_k, capabilities=gate.capabilities, mode="annotate")
+            prepared = self._prepared = _Prepared(
+                made_of=made_of,
+                asked_draft=draft.asked_model(self.draft),
+                asked_deeper=deeper.asked_model(self.deeper),
+                delivery=Delivery(gate, self.mode, self.on_branch_error),
+            )
+        return prepared
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """What is derived from the fields once.
+
+    Attributes:
+        made_of: The fields.
+        asked_draft: The draft, asked for logprobs.
+        asked_deeper: The deeper model, asked for logprobs.
+        delivery: The rules.
+    """
+
+    made_of: tuple[object, ...]
+    asked_draft: BaseChatModel
+    asked_deeper: BaseChatModel
+    delivery: Delivery
+
+
+class SettledAnswers(BaseCache):
+    """A view of a cache that keeps no answer of an hour of need.
+
+    A draft in the place of a deeper model that failed, or a decision by a profile that may be out of date, would
+    stay the answer long after.
+    """
+
+    def __init__(self, cache: BaseCache) -> None:
+        self._cache = cache
+
+    @classmethod
+    def over(cls, cache: BaseCache | bool | None) -> BaseCache | bool | None:
+        """The view of the cache that a model's setting means; the setting itself where it means none."""
+        meant = cache if isinstance(cache, BaseCache) else get_llm_cache()
+        if cache is False or meant is None or isinstance(meant, cls):
+            return cache
+        return cls(meant)
+
+    def lookup(self, prompt: str, llm_string: str) -> RETURN_VAL_TYPE | None:
+        """As the cache has it."""
+        return self._cache.lookup(prompt, llm_string)
+
+    async def alookup(self, prompt: str, llm_string: str) -> RETURN_VAL_TYPE | None:
+        """The same on the event loop."""
+        return await self._cache.alookup(prompt, llm_string)
+
+    def update(self, prompt: str, llm_string: str, return_val: RETURN_VAL_TYPE) -> None:
+        """Keep a settled answer."""
+        if _is_settled(return_val):
+            self._cache.update(prompt, llm_string, return_val)
+
+    async def aupdate(self, prompt: str, llm_string: str, return_val: RETURN_VAL_TYPE) -> None:
+        """The same on the event loop."""
+        if _is_settled(return_val):
+            await self._cache.aupdate(prompt, llm_string, return_val)
+
+    def clear(self, **kwargs: Any) -> None:
+        """Clear the cache."""
+        self._cache.clear(**kwargs)
+
+
+def _is_settled(answers: RETURN_VAL_TYPE) -> bool:
+    for answer in answers:
+        message = message_in(getattr(answer, "message", None))
+        decision = message.response_metadata.get(METADATA_KEY) if message is not None else None
+        if decision is not None and (decision["reason"] == "branch_failed" or decision["stale"]):
+            return False
+    return True

@@ -1,0 +1,263 @@
+"""One question to a gated chat model: both models are called below their own callbacks, as parts of its one run."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypedDict, cast
+from uuid import UUID, uuid4
+
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.language_models import BaseChatModel
+from langchain_core.language_models.chat_models import agenerate_from_stream, generate_from_stream
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, LLMResult
+from langchain_core.outputs.chat_generation import merge_chat_generation_chunks
+
+from tje_middleware import GateDecision
+from tje_middleware.calls.log import ModelCall
+from tje_middleware.calls.streams import aclosed, closed
+from tje_middleware.gate.decision import METADATA_KEY
+from tje_middleware.gate.delivery import Delivery
+
+from ..callbacks.draft_capture import DraftCapture
+from ..callbacks.usage import SpendingHandler
+from ..messages.answer import in_words
+from ..messages.turn import MessageTurn
+
+
+class ChatTurn(MessageTurn):
+    """What one question asks of two models.
+
+    Args:
+        delivery: The rules.
+        draft: The request to the draft's model, which asks for logprobs.
+        deeper: The request to the deeper model, if it comes to that.
+        drafting: Hears of the first.
+        deepening: Hears of the second.
+        keeps_logprobs: Whether the user asks for logprobs anyway, and expects them in the answer.
+    """
+
+    def __init__(
+        self,
+        delivery: Delivery,
+        *,
+        draft: DirectCall,
+        deeper: DirectCall,
+        drafting: DirectCapture,
+        deepening: SpendingHandler,
+        keeps_logprobs: bool,
+    ) -> None:
+        super().__init__(delivery, drafting=drafting, deepening=deepening, keeps_logprobs=keeps_logprobs)
+        self._draft_call = draft
+        self._deeper_call = deeper
+
+    def draft(self) -> Answer:
+        """The first model's answer."""
+        return self._draft_call.whole()
+
+    async def adraft(self) -> Answer:
+        """The same on the event loop."""
+        return await self._draft_call.awhole()
+
+    def draft_chunks(self) -> Iterator[Answer]:
+        """The first model's stream."""
+        return self._draft_call.chunks()
+
+    def adraft_chunks(self) -> AsyncIterator[Answer]:
+        """The same on the event loop."""
+        return self._draft_call.achunks()
+
+    def deeper(self, decision: GateDecision) -> Answer:
+        """The second model's answer."""
+        return self._deeper_call.whole()
+
+    async def adeeper(self, decision: GateDecision) -> Answer:
+        """The same on the event loop."""
+        return await self._deeper_call.awhole()
+
+    def deeper_chunks(self, decision: GateDecision) -> Iterator[Answer]:
+        """The second model's stream."""
+        return self._deeper_call.chunks()
+
+    def adeeper_chunks(self, decision: GateDecision) -> AsyncIterator[Answer]:
+        """The same on the event loop."""
+        return self._deeper_call.achunks()
+
+    def question_text(self) -> str | None:
+        """The conversation so far."""
+        return in_words(self._draft_call.messages)
+
+
+class Answer(TypedDict):
+    """What a model gave, or a chunk of it, in the form in which a gated call takes answers: the message is ``raw``.
+
+    LangChain merges the generation's info, and the client's output, into the message's metadata only after a model's
+    own code; in ``raw`` that is done.
+    """
+
+    raw: BaseMessage
+    info: dict[str, Any] | None
+    others: list[ChatGeneration]
+    llm_output: dict[str, Any] | None
+
+
+class DirectCapture(DraftCapture):
+    """Hears of a draft's call from whoever makes it."""
+
+    def writer_of(self, draft: object, *, trusted: bool) -> ModelCall:
+        """The last call: nothing else can have written the draft."""
+        return self.calls[-1]
+
+
+@dataclass(frozen=True)
+class DirectCall:
+    """One request to one model, below its callbacks and its cache; its rate limiter holds.
+
+    Attributes:
+        model: The model.
+        messages: What it is asked.
+        stop: Where it is to stop.
+        settings: Of this request.
+        capture: Hears of the call, and of what it spends.
+    """
+
+    model: BaseChatModel
+    messages: list[BaseMessage]
+    stop: list[str] | None
+    settings: dict[str, Any]
+    capture: BaseCallbackHandler
+
+    def whole(self) -> Answer:
+        """The answer; streamed only where the model says by itself that it streams."""
+        self._wait()
+        with self._heard() as run_id:
+            if self._streams_by_itself(async_api=False):
+                chunks = self.model._stream(self.messages, stop=self.stop, **self.settings)
+                return self._ended(run_id, generate_from_stream(chunks))
+            return self._ended(
+                run_id, self.model._generate(self.messages, stop=self.stop, **self._unstreamed_settings)
+            )
+
+    async def awhole(self) -> Answer:
+        """The same on the event loop."""
+        await self._await()
+        with self._heard() as run_id:
+            if self._streams_by_itself(async_api=True):
+                chunks = self.model._astream(self.messages, stop=self.stop, **self.settings)
+                return self._ended(run_id, await agenerate_from_stream(chunks))
+            return self._ended(
+                run_id, await self.model._agenerate(self.messages, stop=self.stop, **self._unstreamed_settings)
+            )
+
+    def chunks(self) -> Iterator[Answer]:
+        """The answer as it comes; in one where the model does not stream."""
+        if not self.model._should_stream(async_api=False, **{**self.settings, "stream": True}):
+            yield self.whole()
+            return
+        self._wait()
+        kept: list[ChatGenerationChunk] = []
+        stream = self.model._stream(self.messages, stop=self.stop, **self.settings)
+        with self._heard() as run_id, closed(stream) as chunks:
+            for chunk in chunks:
+                yield self._came(run_id, chunk, kept)
+            self._ended(run_id, _merged(kept))
+
+    async def achunks(self) -> AsyncIterator[Answer]:
+        """The same on the event loop."""
+        if not self.model._should_stream(async_api=True, **{**self.settings, "stream": True}):
+            yield await self.awhole()
+            return
+        await self._await()
+        kept: list[ChatGenerationChunk] = []
+        stream = self.model._astream(self.messages, stop=self.stop, **self.settings)
+        with self._heard() as run_id:
+            async with aclosed(stream) as chunks:
+                async for chunk in chunks:
+                    yield self._came(run_id, chunk, kept)
+            self._ended(run_id, _merged(kept))
+
+    @property
+    def _unstreamed_settings(self) -> dict[str, Any]:
+        return {name: value for name, value in self.settings.items() if name != "stream"}
+
+    def _streams_by_itself(self, *, async_api: bool) -> bool:
+        return self.model._should_stream(async_api=async_api, **self.settings)
+
+    def _wait(self) -> None:
+        if self.model.rate_limiter is not None:
+            self.model.rate_limiter.acquire(blocking=True)
+
+    async def _await(self) -> None:
+        if self.model.rate_limiter is not None:
+            await self.model.rate_limiter.aacquire(blocking=True)
+
+    @contextmanager
+    def _heard(self) -> Iterator[UUID]:
+        run_id = uuid4()
+        metadata = dict(self.model._get_ls_params(stop=self.stop, **self.settings))
+        self.capture.on_chat_model_start({}, [], run_id=run_id, metadata=metadata)
+        try:
+            yield run_id
+        except BaseException as error:
+            self.capture.on_llm_error(error, run_id=run_id)
+            raise
+
+    def _came(self, run_id: UUID, chunk: ChatGenerationChunk, kept: list[ChatGenerationChunk]) -> Answer:
+        kept.append(chunk)
+        self.capture.on_llm_new_token(chunk.text, chunk=chunk, run_id=run_id)
+        return _opened(chunk)
+
+    def _ended(self, run_id: UUID, result: ChatResult) -> Answer:
+        answer = _opened(result.generations[0], result.generations[1:], result.llm_output)
+        first = ChatGeneration(message=answer["raw"], generation_info=answer["info"])
+        self.capture.on_llm_end(LLMResult(generations=[[first]], llm_output=result.llm_output), run_id=run_id)
+        return answer
+
+
+def result_of(answer: Answer) -> ChatResult:
+    """The answer as a model's own code gives it whole."""
+    first = ChatGeneration(message=answer["raw"], generation_info=_shown_info(answer, answer["info"]))
+    for other in answer["others"]:
+        other.generation_info = _shown_info(answer, other.generation_info)
+    return ChatResult(generations=[first, *answer["others"]], llm_output=answer["llm_output"])
+
+
+def chunk_of(answer: Answer) -> ChatGenerationChunk:
+    """The answer, or a chunk of it, as a model's own code streams it; the decision marks the last one."""
+    message = answer["raw"]
+    if isinstance(message, AIMessageChunk):
+        if METADATA_KEY in message.response_metadata:
+            message = message.model_copy(update={"chunk_position": "last"})
+    elif isinstance(message, AIMessage):
+        fields = {name: getattr(message, name) for name in AIMessage.model_fields if name != "type"}
+        message = AIMessageChunk(**fields, chunk_position="last")
+    return ChatGenerationChunk(message=message, generation_info=_shown_info(answer, answer["info"]))
+
+
+def _opened(
+    generation: ChatGeneration, others: list[ChatGeneration] | None = None, llm_output: dict[str, Any] | None = None
+) -> Answer:
+    message = generation.message
+    metadata = {**(llm_output or {}), **(generation.generation_info or {}), **message.response_metadata}
+    return Answer(
+        raw=message.model_copy(update={"response_metadata": metadata}),
+        info=generation.generation_info,
+        others=others or [],
+        llm_output=llm_output,
+    )
+
+
+def _merged(chunks: list[ChatGenerationChunk]) -> ChatResult:
+    whole = merge_chat_generation_chunks(chunks)
+    if whole is None:
+        raise ValueError("the model's stream ended without a chunk")
+    return ChatResult(generations=[cast("ChatGeneration", whole)])
+
+
+def _shown_info(answer: Answer, info: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Where the logprobs were taken out of the message, they are not left in the copy of them."""
+    if info is None or "logprobs" in answer["raw"].response_metadata:
+        return info
+    return {name: value for name, value in info.items() if name != "logprobs"}

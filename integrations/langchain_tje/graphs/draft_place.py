@@ -1,0 +1,223 @@
+"""A deeper node's answer in the place that the draft has in a graph's state."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from functools import wraps
+from typing import Any
+
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, convert_to_messages
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
+from langgraph.types import Command
+
+from tje_middleware import GateDecision, TokenUsage
+from tje_middleware.gate.delivery import Delivery
+
+from ..branches.deeper import as_runnable, is_control_flow, rejecting, require_sync
+from ..callbacks.usage import spending
+from ..messages.answer import annotated, usage_in
+from .judging import Judged, decision_in, spent_on, text_for
+from .state import last_message, messages_of, update_of, with_messages
+
+#: A node as LangGraph takes it: a function of the state, sync or async, or a Runnable.
+Node = Callable[..., Any] | Callable[..., Awaitable[Any]] | Runnable[Any, Any]
+Judge = Callable[[AIMessage, list[Any]], Judged]
+
+
+@dataclass(frozen=True)
+class DraftPlace:
+    """Where one run of a deeper node puts its answer.
+
+    Attributes:
+        state: What the node was called with.
+        key: Where its messages are.
+        delivery: The rules.
+        message: What is replaced; or, where ``continues``, the node's own message that called tools.
+        decision: What was decided about the draft.
+        continues: Whether the node goes on after its tools have answered: the draft is replaced already.
+    """
+
+    state: Any
+    key: str
+    delivery: Delivery
+    message: AIMessage
+    decision: GateDecision
+    continues: bool = False
+
+    @classmethod
+    def in_state(cls, state: Any, key: str, delivery: Delivery, judge: Judge) -> DraftPlace:
+        """Find the place.
+
+        Args:
+            state: What the node was called with.
+            key: Where its messages are.
+            delivery: The rules.
+            judge: Decides about a draft, given the messages before it, unless that was done before.
+
+        Raises:
+            ValueError: there is no draft, nor anything that took its place since the last question.
+        """
+        messages = messages_of(state, key)
+        last = last_message(messages, key)
+        if isinstance(last, AIMessage):
+            draft = judge(last, messages[:-1])
+            return cls(state, key, delivery, draft.message, draft.decision)
+        for message in reversed(convert_to_messages(messages)):
+            if isinstance(message, HumanMessage):
+                break
+            decision = decision_in(message)
+            if isinstance(message, AIMessage) and decision is not None:
+                return cls(state, key, delivery, message, decision, continues=True)
+        raise ValueError(
+            f"there is no draft to replace: the last message of {key!r} is a {type(last).__name__}, and nothing "
+            "since the last question was judged; let the edge to this node come from the gate"
+        )
+
+    def shown(self, *, with_draft: bool) -> Any:
+        """The state as the node gets it."""
+        if self.continues or with_draft:
+            return self.state
+        return with_messages(self.state, self.key, messages_of(self.state, self.key)[:-1])
+
+    def filled(self, result: object, seen: TokenUsage) -> Any:
+        """What the node returned, its answer in the place and with the decision.
+
+        Args:
+            result: An update of the state, a message, or a Command.
+            seen: What the model calls that were seen spent.
+
+        Raises:
+            TypeError: there is no message in it.
+        """
+        if isinstance(result, Command):
+            return replace(result, update=self._filled(_changes(result), seen))
+        return self._filled(result, seen)
+
+    def kept(self, error: Exception) -> Any:
+        """The update that keeps the draft where the node failed.
+
+        Raises:
+            Exception: the error itself, where that is the policy, or it is LangGraph's way to interrupt a graph, or
+                the draft is replaced already.
+        """
+        if self.continues or self.decision.answered_by == "deeper" or is_control_flow(error):
+            raise error
+        decision = self.delivery.after_failure(self.decision, error)
+        decision = self.delivery.with_draft(decision, decision.draft_usage)
+        self.delivery.gate.amend(decision, answer=text_for(self.delivery.gate, self.message))
+        return update_of(self.state, self.key, [annotated(self.message, decision)])
+
+    def _filled(self, update: object, seen: TokenUsage) -> Any:
+        if isinstance(update, (BaseMessage, list)):
+            update = update_of(self.state, self.key, [update] if isinstance(update, BaseMessage) else update)
+        try:
+            messages: list[Any] = convert_to_messages(messages_of(update, self.key))
+        except (TypeError, ValueError, NotImplementedError) as error:
+            raise TypeError(
+                f"the deeper node returned no message to replace the draft ({error}); "
+                f"it returns a message, {{{self.key!r}: [...]}} or a Command with such an update"
+            ) from error
+        given = convert_to_messages(messages_of(self.state, self.key))
+        known = {message.id for message in given if message.id} - {self.message.id}
+        answers = [message for message in messages if isinstance(message, AIMessage) and message.id not in known]
+        # A graph that is a node gives back what it was given; a draft that comes back alone is the answer.
+        new = [message for message in answers if not self._is_draft(message)] or answers
+        if not new:
+            raise TypeError("the deeper node returned no AIMessage that is new, and so nothing to replace the draft")
+        return with_messages(update, self.key, self._placed(messages, new, seen))
+
+    def _placed(self, messages: list[Any], new: list[AIMessage], seen: TokenUsage) -> list[Any]:
+        """The first new message stands where the draft stood; the last one is the answer, and tells of it all."""
+        *earlier, last = new
+        before = self.decision.deeper_usage or TokenUsage()
+        # Messages tell of calls that were not seen: made before an interrupt, or where no callbacks reach.
+        told_of = [message for message in new if message.usage_metadata and not self._is_draft(message)]
+        spent = max(seen, sum(map(spent_on, told_of), TokenUsage()), key=lambda usage: usage.total_tokens)
+        decision = self.delivery.with_deeper(self.decision, self.decision.draft_usage, before + spent)
+        gate = self.delivery.gate
+        gate.amend(decision, deeper_model=_model_of(last), answer=text_for(gate, last))
+        told = sum(map(usage_in, earlier), TokenUsage())
+        if self.continues:
+            told += before + (self.decision.draft_usage or TokenUsage())
+        instead = {id(message): message for message in new}
+        instead[id(last)] = annotated(last, decision, told)
+        if not self.continues:
+            instead[id(new[0])] = instead[id(new[0])].model_copy(update={"id": self.message.id})
+        kept = (message for message in messages if id(message) in instead or not self._is_draft(message))
+        return [instead.get(id(message), message) for message in kept]
+
+    def _is_draft(self, message: BaseMessage) -> bool:
+        return message.id is not None and message.id == self.message.id and message.content == self.message.content
+
+
+def replacing(node: Node, find: Callable[[Any], DraftPlace], *, sees_draft: bool) -> Any:
+    """The node, its answers in the places that ``find`` names.
+
+    A function keeps its signature and annotations: LangGraph reads from them what to give it, and where it goes.
+    """
+    if isinstance(node, Runnable) or not callable(node):
+        return _replacing_runnable(as_runnable(node), find, sees_draft=sees_draft)
+
+    if _is_async(node):
+
+        @wraps(node)
+        async def ain_place(state: Any, *args: Any, **kwargs: Any) -> Any:
+            return await _areplace(find(state), lambda shown: node(shown, *args, **kwargs), sees_draft=sees_draft)
+
+        return ain_place
+
+    @wraps(node)
+    def in_place(state: Any, *args: Any, **kwargs: Any) -> Any:
+        return _replace(find(state), lambda shown: node(shown, *args, **kwargs), sees_draft=sees_draft)
+
+    return in_place
+
+
+def _replacing_runnable(
+    runnable: Runnable[Any, Any], find: Callable[[Any], DraftPlace], *, sees_draft: bool
+) -> Runnable[Any, Any]:
+    def in_place(state: Any, config: RunnableConfig) -> Any:
+        require_sync(runnable)
+        return _replace(find(state), lambda shown: runnable.invoke(shown, config), sees_draft=sees_draft)
+
+    async def ain_place(state: Any, config: RunnableConfig) -> Any:
+        return await _areplace(find(state), lambda shown: runnable.ainvoke(shown, config), sees_draft=sees_draft)
+
+    return RunnableLambda(in_place, ain_place, name=runnable.get_name())
+
+
+def _replace(place: DraftPlace, call: Callable[[Any], Any], *, sees_draft: bool) -> Any:
+    try:
+        with rejecting(place.message), spending() as log:
+            result = call(place.shown(with_draft=sees_draft))
+    except Exception as error:
+        return place.kept(error)
+    return place.filled(result, log.usage)
+
+
+async def _areplace(place: DraftPlace, call: Callable[[Any], Awaitable[Any]], *, sees_draft: bool) -> Any:
+    try:
+        with rejecting(place.message), spending() as log:
+            result = await call(place.shown(with_draft=sees_draft))
+    except Exception as error:
+        return place.kept(error)
+    return place.filled(result, log.usage)
+
+
+def _model_of(message: AIMessage) -> str | None:
+    name = message.response_metadata.get("model_name")
+    return name if isinstance(name, str) else None
+
+
+def _is_async(node: Callable[..., Any]) -> bool:
+    return inspect.iscoroutinefunction(node) or inspect.iscoroutinefunction(getattr(node, "__call__", None))  # noqa: B004
+
+
+def _changes(command: Command[Any]) -> Any:
+    """A command's update, where it is a list of keys and values as a dict of them."""
+    pairs = command.update
+    if isinstance(pairs, (list, tuple)) and pairs and all(isinstance(pair, tuple) for pair in pairs):
+        return dict(pairs)
+    return pairs

@@ -1,0 +1,1 @@
+"""Messages and other outputs: their texts, their places for a decision, their traces."""

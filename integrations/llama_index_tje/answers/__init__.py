@@ -1,0 +1,1 @@
+"""Responses of LlamaIndex: their texts, their payloads, their places for a decision."""

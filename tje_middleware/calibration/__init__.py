@@ -1,0 +1,1 @@
+"""From labelled records to a profile: which signal, whether it separates, and the thresholds."""

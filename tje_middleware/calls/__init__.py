@@ -1,0 +1,1 @@
+"""Calls of models: what was asked, what they answered, what they spent."""

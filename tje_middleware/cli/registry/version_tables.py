@@ -1,0 +1,158 @@
+"""The versions of a key, what was active when, and what differs, as tables and as plain values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from .layout import Column, Row, Rows
+from .tables import NOTHING, age, alarm_as_dict, bold, number, threshold_of, verdict
+
+if TYPE_CHECKING:
+    from ...calibration.key import ProfileKey
+    from ...registry import Change, ProfileDiff, Promotion, StoredVersion
+
+# So much of a digest tells it from others.
+_DIGEST = 12
+# Columns that a value may have beside another version's.
+_MOST_IN_A_CELL = 20
+# What a version is chosen by.
+_LEADS = re.compile(r"thresholds\.\w+|auroc|verdict")
+
+
+def provenance_table(stored: StoredVersion) -> Table:
+    """Where a version comes from, and what is held against it."""
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    table.title, table.title_justify, table.title_style = "\nWhere it comes from", "left", "bold"
+    table.add_row("version", f"{stored.version}, {'active' if stored.is_active else 'not active'}")
+    table.add_row("put", "of an earlier release, not recorded" if stored.put_at is None else _at(stored.put_at))
+    for name in ("put_by", "source", "library_version", "records_fingerprint"):
+        if (value := getattr(stored, name)) is not None:
+            table.add_row(name.replace("_", " "), Text(value))
+    table.add_row("calibrated", _at(stored.profile.created_at))
+    for alarm in stored.alarms:
+        words = f"{alarm.kind}, {age(alarm.raised_at)} ago by {alarm.raised_by}: {alarm.detail}"
+        table.add_row(Text("alarm", style="bold red"), Text(words))
+    return table
+
+
+def versions_table(key: ProfileKey, versions: Sequence[StoredVersion], method: str) -> RenderableType:
+    """Every version with where it comes from, and its threshold of a method."""
+    columns = (
+        Column("Put"),
+        Column("By"),
+        Column("Source"),
+        Column("Verdict"),
+        Column("n", is_number=True),
+        Column(f"Threshold\n({method})", is_number=True),
+        Column("AUROC", is_number=True),
+        Column("Records"),
+        Column("Alarms", is_number=True),
+    )
+    rows = []
+    for one in versions:
+        profile, style = one.profile, "bold green" if one.is_active else ""
+        values = (
+            NOTHING if one.put_at is None else f"{one.put_at:%Y-%m-%d\n%H:%M}",
+            Text(one.put_by or NOTHING),
+            Text(one.source or NOTHING),
+            verdict(profile),
+            f"{profile.n_correct + profile.n_incorrect:,}",
+            number(threshold_of(profile, method)),
+            NOTHING if profile.auroc is None else f"{profile.auroc:.3f}",
+            Text((one.records_fingerprint or NOTHING)[:_DIGEST]),
+            Text(str(len(one.alarms)), style="bold red") if one.alarms else NOTHING,
+        )
+        mark = f"{'*' if one.is_active else ' '}{one.version:>3}"
+        title = Text(f"{'* ' if one.is_active else ''}Version {one.version}", style=style)
+        rows.append(Row(Text(mark, style=style), title, values))
+    legend = "*: active. Put: UTC. Records: the first characters of their fingerprint."
+    return Group(bold(str(key)), Rows("", columns, rows), Text(legend, style="dim"))
+
+
+def version_as_dict(stored: StoredVersion) -> dict[str, Any]:
+    """A version, fit for JSON."""
+    return {
+        "version": stored.version,
+        "is_active": stored.is_active,
+        "put_at": stored.put_at and stored.put_at.isoformat(),
+        "put_by": stored.put_by,
+        "source": stored.source,
+        "library_version": stored.library_version,
+        "records_fingerprint": stored.records_fingerprint,
+        "alarms": [alarm_as_dict(alarm) for alarm in stored.alarms],
+        "profile": stored.profile.model_dump(mode="json"),
+    }
+
+
+def promotions_table(key: ProfileKey, log: Sequence[Promotion]) -> RenderableType:
+    """What was active when."""
+    rows = []
+    for one in log:
+        before, after = (
+            NOTHING if version is None else str(version) for version in (one.from_version, one.to_version)
+        )
+        when = Text(f"{one.at:%Y-%m-%d %H:%M:%S}")
+        rows.append(Row(when, when, (Text(one.action), before, after, Text(one.by))))
+    columns = (Column("What"), Column("From"), Column("To"), Column("By"))
+    return Group(bold(str(key)), Rows("When (UTC)", columns, rows))
+
+
+def promotion_as_dict(one: Promotion) -> dict[str, Any]:
+    """One change of what is active, fit for JSON."""
+    return {**asdict(one), "at": one.at.isoformat()}
+
+
+def diff_table(found: ProfileDiff) -> RenderableType:
+    """What differs between two versions: thresholds and how well they separate first, what is long to read last."""
+    if not found.changes:
+        return Group(bold(str(found.key)), Text("They do not differ.", style="dim"))
+    changes = [(change, _value(change.before), _value(change.after)) for change in found.changes]
+    is_long = [max(before.cell_len, after.cell_len) > _MOST_IN_A_CELL for _, before, after in changes]
+    rows = [
+        Row(bold(change.name), bold(change.name), (before, after, _difference(change)))
+        for (change, before, after), long in zip(changes, is_long, strict=True)
+        if not long
+    ]
+    rows.sort(key=lambda row: not _LEADS.fullmatch(row.name.plain))
+    columns = (Column(f"Version {found.before}"), Column(f"Version {found.after}"), Column("Change", is_number=True))
+    parts: list[RenderableType] = [bold(str(found.key)), *([Rows("", columns, rows)] if rows else [])]
+    for (change, *texts), long in zip(changes, is_long, strict=True):
+        if long:
+            lines = Table.grid(padding=(0, 2))
+            lines.add_column(no_wrap=True)
+            lines.add_column(overflow="fold")
+            for version, text in zip((found.before, found.after), texts, strict=True):
+                lines.add_row(f"  {version}", text)
+            parts += [bold(change.name), lines]
+    return Group(*parts)
+
+
+def _at(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC, {age(moment)} ago"
+
+
+def _value(value: object) -> Text:
+    if isinstance(value, list):
+        # Of an interval three digits tell enough; what is no number is a sentence.
+        is_interval = all(isinstance(part, float) for part in value)
+        return Text(", ".join(f"{part:.3g}" for part in value) if is_interval else "; ".join(map(str, value)))
+    if isinstance(value, float):
+        return Text(number(value))
+    return Text(NOTHING if value is None else str(value))
+
+
+def _difference(change: Change) -> str:
+    if change.difference is None:
+        return ""
+    share = "" if change.relative is None else f" ({change.relative:+.0%})"
+    return f"{change.difference:+.4g}{share}"

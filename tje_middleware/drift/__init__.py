@@ -1,7 +1,0 @@
-"""Drift: live drafts that are not those a profile was calibrated on, told with a stated rate of false alarms."""
-
-from .monitor import DriftMonitor, DriftState
-from .policy import DriftPolicy
-from .risk import risk_alarm, risk_e_value
-
-__all__ = ["DriftMonitor", "DriftPolicy", "DriftState", "risk_alarm", "risk_e_value"]

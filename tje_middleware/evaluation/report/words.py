@@ -1,0 +1,112 @@
+"""Numbers as a person reads them."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from functools import partial
+
+from ...errors import SignalError
+from ...signals import resolve_signal
+from .. import Estimate
+
+NONE = "\N{EN DASH}"
+_UNIT = re.compile(r"(?:\(|\bin )(bits a token|bits|nats|tokens)\b")
+
+
+def number(value: float | None) -> str:
+    """Four significant digits."""
+    return NONE if value is None else _minus(f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}")
+
+
+def percent(value: float | None) -> str:
+    """A share."""
+    return NONE if value is None else _minus(f"{value:.1%}")
+
+
+def percent_of(estimate: Estimate | None) -> str:
+    """A share with its interval."""
+    if estimate is None:
+        return NONE
+    return _minus(f"{estimate.value:.1%} [{estimate.low * 100:.1f},\N{NO-BREAK SPACE}{estimate.high * 100:.1f}]")
+
+
+def points(estimate: Estimate | None) -> str:
+    """A difference of shares in percentage points, with its interval."""
+    if estimate is None:
+        return NONE
+    return _minus(
+        f"{estimate.value * 100:+.1f} [{estimate.low * 100:+.1f},\N{NO-BREAK SPACE}{estimate.high * 100:+.1f}]"
+    )
+
+
+def span(interval: tuple[float, float] | None) -> str:
+    """An interval."""
+    return NONE if interval is None else f"{number(interval[0])} to {number(interval[1])}"
+
+
+def p_value(value: float | None) -> str:
+    """A p-value; very small ones by their bound."""
+    if value is None:
+        return NONE
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def counted(count: int, noun: str) -> str:
+    """A count with its noun."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def area(value: float | None) -> str:
+    """An area under a curve."""
+    return NONE if value is None else f"{value:.3f}"
+
+
+def area_of(value: float | None, interval: tuple[float, float] | None) -> str:
+    """The same with its interval."""
+    if interval is None:
+        return area(value)
+    return f"{area(value)} [{interval[0]:.3f},\N{NO-BREAK SPACE}{interval[1]:.3f}]"
+
+
+def sentence(text: str, name: str | None = None) -> str:
+    """With a full stop, and a capital unless it begins with a name.
+
+    Args:
+        text: What the library says.
+        name: Of the method or signal that it may begin with.
+    """
+    if name is not None and text.startswith(f"{name} "):
+        text = f"`{name}`{text[len(name) :]}"
+    else:
+        text = text[:1].upper() + text[1:]
+    return text.rstrip(".") + "." if text else ""
+
+
+def unit_of(signal: str) -> str:
+    """The unit of a signal, as its docstring gives it; empty where unknown."""
+    if signal == "learned":
+        return "nats of log-odds"
+    found = _UNIT.search(meaning_of(signal))
+    return found[1] if found else ""
+
+
+def meaning_of(signal: str) -> str:
+    """What a signal is: the first sentence of its docstring; empty for one that is unknown here."""
+    if signal == "learned":
+        return "The log-odds that a draft is wrong, from several signals weighed together (nats)."
+    try:
+        function = resolve_signal(signal.partition("@")[0])
+    except SignalError:
+        return ""
+    if isinstance(function, partial):
+        return ""
+    documented = (inspect.getdoc(function) or "").partition("\n\n")[0]
+    text = re.sub(r":func:`(\w+)`|[`*]+", lambda match: match[1] or "", " ".join(documented.split()))
+    _, _, part = signal.partition("@")
+    return f"{text} Over the {part} tokens alone." if text and part else text
+
+
+def _minus(text: str) -> str:
+    """With the minus sign that is as wide as a plus."""
+    return text.replace("-", "\N{MINUS SIGN}")

@@ -1,0 +1,133 @@
+"""After the decision: which answer is delivered, and what it says of a deeper branch that did not run or failed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+from ..calls.usage import TokenUsage
+from ..errors import described, require_one_of
+from .decision import GateDecision, Route
+from .gate import EntropyGate
+
+#: How a draft is treated while it is written. ``hold``: nobody sees it before it is accepted. ``annotate``: it
+#: passes through, is the answer whatever the gate decides, and carries the decision. ``abort``: held, and the
+#: request is cancelled as soon as the draft is sure to be rejected.
+Mode = Literal["hold", "annotate", "abort"]
+#: When the deeper branch fails: return the draft and say so, or raise.
+OnBranchError = Literal["draft", "raise"]
+#: What is done about a draft that calls tools. ``gate``: judged like any other. ``pass``: accepted unjudged.
+#: ``deeper_on_unknown``: judged where there are logprobs, and deeper where there are none, whatever the gate says.
+ToolCalls = Literal["gate", "pass", "deeper_on_unknown"]
+
+_UNJUDGED_CALL = "a call of tools, which tool_calls='pass' accepts unjudged"
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """The rules by which one gate's decisions are carried out.
+
+    Attributes:
+        gate: Whose decisions.
+        mode: How drafts are treated while they are written.
+        on_branch_error: What to do when the deeper branch fails.
+        tool_calls: What to do about drafts that call tools.
+
+    Raises:
+        TypeError: the gate is no EntropyGate.
+        ValueError: an option that does not exist.
+    """
+
+    gate: EntropyGate
+    mode: Mode = "hold"
+    on_branch_error: OnBranchError = "draft"
+    tool_calls: ToolCalls = "gate"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.gate, EntropyGate):
+            raise TypeError(f"gate must be an EntropyGate, not {described(self.gate)}")
+        require_one_of("mode", self.mode, get_args(Mode))
+        require_one_of("on_branch_error", self.on_branch_error, get_args(OnBranchError))
+        require_one_of("tool_calls", self.tool_calls, get_args(ToolCalls))
+
+    def mode_for(self, *, may_call_tools: bool, capped: bool = False) -> Mode:
+        """How one draft is treated while it is written."""
+        # A draft that nothing will replace is not stopped; nor one that may turn out to be a call that passes.
+        may_pass = self.tool_calls == "pass" and may_call_tools
+        return "hold" if self.mode == "abort" and (capped or may_pass) else self.mode
+
+    def passed(self, *, calls_tools: bool) -> GateDecision | None:
+        """The decision about a draft that is not to be judged; None for one that is."""
+        if not calls_tools or self.tool_calls != "pass":
+            return None
+        return self.gate.passed("tool_call", _UNJUDGED_CALL)
+
+    def gate_for(self, *, calls_tools: bool) -> EntropyGate:
+        """The gate that judges a draft."""
+        if calls_tools and self.tool_calls == "deeper_on_unknown":
+            return self.gate.with_on_missing("deeper")
+        return self.gate
+
+    def goes_deeper(self, decision: GateDecision) -> bool:
+        """Whether the deeper branch is to run."""
+        # A cap says so in the reason; the route stays what the gate would have liked.
+        return decision.route is Route.DEEPER and decision.reason != "capped" and self.mode != "annotate"
+
+    def route_left(self, decision: GateDecision) -> Route:
+        """The route that is left of a decision that an answer holds: none but final once the deeper branch was tried.
+
+        For answers that pass the same gate again, or are looked at by what comes after it.
+        """
+        tried = decision.answered_by in {"deeper", "human"} or decision.reason in {"branch_failed", "capped"}
+        return Route.FINAL if tried else decision.route
+
+    def announced(self, decision: GateDecision, draft_usage: TokenUsage | None) -> GateDecision:
+        """The decision as it is told before the deeper branch runs: where none does, the draft is the answer."""
+        # One that is given up stays open: whoever stands around this gate must not take it for accepted.
+        settled = decision.accepted or (decision.route is Route.DEEPER and not self.goes_deeper(decision))
+        return self.with_draft(decision, draft_usage) if settled else decision
+
+    def handed_on(self, decision: GateDecision, draft_usage: TokenUsage | None, *, hands_over: bool) -> GateDecision:
+        """The decision in a draft that goes on to other steps: what answers in its place counts what it cost.
+
+        Args:
+            decision: The gate's.
+            draft_usage: What the draft spent.
+            hands_over: Whether a draft that is given up goes to somebody; if not, it is the answer.
+        """
+        if decision.accepted or (decision.route is Route.ABSTAIN and not hands_over):
+            return self.with_draft(decision, draft_usage)
+        return replace(decision, draft_usage=draft_usage)
+
+    def with_draft(self, decision: GateDecision, usage: TokenUsage | None) -> GateDecision:
+        """The decision of an answer that is the draft."""
+        return replace(decision, answered_by="draft", draft_usage=usage)
+
+    def with_deeper(
+        self, decision: GateDecision, draft_usage: TokenUsage | None, deeper_usage: TokenUsage | None
+    ) -> GateDecision:
+        """The decision of an answer that the deeper branch gave."""
+        return replace(decision, answered_by="deeper", draft_usage=draft_usage, deeper_usage=deeper_usage)
+
+    def capped(self, decision: GateDecision, cap: str) -> GateDecision:
+        """The decision where a cap keeps the deeper branch from running.
+
+        Args:
+            decision: One whose route is deeper.
+            cap: The cap in words, such as "max_deeper_per_run=3".
+        """
+        return replace(decision, reason="capped", detail=f"{decision.detail}; {cap} is reached, so this is the draft")
+
+    def after_failure(self, decision: GateDecision, error: Exception) -> GateDecision:
+        """The decision where the deeper branch failed and the draft takes its place.
+
+        Raises:
+            Exception: the error itself, where that is the policy or the draft was stopped before its end: half an
+                answer is none.
+        """
+        if self.on_branch_error == "raise" or decision.aborted:
+            raise error
+        # The error's kind alone: its text may quote the prompt or the answer, and decisions are kept.
+        failed = f"the deeper branch failed ({type(error).__name__}), so this is the draft"
+        self.gate.say_once("branch_failed", f"{failed}: {str(error)[:200]}")
+        return replace(decision, reason="branch_failed", detail=f"{decision.detail}; {failed}")

@@ -1,0 +1,6 @@
+"""Drift: live drafts that are not those a profile was calibrated on, told with a stated rate of false alarms."""
+
+from .monitor import DriftMonitor, DriftPolicy, DriftState
+from .risk import risk_alarm, risk_e_value
+
+__all__ = ["DriftMonitor", "DriftPolicy", "DriftState", "risk_alarm", "risk_e_value"]

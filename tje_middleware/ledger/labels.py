@@ -1,0 +1,179 @@
+"""Decisions with feedback, as a calibration needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import ColumnElement, Select, case, func, or_, select
+
+from ..errors import CalibrationError
+from ..registry import alarms
+from ..storage import Database
+from .range import Range
+from .tables import DECISIONS, FEEDBACK
+
+if TYPE_CHECKING:
+    from ..calibration.profile import CalibrationProfile
+    from ..calibration.recalibration import LabelledDecision
+
+_D, _F = DECISIONS.c, FEEDBACK.c
+
+#: Reasons of a draft that was looked at; every other says why it could not be, or was not to be.
+JUDGED = ("confident", "uncertain", "hopeless", "branch_failed", "capped")
+
+# An alarm keeps a draft from being accepted, not from being measured: these show what drafts are like since.
+_MEASURED = (*JUDGED, "drifted")
+# Above this share of the rejected drafts, those that were stopped leave the others standing for too many.
+_MANY_STOPPED = 0.1
+
+went_deeper = _D.answered_by == "deeper"
+#: Whether the draft was right: somebody said so, or it was the answer.
+draft_right = case(
+    (_F.draft_correct.is_not(None), _F.draft_correct),
+    (or_(_D.answered_by == "draft", (_D.answered_by.is_(None)) & (_D.route == "final")), _F.correct),
+)
+
+
+def number_of(holds: ColumnElement[bool]) -> ColumnElement[Any]:
+    """How many rows this holds for; NULL where there are none at all."""
+    return func.sum(case((holds, 1), else_=0))
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """Drafts of a key whose signal is known or, of those that were stopped, known to be above the threshold."""
+
+    within: Range
+    of_version: tuple[ColumnElement[bool], ...]
+
+    def of(self, query: Select[Any]) -> Select[Any]:
+        return self.within.of(query).where(*self.of_version, _D.reason.in_(_MEASURED), _D.signal_value.is_not(None))
+
+
+@dataclass(frozen=True)
+class _Sides:
+    """How many drafts a threshold accepts and rejects, and how many of these were stopped before their end."""
+
+    threshold: float
+    accepted: int
+    rejected: int
+    stopped: int
+
+
+def labelled(database: Database, key: str, version: int | None, since: datetime | None) -> list[LabelledDecision]:
+    """Those whose draft was judged right or wrong, oldest first; of a stopped draft the signal is not known.
+
+    Raises:
+        RegistryError: the database cannot be read.
+        ValueError: a time without a zone.
+    """
+    of_version = () if version is None else (_D.profile_version == version,)
+    return _labelled(database, _Measured(Range(since, None, key), of_version))
+
+
+def recalibrated(database: Database, profile: CalibrationProfile, since: datetime | None) -> CalibrationProfile:
+    """What the feedback on the decisions of one version gives; see ``recalibration``.
+
+    Raises:
+        CalibrationError: that version decided nothing by a threshold, there is not enough feedback, or too many
+            drafts were stopped before their end.
+        RegistryError: the database cannot be read.
+        ValueError: a time without a zone.
+    """
+    from ..calibration.recalibration import recalibrate  # noqa: PLC0415
+
+    drifted = _drifted_at(database, profile) if since is None else None
+    since = since or drifted
+    measured = _Measured(Range(since, None, str(profile.key)), (_D.profile_version == profile.version,))
+    sides = _decided(database, measured)
+    if sides is None:
+        raise CalibrationError(
+            f"the ledger has no decisions by version {profile.version} of {profile.key}{_words(since, drifted)}: "
+            f"nothing to learn from"
+        )
+    if sides.stopped > _MANY_STOPPED * sides.rejected:
+        raise CalibrationError(
+            f"{sides.stopped} of {sides.rejected} rejected drafts were stopped before their end: their signals are "
+            f'not known, and the others do not stand for them. Let a gate with mode="hold" or "annotate" run for a '
+            f"while, grade its drafts, and recalibrate from what was decided since (since=)"
+        )
+    found = recalibrate(
+        profile,
+        _labelled(database, measured),
+        threshold=sides.threshold,
+        share_accepted=sides.accepted / (sides.accepted + sides.rejected),
+    )
+    return found.model_copy(update={"notes": (*found.notes, *_notes(sides, since, drifted))})
+
+
+def _labelled(database: Database, measured: _Measured) -> list[LabelledDecision]:
+    from ..calibration.recalibration import LabelledDecision  # noqa: PLC0415 (a ledger need not calibrate)
+
+    columns = select(
+        _D.signal_value,
+        draft_right.label("correct"),
+        _D.draft_output_tokens,
+        case((went_deeper, _F.correct)).label("deeper_correct"),
+        case((went_deeper, _D.deeper_output_tokens)).label("deeper_tokens"),
+    ).join(FEEDBACK, _F.decision_id == _D.decision_id)
+    query = measured.of(columns).where(draft_right.is_not(None), _D.aborted.is_(False))
+    with database.reading() as read:
+        return [
+            LabelledDecision(
+                signal_value=row.signal_value,
+                correct=row.correct,
+                tokens=row.draft_output_tokens,
+                deeper_correct=row.deeper_correct,
+                deeper_tokens=row.deeper_tokens,
+            )
+            for row in read(query.order_by(_D.decided_at, _D.decision_id))
+        ]
+
+
+def _drifted_at(database: Database, profile: CalibrationProfile) -> datetime | None:
+    """When the drift alarm about this version was raised that nobody has dismissed; drafts before it were others."""
+    with database.reading() as read:
+        holding = alarms.holding(read, profile.key, database.url.shown)
+    raised = [alarm.raised_at for alarm in holding if alarm.kind == "drift" and alarm.version == profile.version]
+    return max(raised, default=None)
+
+
+def _decided(database: Database, measured: _Measured) -> _Sides | None:
+    """By the threshold that most of the drafts were held against; None where none was held against any."""
+    thresholds = (
+        measured.of(select(_D.threshold, func.count()))
+        .where(_D.threshold.is_not(None))
+        .group_by(_D.threshold)
+        .order_by(func.count().desc(), _D.threshold)
+        .limit(1)
+    )
+    with database.reading() as read:
+        found = read(thresholds)
+        if not found:
+            return None
+        threshold = float(found[0].threshold)
+        is_accepted = (_D.signal_value <= threshold) & _D.aborted.is_(False)
+        counts = read(measured.of(select(number_of(is_accepted), number_of(_D.aborted), func.count())))[0]
+    accepted, stopped, every = (int(count) for count in counts)
+    return _Sides(threshold, accepted, every - accepted, stopped)
+
+
+def _notes(sides: _Sides, since: datetime | None, drifted: datetime | None) -> Sequence[str]:
+    notes = []
+    if since is not None:
+        notes.append(f"only drafts that were decided{_words(since, drifted)}")
+    if sides.stopped:
+        notes.append(
+            f"{sides.stopped} of {sides.rejected} rejected drafts were stopped before their end: the others stand "
+            f"for them"
+        )
+    return notes
+
+
+def _words(since: datetime | None, drifted: datetime | None) -> str:
+    if since is None:
+        return ""
+    return f" since {since:%Y-%m-%d %H:%M %Z}" + ("" if drifted is None else ", when a drift alarm was raised")

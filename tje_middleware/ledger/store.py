@@ -1,0 +1,210 @@
+"""One batch into the database, so that writing it twice is writing it once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from operator import itemgetter
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Table, and_, case, func, or_
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import (
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    NotSupportedError,
+    ProgrammingError,
+    SQLAlchemyError,
+    StatementError,
+)
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
+
+from ..storage import Database
+from .rows import FILLED, KEPT, SAVED, Row, merged, merged_feedback
+from .tables import DECISIONS, DROPS, FEEDBACK
+
+logger = logging.getLogger(__name__)
+
+# What drivers say of a value, before it is sent or once the server has seen it.
+_OF_VALUES = (DataError, IntegrityError, InterfaceError, NotSupportedError, ProgrammingError)
+# The same of PostgreSQL, by the class of its SQLSTATE: data, constraints, types, limits.
+_CLASSES_OF_VALUES = ("22", "23", "42", "54")
+# Of class 42, but about the tables: rights, and what is not there (any more).
+_OF_TABLES = ("42501", "42P01", "42703", "42P10")
+
+
+@dataclass(frozen=True)
+class DropReport:
+    """Entries that were dropped, for ``tje_drops``.
+
+    Attributes:
+        id: Chosen by whoever reports, so that a report that is sent again is the same report.
+        count: How many.
+        refused: Of these, those that cannot be stored; for the rest a queue was full.
+        by: Host and process.
+    """
+
+    id: int
+    count: int
+    refused: int
+    by: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What is written in one transaction; of one decision there may be several rows, oldest first."""
+
+    decisions: Sequence[Row] = ()
+    feedback: Sequence[Row] = ()
+    drops: DropReport | None = None
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What became of a batch.
+
+    Attributes:
+        refused: Rows that the database does not take.
+        feedback: Ids of decisions whose feedback was written.
+    """
+
+    refused: int
+    feedback: Sequence[str]
+
+
+def store(database: Database, batch: Batch) -> Stored:
+    """Write a batch: all of it, but for rows that the database refuses.
+
+    Raises:
+        RegistryError: the database cannot be written; the batch is to be written again.
+    """
+    try:
+        with database.writing(alone=False) as connection:
+            _write(connection, database, batch)
+    except _RefusedRow:
+        with database.writing(alone=False) as connection:
+            return _write_one_by_one(connection, database, batch)
+    return Stored(0, [row["decision_id"] for row in batch.feedback])
+
+
+class _RefusedRow(Exception):  # noqa: N818 (it is no fault of the database, and never leaves this module)
+    """A row holds something that the database does not take."""
+
+
+def _write(connection: Connection, database: Database, batch: Batch) -> None:
+    if batch.decisions:
+        _upsert(connection, database, DECISIONS, merged(batch.decisions))
+    if batch.feedback:
+        _upsert(connection, database, FEEDBACK, merged_feedback(batch.feedback))
+    if batch.drops is not None:
+        _upsert(connection, database, DROPS, [_drops_row(batch.drops)])
+
+
+def _write_one_by_one(connection: Connection, database: Database, batch: Batch) -> Stored:
+    refused = 0
+    feedback: list[str] = []
+    for table, rows in ((DECISIONS, batch.decisions), (FEEDBACK, batch.feedback)):
+        for row in sorted(rows, key=itemgetter("decision_id")):  # the order of all writers
+            is_taken = _is_taken(connection, database, table, row)
+            refused += not is_taken
+            if is_taken and table is FEEDBACK:
+                feedback.append(row["decision_id"])
+    if batch.drops is not None and not _is_taken(connection, database, DROPS, _drops_row(batch.drops)):
+        logger.warning("the database refused the ledger's report of %d dropped entries", batch.drops.count)
+    return Stored(refused, feedback)
+
+
+def _drops_row(drops: DropReport) -> Row:
+    return {
+        "id": drops.id,
+        "at": datetime.now(timezone.utc),
+        "recorded_by": drops.by,
+        "decisions": drops.count,
+        "refused": drops.refused,
+    }
+
+
+def _is_taken(connection: Connection, database: Database, table: Table, row: Row) -> bool:
+    try:
+        with connection.begin_nested():
+            _upsert(connection, database, table, [row])
+    except _RefusedRow:
+        return False
+    return True
+
+
+def _upsert(connection: Connection, database: Database, table: Table, rows: Sequence[Row]) -> None:
+    insert = sqlite.insert(table) if database.is_sqlite else postgresql.insert(table)
+    new = insert.excluded
+    if table is DECISIONS:
+        changed = _changed(new, table.c)
+    elif table is FEEDBACK:
+        changed = _changed_feedback(new, table.c)
+    else:
+        changed = {name: new[name] for name in ("decisions", "refused")}
+    upsert = insert.on_conflict_do_update(index_elements=list(table.primary_key), set_=changed)
+    try:
+        connection.execute(upsert, list(rows))
+    except DBAPIError as error:
+        if _is_about_a_value(error):
+            raise _RefusedRow from error
+        raise
+    except StatementError as error:  # refused before it was sent
+        raise _RefusedRow from error
+    except SQLAlchemyError:
+        raise
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a value does to whoever reads it
+        raise _RefusedRow from error
+
+
+def _is_about_a_value(error: DBAPIError) -> bool:
+    """Whether the database refused what was to be written, and would have taken something else."""
+    state = getattr(error.orig, "sqlstate", None)
+    if state is not None:
+        return state.startswith(_CLASSES_OF_VALUES) and state not in _OF_TABLES
+    return isinstance(error, _OF_VALUES) and not error.connection_invalidated
+
+
+_Columns = ReadOnlyColumnCollection[str, Any]
+
+
+def _changed(new: _Columns, stored: _Columns) -> dict[str, ColumnElement[Any]]:
+    """What a record changes of one that is stored, whichever of them is the later one.
+
+    It is not always that which comes later: another process, or an outage, may have held the earlier one back.
+    """
+    is_known, was_known = new["answered_by"].is_not(None), stored["answered_by"].is_not(None)
+    is_earlier = or_(
+        and_(~is_known, was_known),
+        and_(is_known == was_known, new["recorded_at"] < stored["recorded_at"]),
+    )
+    if_earlier, if_later = _joined(stored, new), _joined(new, stored)
+    changed = {name: case((is_earlier, if_earlier[name]), else_=if_later[name]) for name in if_later}
+    first = case((new["decided_at"] < stored["decided_at"], new["decided_at"]), else_=stored["decided_at"])
+    return {**changed, "decided_at": first}
+
+
+def _joined(later: _Columns, earlier: _Columns) -> dict[str, ColumnElement[Any]]:
+    """As :func:`merged` joins them."""
+    joined: dict[str, ColumnElement[Any]] = {
+        column.name: later[column.name] for column in DECISIONS.columns if column.name not in KEPT
+    }
+    joined |= {name: func.coalesce(later[name], earlier[name]) for name in FILLED}
+    counts = or_(later["saved_by"].is_not(None), func.coalesce(later["answered_by"], "") == "deeper")
+    return joined | {name: case((counts, later[name]), else_=earlier[name]) for name in SAVED}
+
+
+def _changed_feedback(new: _Columns, stored: _Columns) -> dict[str, ColumnElement[Any]]:
+    """What feedback changes of what is stored: of the answer and of the draft, what was said last counts."""
+    is_earlier = new["given_at"] < stored["given_at"]
+    changed = {
+        name: case((is_earlier, func.coalesce(stored[name], new[name])), else_=func.coalesce(new[name], stored[name]))
+        for name in ("correct", "draft_correct")
+    }
+    return {**changed, "given_at": case((is_earlier, stored["given_at"]), else_=new["given_at"])}

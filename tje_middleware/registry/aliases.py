@@ -1,0 +1,76 @@
+"""Other names of models, each declared: a provider's dated name finds the profile of the model it is asked for by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timezone
+
+from sqlalchemy import Connection, delete, insert, select
+
+from ..calibration.key import ProfileKey
+from ..errors import RegistryError
+from ..storage import Read
+from .tables import ALIASES
+from .texts import storable
+from .versions import reader
+
+
+def declare(
+    connection: Connection, name: str, model: str, *, by: str, shown: str, at: datetime | None = None
+) -> bool:
+    """Have a name stand for a model; False where it does already.
+
+    Raises:
+        RegistryError: it would stand for itself, for another alias or for a second model.
+    """
+    storable("the alias", name)
+    storable("the model's name", model)
+    there = all_of(reader(connection))
+    if there.get(name) == model:
+        return False
+    if name == model:
+        raise RegistryError(f"{name!r} cannot be an alias of itself")
+    if name in there:
+        raise RegistryError(
+            f"{shown}: {name!r} is an alias of {there[name]!r} already: unalias it before it stands for {model!r}"
+        )
+    if model in there:
+        raise RegistryError(
+            f"{shown}: {model!r} is itself an alias, of {there[model]!r}: have {name!r} stand for that directly"
+        )
+    if followers := sorted(alias for alias, of in there.items() if of == name):
+        raise RegistryError(
+            f"{shown}: {name!r} has an alias itself, {followers[0]!r}: aliases are not followed twice, so have it "
+            f"stand for {model!r} first"
+        )
+    now = at or datetime.now(timezone.utc)
+    connection.execute(insert(ALIASES).values(alias=name, model=model, at=now, by=storable("by", by)))
+    return True
+
+
+def withdraw(connection: Connection, name: str, shown: str) -> None:
+    """Have a name stand for nothing but itself.
+
+    Raises:
+        RegistryError: it is no alias.
+    """
+    there = all_of(reader(connection))
+    if name not in there:
+        raise RegistryError(f"{shown}: {name!r} is no alias; there are {', '.join(sorted(there)) or 'none'}")
+    connection.execute(delete(ALIASES).where(ALIASES.c.alias == name))
+
+
+def all_of(read: Read) -> Mapping[str, str]:
+    """The aliases and what each stands for, by name."""
+    return {row.alias: row.model for row in read(select(ALIASES).order_by(ALIASES.c.alias))}
+
+
+def key_behind(read: Read, key: ProfileKey) -> ProfileKey | None:
+    """The same key of the model that its model is an alias of; None where it is none."""
+    rows = read(select(ALIASES.c.model).where(ALIASES.c.alias == comparable(key.model)))
+    return key.model_copy(update={"model": rows[0].model}) if rows else None
+
+
+def comparable(model: str) -> str:
+    """A model's name as a query may hold it: no alias has a zero character, and PostgreSQL takes none."""
+    return model.replace("\0", "\ufffd")

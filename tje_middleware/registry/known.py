@@ -1,0 +1,178 @@
+"""What a process knows of a registry's keys, in memory."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from ..calibration.key import ProfileKey
+from ..calibration.profile import Alarm
+from ..gate.sources import ProfileLookup
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """The last answer about a key: of which reading, and when (seconds of the monotonic clock)."""
+
+    answer: ProfileLookup
+    order: int
+    at: float
+
+
+@dataclass(frozen=True)
+class _Reported:
+    """An alarm that readings need not show yet: it was stored after the reading ``stored`` began; None: it is not."""
+
+    alarm: Alarm
+    stored: int | None = None
+
+
+class Known:
+    """The last answer about every key that was asked for.
+
+    Readings of the database may overtake each other. Each takes a number before it begins, and the highest wins:
+    it has seen all that this process had changed by then.
+    """
+
+    def __init__(self) -> None:
+        #: What look-ups answer with while somebody keeps it fresh, read without a lock; otherwise empty.
+        self.answers: dict[ProfileKey, ProfileLookup] = {}
+        self._seen: dict[ProfileKey, _Seen] = {}
+        self._reported: dict[tuple[ProfileKey, int | None], _Reported] = {}
+        self._orders = itertools.count(1)
+        self._attended = False
+        self._lock = threading.RLock()  # an alarm may be reported wherever the garbage collector runs
+
+    def begin(self) -> int:
+        """The number of a reading that begins now."""
+        return next(self._orders)
+
+    def keep(self, order: int, answers: Mapping[ProfileKey, ProfileLookup]) -> None:
+        """Remember what a reading found."""
+        now = time.monotonic()
+        with self._lock:
+            for key, answer in answers.items():
+                self._set(key, self._with_alarm(answer, order), order, now)
+
+    def fail(self, order: int, problem: str, keys: Iterable[ProfileKey] | None = None) -> None:
+        """A reading of these keys failed, by default of all: the last answers serve, marked stale.
+
+        An answer stays as old as it was, so that it is not taken for fresh elsewhere.
+        """
+        with self._lock:
+            for key in list(self._seen if keys is None else keys):
+                seen = self._seen.get(key)
+                at = seen.at if seen else time.monotonic()
+                self._set(key, _stale(seen.answer if seen else None, problem), order, at)
+
+    def not_yet(self, key: ProfileKey, problem: str) -> ProfileLookup:
+        """What to answer about a key while the first reading takes too long; any reading replaces it."""
+        with self._lock:
+            if (known := self.answers.get(key)) is not None:
+                return known
+            seen = self._seen.get(key)
+            answer = _stale(seen.answer if seen else None, problem)
+            self._set(key, answer, seen.order if seen else 0, seen.at if seen else time.monotonic())
+            return answer
+
+    def last(self, key: ProfileKey) -> ProfileLookup:
+        """The last answer about a key that was read."""
+        return self._seen[key].answer
+
+    def keys(self) -> list[ProfileKey]:
+        """All keys that were asked for."""
+        return list(self._seen)
+
+    def key_behind(self, key: ProfileKey) -> ProfileKey:
+        """The key of the profile that was last found for one: another where that is an alias."""
+        seen = self._seen.get(key)
+        return key if seen is None or seen.answer.profile is None else seen.answer.profile.key
+
+    def missing(self) -> list[ProfileKey]:
+        """Those without a profile."""
+        return [key for key, seen in list(self._seen.items()) if seen.answer.profile is None]
+
+    def has_profiles(self) -> bool:
+        """Whether a profile was found for any of them."""
+        return any(seen.answer.profile is not None for seen in list(self._seen.values()))
+
+    def touched_by(self, key: ProfileKey) -> list[ProfileKey]:
+        """The keys whose answer a change of one key may change: itself, and those whose model is an alias of its.
+
+        A missing one counts as such where nothing but the model differs: the alias may be older than the profile.
+        """
+
+        def is_touched(other: ProfileKey, answer: ProfileLookup) -> bool:
+            if answer.profile is None:
+                return other.model_copy(update={"model": key.model}) == key
+            return answer.profile.key == key
+
+        found = {other for other, seen in list(self._seen.items()) if is_touched(other, seen.answer)}
+        return [key, *found - {key}]
+
+    def oldest(self) -> float:
+        """When the oldest answer was read (seconds of the monotonic clock); now, where there is none."""
+        return min((seen.at for seen in list(self._seen.values())), default=time.monotonic())
+
+    def attend(self, max_age: float) -> None:
+        """From now on somebody keeps the answers fresh: look-ups are answered with those of the last seconds."""
+        now = time.monotonic()
+        with self._lock:
+            self._attended = True
+            self.answers.update(
+                {
+                    key: seen.answer
+                    for key, seen in list(self._seen.items())
+                    if now - seen.at <= max_age and seen.order
+                }
+            )
+
+    def leave(self) -> None:
+        """Nobody keeps the answers fresh any more: they are but remembered."""
+        with self._lock:
+            self._attended = False
+            self.answers = {}
+
+    def start_anew_in_a_child(self) -> None:
+        """As :meth:`leave`, in a forked process, where the lock may be held by a thread that is not there."""
+        self._lock = threading.RLock()
+        self._reported = {}  # the parent stores them, and nobody would say here when
+        self.leave()
+
+    def report(self, key: ProfileKey, alarm: Alarm) -> None:
+        """Show an alarm about a version in every answer with it, until readings show it."""
+        with self._lock:
+            self._reported[key, alarm.version] = _Reported(alarm)
+            for other, seen in list(self._seen.items()):
+                self._set(other, self._with_alarm(seen.answer, seen.order), seen.order, seen.at)
+
+    def stored(self, key: ProfileKey, alarm: Alarm) -> None:
+        """The alarm is in the database: readings that begin from now on show it, or that it was dismissed."""
+        with self._lock:
+            self._reported[key, alarm.version] = _Reported(alarm, next(self._orders))
+
+    def _set(self, key: ProfileKey, answer: ProfileLookup, order: int, at: float) -> None:
+        seen = self._seen.get(key)
+        if seen is not None and seen.order > order:
+            return
+        self._seen[key] = _Seen(answer, order, at)
+        if self._attended:
+            self.answers[key] = answer
+
+    def _with_alarm(self, answer: ProfileLookup, order: int) -> ProfileLookup:
+        profile = answer.profile
+        if profile is None or (held := self._reported.get((profile.key, profile.version))) is None:
+            return answer
+        if held.stored is not None and order > held.stored:
+            del self._reported[profile.key, profile.version]
+            return answer
+        return answer if answer.alarm is not None else replace(answer, alarm=held.alarm)
+
+
+def _stale(last: ProfileLookup | None, problem: str) -> ProfileLookup:
+    if last is None or last.profile is None:
+        return ProfileLookup(None, problem=problem)
+    return replace(last, stale=True, problem=problem)

@@ -1,0 +1,233 @@
+"""What there is for keys, in one reading: aliases followed, alarms seen, and a way out where there is nothing."""
+
+from __future__ import annotations
+
+import shlex
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import chain, islice
+from typing import Any
+
+from sqlalchemy import Row, func, select
+
+from ..calibration.key import ProfileKey, same_model
+from ..calibration.profile import CalibrationProfile
+from ..errors import ProfileNotFound, RegistryDamaged
+from ..gate.sources import ProfileLookup
+from ..storage import Read
+from . import aliases as _aliases
+from . import versions as _versions
+from .alarms import alarm_of
+from .tables import ALARMS, KEYS, PROFILES
+from .versions import among
+
+
+def look(
+    read: Read, keys: Collection[ProfileKey], parsing: Parsing, shown: str
+) -> Mapping[ProfileKey, ProfileLookup | RegistryDamaged]:
+    """The active profile of each key, or of the model that its model is an alias of; few queries for many keys.
+
+    A key with nothing is an answer: ``problem`` says what to do. One whose profile cannot be read hides no other.
+
+    Args:
+        read: Of one reading.
+        keys: Of whom.
+        parsing: Knows the profiles of readings before.
+        shown: The database, for the problems.
+    """
+    aliases = _aliases.all_of(read)
+    behind = {key: key.model_copy(update={"model": aliases[key.model]}) for key in keys if key.model in aliases}
+    names: defaultdict[str, set[str]] = defaultdict(set)
+    for alias, model in aliases.items():
+        names[model].add(alias)
+    active = _active(read, {*keys, *behind.values()})
+    found: dict[ProfileKey, ProfileLookup | RegistryDamaged] = {}
+    for key in keys:
+        for candidate in (key, behind.get(key)):
+            if candidate is not None and (row := active.get(_versions.canonical(candidate))) is not None:
+                found[key] = _answer(row, names[candidate.model], parsing, shown)
+                break
+    missing = [key for key in keys if key not in found]
+    found.update(
+        {key: ProfileLookup(None, problem=why) for key, why in problems(read, missing, behind, shown).items()}
+    )
+    return found
+
+
+def one(read: Read, key: ProfileKey, version: int, shown: str) -> Row[Any]:
+    """The row of one version of a key, or of the model that its model is an alias of.
+
+    Raises:
+        ProfileNotFound: there is none; the message says which there are.
+    """
+    named = _aliases.key_behind(read, key)
+    for candidate in [key, *([named] if named else [])]:
+        if row := _versions.one(read, candidate, version):
+            return row
+        if there := _versions.numbers(read, candidate):
+            raise no_version(candidate, version, there, shown)
+    raise _absent(read, key, named, shown, version)
+
+
+def no_version(key: ProfileKey, version: int, there: Sequence[int], shown: str) -> ProfileNotFound:
+    """The error for a version that there is not."""
+    return ProfileNotFound(f"{shown} has no version {version} of a profile for {key}; it has {counted(there)}")
+
+
+def nothing(read: Read, key: ProfileKey, shown: str) -> ProfileNotFound:
+    """The error for a key of which there is no version; to change one, it is named by its own name."""
+    named = _aliases.key_behind(read, key)
+    if named is not None and _versions.numbers(read, named):
+        return ProfileNotFound(
+            f"{shown} has no profile for {key}; {key.model!r} is an alias of {named.model!r}: name that model"
+        )
+    return _absent(read, key, named, shown)
+
+
+def _absent(
+    read: Read, key: ProfileKey, named: ProfileKey | None, shown: str, version: int | None = None
+) -> ProfileNotFound:
+    return ProfileNotFound(problems(read, [key], {key: named} if named else {}, shown, version)[key])
+
+
+def _active(read: Read, keys: Collection[ProfileKey]) -> Mapping[str, Row[Any]]:
+    """The rows of the active versions of these keys, each with the newest alarm about it, by key."""
+    newest = (
+        select(func.max(ALARMS.c.id))
+        .where(
+            ALARMS.c.key == KEYS.c.key,
+            ALARMS.c.version == KEYS.c.active_version,
+            ALARMS.c.dismissed_at.is_(None),
+        )
+        .correlate(KEYS)
+        .scalar_subquery()
+    )
+    wanted = (
+        _versions.select_active()
+        .add_columns(*(column for column in ALARMS.c if column.name not in PROFILES.c))
+        .outerjoin(ALARMS, ALARMS.c.id == newest)
+    )
+    return {row.key: row for row in among(read, wanted, KEYS.c.key, keys)}
+
+
+def _answer(row: Row[Any], names: Collection[str], parsing: Parsing, shown: str) -> ProfileLookup | RegistryDamaged:
+    try:
+        alarm = alarm_of(row, shown) if row.id is not None else None
+        return ProfileLookup(parsing.profile_of(row, shown), alarm=alarm, names=frozenset(names))
+    except RegistryDamaged as error:
+        return error
+
+
+class Parsing:
+    """Parses the profiles of rows; one whose text is the same as the last time is taken from memory."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, tuple[str, CalibrationProfile]] = {}
+
+    def profile_of(self, row: Row[Any], shown: str) -> CalibrationProfile:
+        """The profile that a row of ``tje_profiles`` holds.
+
+        Args:
+            row: The row.
+            shown: The database, for an error.
+
+        Raises:
+            RegistryDamaged: it cannot be read.
+        """
+        last = self._last.get(row.key)
+        if last is not None and last[0] == row.body:
+            return last[1]
+        profile = _versions.profile_of(row, shown)
+        self._last[row.key] = row.body, profile
+        return profile
+
+
+# So many of the other keys are looked through for the one that may have been meant.
+_MOST_KEYS = 1000
+# So many of those are named.
+_MOST_NAMED = 3
+
+
+def problems(
+    read: Read,
+    keys: Collection[ProfileKey],
+    behind: Mapping[ProfileKey, ProfileKey],
+    shown: str,
+    version: int | None = None,
+) -> Mapping[ProfileKey, str]:
+    """Why each of these keys has no profile, and what to do.
+
+    Args:
+        read: Of one reading.
+        keys: Those without a profile.
+        behind: Of those whose model is an alias, the same key of the model it stands for.
+        shown: The database.
+        version: The version that was asked for; None: the active one.
+    """
+    if not keys:
+        return {}
+    held = _numbers(read, {*keys, *(behind[key] for key in keys if key in behind)})
+    others = _Others(read)
+    what = "profile" if version is None else f"version {version} of a profile"
+    found = {}
+    for key in keys:
+        named = behind.get(key, key)
+        candidate = key if key in held else named
+        if candidate in held:
+            found[key] = (
+                f"{shown} has no active profile for {candidate}: "
+                f"it has only candidates ({counted(held[candidate])}): promote one"
+            )
+            continue
+        also = f" ({key.model!r} is an alias of {named.model!r})" if named != key else ""
+        found[key] = f"{shown} has no {what} for {key}{also}; {others.hint(named)}"
+    return found
+
+
+def counted(versions: Sequence[int]) -> str:
+    """Version numbers in words; of many, the first and the last."""
+    if len(versions) > 6:
+        return f"versions {versions[0]} to {versions[-1]}"
+    return f"version{'s' if len(versions) > 1 else ''} {', '.join(map(str, versions))}"
+
+
+class _Others:
+    """The keys that have a profile, of one reading, by what they have in common with one that has none."""
+
+    def __init__(self, read: Read) -> None:
+        self._of_model: defaultdict[str, list[ProfileKey]] = defaultdict(list)
+        self._of_task: defaultdict[str, list[ProfileKey]] = defaultdict(list)
+        active = select(KEYS.c.key).where(KEYS.c.active_version.is_not(None))
+        for row in read(active.order_by(KEYS.c.key).limit(_MOST_KEYS)):
+            if (key := _versions.key_of(row.key)) is not None:
+                self._of_model[key.model].append(key)
+                self._of_task[key.task].append(key)
+
+    def hint(self, key: ProfileKey) -> str:
+        """What to do where a key has no profile: it may be another that was meant."""
+        for other in self._of_task.get(key.task, ()):
+            if same_model(key.model, other.model) and other.model_copy(update={"model": key.model}) == key:
+                command = shlex.join(["tje", "registry", "alias", key.model, other.model])
+                return f"it has {other}: if the models are the same, say so with {command}"
+        near = list(islice(self._alike(key), _MOST_NAMED))
+        if not near:
+            return "calibrate and put() one first"
+        return f"it has {'; '.join(map(str, near))}: name the signal and the settings of the one that is meant"
+
+    def _alike(self, key: ProfileKey) -> Iterator[ProfileKey]:
+        """Those that were likely meant: of the same model and task, then of one of them."""
+        of_model, of_task = self._of_model.get(key.model, []), self._of_task.get(key.task, [])
+        yield from (other for other in of_model if other.task == key.task)
+        yield from (
+            other for other in chain(of_model, of_task) if (other.model == key.model) != (other.task == key.task)
+        )
+
+
+def _numbers(read: Read, keys: Collection[ProfileKey]) -> Mapping[ProfileKey, Sequence[int]]:
+    """The versions that there are of those keys that have one, oldest first."""
+    canonical = {_versions.canonical(key): key for key in keys}
+    found: defaultdict[ProfileKey, list[int]] = defaultdict(list)
+    query = select(PROFILES.c.key, PROFILES.c.version).order_by(PROFILES.c.version)
+    for row in among(read, query, PROFILES.c.key, keys):
+        found[canonical[row.key]].append(row.version)
+    return found

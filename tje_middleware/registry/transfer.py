@@ -1,0 +1,230 @@
+"""An export becomes part of a registry: all of it, or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+from sqlalchemy import Connection, insert, select
+
+from ..calibration.key import ProfileKey
+from ..calibration.profile import CalibrationProfile
+from ..errors import RegistryDamaged
+from . import aliases as _aliases
+from . import transfer_format
+from . import versions as _versions
+from .export_reader import Export
+from .tables import PROFILES, PROMOTIONS
+from .texts import storable_key
+from .transfer_format import ExportedAlias, ExportedPromotion, ExportedVersion
+
+
+@dataclass(frozen=True)
+class ImportedVersion:
+    """What became of one version of an export.
+
+    Attributes:
+        key: Of the profile.
+        exported: Its number in the file.
+        version: Its number here.
+        is_new: False where the same profile was here already.
+        is_active: Whether it is the active one here now.
+    """
+
+    key: ProfileKey
+    exported: int
+    version: int
+    is_new: bool
+    is_active: bool = False
+
+
+@dataclass(frozen=True)
+class OtherActive:
+    """A key that was here already, and of which another version is active in the file.
+
+    Attributes:
+        key: The key.
+        before: The version that was active here; None: none was.
+        after: The version, by its number here, that is active in the file.
+    """
+
+    key: ProfileKey
+    before: int | None
+    after: int
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What an import did.
+
+    Attributes:
+        versions: Each version of the file.
+        promoted: Where the version that is active in the file was made active in another's place.
+        kept: Where it was not, as that was not asked for.
+        aliases: The names that are aliases now and were none.
+        aliases_kept: The names that are not, as their models were here already and nobody asked to change those.
+    """
+
+    versions: tuple[ImportedVersion, ...]
+    promoted: tuple[OtherActive, ...]
+    kept: tuple[OtherActive, ...]
+    aliases: tuple[str, ...]
+    aliases_kept: tuple[str, ...]
+
+    @property
+    def stored(self) -> int:
+        """How many versions are new here."""
+        return sum(version.is_new for version in self.versions)
+
+    @property
+    def skipped(self) -> int:
+        """How many were here already."""
+        return len(self.versions) - self.stored
+
+
+def store(connection: Connection, export: Export, *, promote: bool, by: str, shown: str) -> ImportReport:
+    """Store an export.
+
+    A key that has no version here becomes what it is in the file, with what was active when; one that was never
+    here keeps the numbers of its versions. Of the others, versions that are the same are left out, the rest get the
+    next numbers, and what is active stays so.
+
+    Args:
+        connection: Of the change.
+        export: What to store.
+        promote: Whether what is active in the file becomes active here in the place of what is, too; and whether
+            models that are here already get its aliases.
+        by: Who imports it.
+        shown: The database, for errors.
+
+    Raises:
+        RegistryError: an alias that cannot be here, or a key that is too long.
+    """
+    there = _every_key(connection)
+    versions: list[ImportedVersion] = []
+    others = []
+    for canonical, group in groupby(export.versions, key=lambda version: _versions.canonical(version.key)):
+        found = list(group)
+        stored = _store_key(connection, found, shown)
+        numbers = {one.exported: one.version for one in stored}
+        is_new = canonical not in there
+        if is_new:
+            _store_log(connection, canonical, [one for one in export.promotions if one.key == found[0].key], numbers)
+        before = _versions.held(connection, canonical)[1]
+        active = next((numbers[one.version] for one in found if one.is_active), None)
+        if active is not None and active != before:
+            if is_new or promote:
+                _activate(connection, canonical, active, by)
+            if not is_new:
+                others.append(OtherActive(found[0].key, before, active))
+        now_active = _versions.held(connection, canonical)[1]
+        versions += [replace(one, is_active=one.version == now_active) for one in stored]
+    made, kept = _store_aliases(
+        connection, export.aliases, set() if promote else set(there.values()), by=by, shown=shown
+    )
+    return ImportReport(
+        tuple(versions), tuple(others if promote else ()), tuple(() if promote else others), made, kept
+    )
+
+
+def _every_key(connection: Connection) -> Mapping[str, str]:
+    """The keys that have a version, and the model of each that can be read."""
+    rows = connection.execute(select(PROFILES.c.key).distinct()).all()
+    return {row.key: key.model if (key := _versions.key_of(row.key)) else "" for row in rows}
+
+
+def _store_key(connection: Connection, found: Sequence[ExportedVersion], shown: str) -> list[ImportedVersion]:
+    key = found[0].key
+    canonical = storable_key(key)
+    last, active = _versions.held(connection, canonical)
+    keeps_numbers = last == 0 and found[-1].version <= transfer_format.MOST_VERSIONS
+    here = _here(connection, key, shown)
+    stored = []
+    for one in found:
+        same = _counterpart(one, here.get(_without_version(one.profile), ()), active)
+        if same is None:
+            last = one.version if keeps_numbers else last + 1
+            _insert(connection, canonical, one, last)
+        stored.append(ImportedVersion(key, one.version, same or last, is_new=same is None))
+    _versions.set_held(connection, canonical, last=last, active=active)
+    return stored
+
+
+def _store_log(
+    connection: Connection, key: str, log: Sequence[ExportedPromotion], numbers: Mapping[int, int]
+) -> None:
+    """Write down what was active when, by the numbers that the versions have here."""
+    rows = [
+        {
+            **one.model_dump(exclude={"key"}),
+            "key": key,
+            "from_version": None if one.from_version is None else numbers.get(one.from_version),
+            "to_version": None if one.to_version is None else numbers[one.to_version],
+        }
+        for one in log
+    ]
+    if rows:
+        connection.execute(insert(PROMOTIONS), rows)
+        last, _ = _versions.held(connection, key)
+        _versions.set_held(connection, key, last=last, active=rows[-1]["to_version"])
+
+
+def _store_aliases(
+    connection: Connection, aliases: Sequence[ExportedAlias], left_alone: set[str], *, by: str, shown: str
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Declare the aliases but those of models that are left alone; returns which were made and which not."""
+    there = _aliases.all_of(_versions.reader(connection))
+    made, kept = [], []
+    for one in aliases:
+        if one.model in left_alone:
+            kept += [one.alias] if there.get(one.alias) != one.model else []
+        elif _aliases.declare(connection, one.alias, one.model, by=by, shown=shown):
+            made.append(one.alias)
+    return tuple(made), tuple(kept)
+
+
+def _counterpart(one: ExportedVersion, same: Sequence[int], active: int | None) -> int | None:
+    """Which of the versions that say the same it is here: what is active stays so, then its own number, the last."""
+    return max(
+        same,
+        key=lambda version: (one.is_active and version == active, version == one.version, version),
+        default=None,
+    )
+
+
+def _here(connection: Connection, key: ProfileKey, shown: str) -> Mapping[str, Sequence[int]]:
+    """The versions that there are, by what they say."""
+    found: dict[str, list[int]] = {}
+    for row in _versions.all_of(_versions.reader(connection), key):
+        try:
+            body = _without_version(_versions.profile_of(row, shown))
+        except RegistryDamaged:
+            continue
+        found.setdefault(body, []).append(int(row.version))
+    return found
+
+
+def _without_version(profile: CalibrationProfile) -> str:
+    return profile.model_dump_json(exclude={"version"})
+
+
+def _insert(connection: Connection, key: str, one: ExportedVersion, version: int) -> None:
+    connection.execute(
+        insert(PROFILES).values(
+            key=key,
+            version=version,
+            body=_versions.body_of(one.profile, version),
+            put_at=one.put_at,
+            put_by=one.put_by,
+            source=one.source,
+            library_version=one.library_version,
+            records_fingerprint=one.records_fingerprint,
+        )
+    )
+
+
+def _activate(connection: Connection, key: str, version: int, by: str) -> None:
+    last, before = _versions.held(connection, key)
+    _versions.set_held(connection, key, last=last, active=version)
+    _versions.log(connection, key, before, version, "import", by)

@@ -1,0 +1,1 @@
+"""What a signal will at least be, of a draft that is still being written."""

@@ -1,0 +1,7 @@
+"""The database under the registry and the ledger: a SQLite file, or PostgreSQL."""
+
+from .database import Database, Read
+from .schema import HEAD
+from .url import DatabaseUrl
+
+__all__ = ["HEAD", "Database", "DatabaseUrl", "Read"]

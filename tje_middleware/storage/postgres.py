@@ -1,0 +1,58 @@
+"""PostgreSQL: how a server is connected to."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.exc import ArgumentError
+
+from ..errors import RegistryError
+from .sqlite import LOCK_TIMEOUT_SECONDS
+from .url import DatabaseUrl
+
+#: Under this name a change of what is active is told to whoever listens.
+CHANNEL = "tje_registry"
+#: So many connections at most has one engine.
+MOST_CONNECTIONS = 10
+_KEPT_CONNECTIONS = 2
+# A host that vanished is noticed within half a minute; what the URL says itself holds.
+_DEFAULTS = {
+    "connect_timeout": "5",
+    "keepalives_idle": "15",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "15000",
+}
+# Held by whoever changes what is registered, until the end of its transaction; any number that others do not use.
+_WRITERS_LOCK = 0x746A65  # "tje"
+
+
+def postgres_engine(url: DatabaseUrl) -> Engine:
+    """An engine for the server that a URL names; nothing is connected to yet.
+
+    Raises:
+        RegistryError: psycopg is not installed.
+    """
+    value = url.value.set(query={**_DEFAULTS, **url.value.query})
+    try:
+        engine = create_engine(
+            value,
+            pool_size=_KEPT_CONNECTIONS,
+            max_overflow=MOST_CONNECTIONS - _KEPT_CONNECTIONS,
+            pool_pre_ping=True,
+            pool_recycle=1800,
+            hide_parameters=True,  # a decision may hold a prompt, and what fails is logged
+        )
+    except ArgumentError:  # not chained: it may quote the URL
+        raise RegistryError(f"{url} has a setting that the driver does not take: check what follows the ?") from None
+    except ImportError as error:
+        raise RegistryError(
+            f'{url} needs a driver that is not installed: pip install "tje-middleware[postgres]"'
+        ) from error
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        if connection.get_execution_options().get("tje_write", False):
+            connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS:g}s'"))
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _WRITERS_LOCK})
+
+    return engine
