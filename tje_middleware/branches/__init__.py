@@ -1,1 +1,10 @@
-"""Deeper branches: what answers again, with more effort, where a draft is not accepted."""
+"""Deeper branches: what answers again, with more effort, where a draft is not accepted.
+
+A branch says whether it needs the draft and whether its price includes it; an integration supplies the question as an
+``Ask``, so that each branch is written once for all frameworks.
+"""
+
+from .base import Ask, Branch, Message, StreamingBranch
+from .refinement import REFINE_INSTRUCTION, SequentialRefinement
+
+__all__ = ["REFINE_INSTRUCTION", "Ask", "Branch", "Message", "SequentialRefinement", "StreamingBranch"]

@@ -1,10 +1,138 @@
-"""What a user's function is called with: of all that is on offer, what it has parameters for."""
+"""What a deeper branch is, what an integration supplies to it, and how a user's function is called as one."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+
+from ..gate.decision import GateDecision
+
+Answer = TypeVar("Answer")
+Ask_contra = TypeVar("Ask_contra", contravariant=True)
+Answer_co = TypeVar("Answer_co", covariant=True)
+
+#: One message that follows the question: who says it, and its text.
+Message = tuple[Literal["assistant", "user"], str]
+#: What a deeper function may name beside the question.
+OFFERED = ("draft", "decision")
+
+_POSITIONAL = (
+    inspect.Parameter.POSITIONAL_ONLY,
+    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    inspect.Parameter.VAR_POSITIONAL,
+)
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+class Ask(Protocol[Answer]):
+    """A question whose draft was not accepted, and the way to ask it again. Each integration supplies its own."""
+
+    @property
+    def draft(self) -> Answer | None:
+        """The draft, as the framework has it; None where it was skipped, or stopped before its end."""
+
+    @property
+    def decision(self) -> GateDecision:
+        """Why the draft was not accepted."""
+
+    def again(self, *following: Message, **settings: object) -> Answer:
+        """Ask the question once more, as a conversation of its own.
+
+        Args:
+            following: Messages after the question, such as the draft and what is to be done about it.
+            **settings: Sampling settings of this call, such as ``temperature``; they win over the question's.
+        """
+
+    async def aagain(self, *following: Message, **settings: object) -> Answer:
+        """The same on the event loop."""
+
+    def text_of(self, answer: Answer, /) -> str:
+        """The text of an answer."""
+
+
+@runtime_checkable
+class Branch(Protocol[Ask_contra, Answer_co]):
+    """What answers again, with more effort, where a draft is not accepted.
+
+    Attributes:
+        needs_draft: Whether it cannot answer without the draft; where it can, the draft may be skipped or stopped.
+        includes_draft: Whether always going deeper costs the draft as well, as with a refinement, which starts from
+            it. What a gate saves is counted against that.
+    """
+
+    @property
+    def needs_draft(self) -> bool:
+        """Whether it cannot answer without the draft."""
+
+    @property
+    def includes_draft(self) -> bool:
+        """Whether always going deeper costs the draft as well."""
+
+    def run(self, ask: Ask_contra) -> Answer_co:
+        """Answer."""
+
+    async def arun(self, ask: Ask_contra) -> Answer_co:
+        """The same on the event loop."""
+
+
+@runtime_checkable
+class StreamingBranch(Branch[Ask_contra, Answer_co], Protocol[Ask_contra, Answer_co]):
+    """A branch that can give its answer out while it is written."""
+
+    def chunks(self, ask: Ask_contra) -> Iterator[Answer_co]:
+        """Answer in chunks."""
+
+    def achunks(self, ask: Ask_contra) -> AsyncIterator[Answer_co]:
+        """The same on the event loop."""
+
+
+def require_callable(function: Callable[..., Any], *, given: str, offered: Collection[str] = OFFERED) -> None:
+    """Refuse a deeper function that could not be called, when the gate is built and not when a draft is rejected.
+
+    Args:
+        function: The user's.
+        given: What it is given first, in words, for the error.
+        offered: The names under which it is given more, as far as it names them.
+
+    Raises:
+        TypeError: it takes no argument, or requires one that nobody gives it.
+
+    Example:
+        >>> require_callable(lambda question, draft: draft, given="the question")
+        >>> def answer(question, style): ...
+        >>> require_callable(answer, given="the question")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ...
+        TypeError: the deeper branch answer requires 'style', which it is not given: ...
+    """
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except ValueError:  # written in C, and says nothing of its parameters
+        return
+    name = getattr(function, "__name__", type(function).__name__)
+    if not any(each.kind in _POSITIONAL for each in parameters):
+        raise TypeError(f"the deeper branch {name} takes no argument: it is given {given}")
+    first = next(each for each in parameters if each.kind in _POSITIONAL)
+    for each in parameters:
+        if each is first or each.kind in _VARIADIC or each.default is not inspect.Parameter.empty:
+            continue
+        if each.name not in offered or each.kind is inspect.Parameter.POSITIONAL_ONLY:
+            raise TypeError(
+                f"the deeper branch {name} requires {each.name!r}, which it is not given: beside {given} it may name "
+                f"{', '.join(offered)}; give {each.name!r} a default, or bind it with functools.partial"
+            )
+
+
+def needs_draft(function: Callable[..., Any]) -> bool:
+    """Whether a user's function cannot be called without the draft: it names ``draft`` and gives it no default.
+
+    Example:
+        >>> needs_draft(lambda question, draft: draft), needs_draft(lambda question, draft=None: question)
+        (True, False)
+    """
+    draft = parameters_of(function).get("draft")
+    return draft is not None and draft.default is inspect.Parameter.empty
 
 
 def wanted_by(function: Callable[..., Any], offered: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,12 +1,10 @@
-"""Deeper branches: what runs when the gate is not satisfied. Framework-free; an integration supplies the model."""
+"""The paper's deeper branch: the model checks its own answer, step by step."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
-Answer = TypeVar("Answer")
+from .base import Answer, Ask
 
 REFINE_INSTRUCTION = "Check the answer above. If it is wrong, correct it. Give the final answer."
 
@@ -36,38 +34,53 @@ class SequentialRefinement:
         if self.steps < 1:
             raise ValueError(f"a refinement has at least one step, not {self.steps}")
 
-    def run(self, ask: Callable[[str], Answer], draft: object, *, text: Callable[[object], str] = str) -> Answer:
-        """Refine a draft.
+    @property
+    def needs_draft(self) -> bool:
+        """It starts from the draft."""
+        return True
+
+    @property
+    def includes_draft(self) -> bool:
+        """The draft is the first of the steps that always refining takes."""
+        return True
+
+    def run(self, ask: Ask[Answer]) -> Answer:
+        """Refine the draft.
 
         Args:
-            ask: One step: the previous answer's text in, the next answer out.
-            draft: The first answer.
-            text: How to read an answer's text.
+            ask: The question and its draft.
 
         Returns:
             The last step's answer.
+
+        Raises:
+            ValueError: there is no draft.
         """
-        previous = text(draft)
-        answer = ask(previous)
-        for _ in range(self.steps - 1):
-            if self._is_settled(previous, text(answer)):
+        previous = _draft_text(ask)
+        for _ in range(self.steps):
+            answer = ask.again(("assistant", previous), ("user", self.instruction))
+            text = ask.text_of(answer)
+            if self._is_settled(previous, text):
                 break
-            previous = text(answer)
-            answer = ask(previous)
+            previous = text
         return answer
 
-    async def arun(
-        self, ask: Callable[[str], Awaitable[Answer]], draft: object, *, text: Callable[[object], str] = str
-    ) -> Answer:
+    async def arun(self, ask: Ask[Answer]) -> Answer:
         """The same on the event loop."""
-        previous = text(draft)
-        answer = await ask(previous)
-        for _ in range(self.steps - 1):
-            if self._is_settled(previous, text(answer)):
+        previous = _draft_text(ask)
+        for _ in range(self.steps):
+            answer = await ask.aagain(("assistant", previous), ("user", self.instruction))
+            text = ask.text_of(answer)
+            if self._is_settled(previous, text):
                 break
-            previous = text(answer)
-            answer = await ask(previous)
+            previous = text
         return answer
 
     def _is_settled(self, previous: str, answer: str) -> bool:
         return self.until_repeated and previous.strip() == answer.strip()
+
+
+def _draft_text(ask: Ask[Answer]) -> str:
+    if ask.draft is None:
+        raise ValueError("a sequential refinement refines a draft, and there is none: use it as deeper= of a gate")
+    return ask.text_of(ask.draft)

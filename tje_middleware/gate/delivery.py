@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 from ..calls.usage import TokenUsage
 from ..errors import described, require_one_of
@@ -23,6 +23,18 @@ ToolCalls = Literal["gate", "pass", "deeper_on_unknown"]
 _UNJUDGED_CALL = "a call of tools, which tool_calls='pass' accepts unjudged"
 
 
+class DeeperBranch(Protocol):
+    """What a gate knows of its deeper branch."""
+
+    @property
+    def needs_draft(self) -> bool:
+        """Whether it cannot answer without the draft."""
+
+    @property
+    def includes_draft(self) -> bool:
+        """Whether always going deeper costs the draft as well."""
+
+
 @dataclass(frozen=True)
 class Delivery:
     """The rules by which one gate's decisions are carried out.
@@ -32,6 +44,7 @@ class Delivery:
         mode: How drafts are treated while they are written.
         on_branch_error: What to do when the deeper branch fails.
         tool_calls: What to do about drafts that call tools.
+        branch: What answers where a draft is not accepted; None where that is not known to the gate.
 
     Raises:
         TypeError: the gate is no EntropyGate.
@@ -42,6 +55,7 @@ class Delivery:
     mode: Mode = "hold"
     on_branch_error: OnBranchError = "draft"
     tool_calls: ToolCalls = "gate"
+    branch: DeeperBranch | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.gate, EntropyGate):
@@ -52,9 +66,17 @@ class Delivery:
 
     def mode_for(self, *, may_call_tools: bool, capped: bool = False) -> Mode:
         """How one draft is treated while it is written."""
-        # A draft that nothing will replace is not stopped; nor one that may turn out to be a call that passes.
+        if self.mode != "abort":
+            return self.mode
+        # A draft is not stopped where nothing would replace it, where it may turn out to be a call that passes, and
+        # where the branch starts from it.
         may_pass = self.tool_calls == "pass" and may_call_tools
-        return "hold" if self.mode == "abort" and (capped or may_pass) else self.mode
+        return "hold" if capped or may_pass or self.needs_draft else "abort"
+
+    @property
+    def needs_draft(self) -> bool:
+        """Whether the deeper branch cannot answer without the draft."""
+        return self.branch is not None and self.branch.needs_draft
 
     def passed(self, *, calls_tools: bool) -> GateDecision | None:
         """The decision about a draft that is not to be judged; None for one that is."""

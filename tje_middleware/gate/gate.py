@@ -56,7 +56,7 @@ class EntropyGate:
             ``"warn"`` says so once and in each decision, ``"ignore"`` compares nothing.
         drift: When that is shown; None: DriftPolicy's defaults.
         deeper_includes_draft: Whether always going deeper costs the draft too, as where the deeper branch refines it;
-            what is saved is counted against that.
+            what is saved is counted against that. None: the branch is asked, which knows.
 
     Raises:
         CalibrationError: the profile has no threshold of this method; the message names those that it has.
@@ -78,7 +78,7 @@ class EntropyGate:
         ledger: DecisionSink | None = None,
         on_drift: OnDrift = "missing",
         drift: DriftPolicy | None = None,
-        deeper_includes_draft: bool = False,
+        deeper_includes_draft: bool | None = None,
     ) -> None:
         #: What it does where a profile and a draft leave it open.
         self.policies = Policies(method, on_missing, on_unusable, strict, min_tokens, abstain, on_drift)
@@ -217,7 +217,8 @@ class EntropyGate:
             may_abort: Whether its draft would have been stopped had it been sure to be rejected.
             may_deepen: Whether it would have gone deeper had it been rejected; where not, accepting it saves nothing.
             **circumstances: ``latency_seconds`` from question to answer, ``draft_model`` and ``deeper_model``, the
-                models that wrote them; ``prompt`` and ``answer``, which a ledger keeps only where it was told to.
+                models that wrote them; ``deeper_includes_draft``, as the branch says; ``prompt`` and ``answer``,
+                which a ledger keeps only where it was told to.
         """
         self._settlement.settle(decision, may_abort=may_abort, may_deepen=may_deepen, **circumstances)
 

@@ -40,7 +40,7 @@ class GatePolicies(TypedDict, total=False):
     ledger: DecisionSink | None
     on_drift: OnDrift
     drift: DriftPolicy | None
-    deeper_includes_draft: bool
+    deeper_includes_draft: bool | None
 
 
 @dataclass(frozen=True)

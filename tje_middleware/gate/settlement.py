@@ -35,6 +35,7 @@ class Circumstances(TypedDict, total=False):
     latency_seconds: float | None
     draft_model: str | None
     deeper_model: str | None
+    deeper_includes_draft: bool | None
     prompt: str | None
     answer: str | None
 
@@ -56,7 +57,7 @@ class Settlement:
         ledger: Where decisions are written down; None: nowhere.
         policy: By which live drafts are compared with the profile's records; None: the default one.
         compares: Whether they are compared at all.
-        deeper_includes_draft: Whether always going deeper costs the draft too.
+        deeper_includes_draft: Whether always going deeper costs the draft too; None: as each decision's branch says.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Settlement:
         ledger: DecisionSink | None,
         policy: DriftPolicy | None,
         compares: bool,
-        deeper_includes_draft: bool,
+        deeper_includes_draft: bool | None,
     ) -> None:
         self.ledger = ledger
         self._source = source
@@ -114,8 +115,10 @@ class Settlement:
             **circumstances: Of the answer.
         """
         profile = self._profile_of(decision)
+        includes_draft = self._includes(circumstances)
         self._record(decision, profile, circumstances, may_deepen=may_deepen)
-        told = telemetry.Told(self._saved(decision, profile if may_deepen else None), decision.deeper_usage)
+        saved = _saved(decision, profile if may_deepen else None, includes_draft=includes_draft)
+        told = telemetry.Told(saved, decision.deeper_usage)
         if not self._is_first(decision.decision_id, told):
             return
         telemetry.emit(
@@ -132,11 +135,12 @@ class Settlement:
     def amend(self, decision: GateDecision, **circumstances: Unpack[Circumstances]) -> None:
         """Write down what has become of a decision since it was settled."""
         profile = self._profile_of(decision)
+        includes_draft = self._includes(circumstances)
         self._record(decision, profile, circumstances)
-        told = telemetry.Told(self._saved(decision, profile), decision.deeper_usage)
+        told = telemetry.Told(_saved(decision, profile, includes_draft=includes_draft), decision.deeper_usage)
         # Another process may have settled it; it was open then.
         was_open = replace(decision, answered_by=None, deeper_usage=None)
-        before = telemetry.Told(self._saved(was_open, profile))
+        before = telemetry.Told(_saved(was_open, profile, includes_draft=includes_draft))
         name = decision.decision_id
         if name is not None and not self._is_first(name, told):
             before = self._told.get(name, before)  # another thread may just have forgotten it
@@ -149,8 +153,11 @@ class Settlement:
             tokens_saved=told.tokens_saved,
         )
 
-    def _saved(self, decision: GateDecision, profile: CalibrationProfile | None) -> float | None:
-        return savings_of(decision, profile, deeper_includes_draft=self._includes_draft).tokens
+    def _includes(self, circumstances: Circumstances) -> bool:
+        """Whether always going deeper costs the draft too: as the user says, else as the branch does."""
+        if self._includes_draft is not None:
+            return self._includes_draft
+        return bool(circumstances.get("deeper_includes_draft"))
 
     def _is_first(self, name: str | None, told: telemetry.Told) -> bool:
         """Whether a decision of that name is the first among the newest; and remember what is told of it."""
@@ -172,12 +179,12 @@ class Settlement:
         may_deepen: bool = True,
     ) -> None:
         if self.ledger is not None:
+            known: Circumstances = {**circumstances, "deeper_includes_draft": self._includes(circumstances)}
             self.ledger.record(
                 decision,
                 profile=profile if may_deepen else None,
                 risk_limit=self._risk_limit(decision, profile),
-                deeper_includes_draft=self._includes_draft,
-                **circumstances,
+                **known,
             )
 
     def _risk_limit(self, decision: GateDecision, profile: CalibrationProfile | None) -> float | None:
@@ -255,6 +262,10 @@ class Settlement:
             deeper_includes_draft=self._includes_draft,
         )
         return made, (self._source,)
+
+
+def _saved(decision: GateDecision, profile: CalibrationProfile | None, *, includes_draft: bool) -> float | None:
+    return savings_of(decision, profile, deeper_includes_draft=includes_draft).tokens
 
 
 def _is_same(profile: CalibrationProfile | None, other: CalibrationProfile | None) -> bool:

@@ -75,7 +75,7 @@ class DecisionSink(Protocol):
         prompt: str | None = None,
         answer: str | None = None,
         risk_limit: float | None = None,
-        deeper_includes_draft: bool = False,
+        deeper_includes_draft: bool | None = None,
     ) -> None:
         """Have a decision stored, soon; the last one of a ``decision_id`` counts. Never waits, never raises.
 

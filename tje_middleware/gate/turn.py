@@ -286,12 +286,13 @@ class GatedTurn(FrameworkTurn[Answer]):
         was_unread = decision.aborted or decision.reason == "tool_call"
         gate.settle(
             decision,
-            may_abort=self.delivery.mode == "abort",
+            may_abort=self.delivery.mode_for(may_call_tools=False) == "abort",
             may_deepen=self.delivery.mode != "annotate",
             latency_seconds=time.monotonic() - self._began,
             # Of a draft that was stopped, or passed unread, no call is looked at: it was asked of the key's model.
             draft_model=self._draft_model or (gate.key.model if was_unread else None),
             deeper_model=self.deeper_model if self._went_deeper else None,
+            deeper_includes_draft=self.delivery.branch.includes_draft if self.delivery.branch else None,
             prompt=None if self._said is None else self.question_text(),
             answer="".join(self._said) if self._said else None,
         )

@@ -103,7 +103,7 @@ class DecisionLedger:
         prompt: str | None = None,
         answer: str | None = None,
         risk_limit: float | None = None,
-        deeper_includes_draft: bool = False,
+        deeper_includes_draft: bool | None = None,
     ) -> None:
         """Have a decision stored, soon. Never waits for the database, never raises.
 

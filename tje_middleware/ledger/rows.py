@@ -42,7 +42,7 @@ class Decided(NamedTuple):
     prompt: str | None
     answer: str | None
     risk_limit: float | None = None
-    deeper_includes_draft: bool = False
+    deeper_includes_draft: bool | None = None
 
 
 class Judged(NamedTuple):

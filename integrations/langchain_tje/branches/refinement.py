@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
@@ -10,7 +11,8 @@ from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda, RunnableSequence
 from langchain_core.runnables.base import RunnableBindingBase
 
-from tje_middleware.branches.refinement import REFINE_INSTRUCTION, SequentialRefinement
+from tje_middleware import GateDecision
+from tje_middleware.branches import REFINE_INSTRUCTION, Message, SequentialRefinement
 
 from .deeper import rejected_draft
 
@@ -44,23 +46,59 @@ def sequential_refinement(
     before, model, after = _parted(chain)
     refinement = SequentialRefinement(steps=steps, instruction=instruction, until_repeated=until_repeated)
 
-    def messages(question: object, previous: str, config: RunnableConfig) -> list[BaseMessage]:
-        asked = before.invoke(question, config) if before else question
-        return [*_messages(asked), AIMessage(previous), HumanMessage(refinement.instruction)]
-
-    def refine(question: object, config: RunnableConfig, draft: object = None) -> object:
-        answer = refinement.run(
-            lambda previous: model.invoke(messages(question, previous, config), config), _known(draft), text=_text
-        )
+    def refine(
+        question: object, config: RunnableConfig, draft: object = None, decision: GateDecision | None = None
+    ) -> object:
+        answer = refinement.run(ChainAsk(before, model, question, config, _known(draft), decision))
         return after.invoke(answer, config) if after else answer
 
-    async def arefine(question: object, config: RunnableConfig, draft: object = None) -> object:
-        answer = await refinement.arun(
-            lambda previous: model.ainvoke(messages(question, previous, config), config), _known(draft), text=_text
-        )
+    async def arefine(
+        question: object, config: RunnableConfig, draft: object = None, decision: GateDecision | None = None
+    ) -> object:
+        answer = await refinement.arun(ChainAsk(before, model, question, config, _known(draft), decision))
         return await after.ainvoke(answer, config) if after else answer
 
     return RunnableLambda(refine, arefine, name="sequential_refinement")
+
+
+@dataclass(frozen=True)
+class ChainAsk:
+    """A question to a chain with a chat model, whose messages can be followed by others.
+
+    Attributes:
+        before: What makes the model's messages of the question; None where the question is them.
+        model: The chat model.
+        question: The chain's input.
+        config: The run's.
+        draft: The answer that was not accepted.
+        decision: Why it was not; None outside a gate.
+    """
+
+    before: AnyRunnable | None
+    model: AnyRunnable
+    question: object
+    config: RunnableConfig
+    draft: Any
+    decision: Any
+
+    def again(self, *following: Message, **settings: Any) -> Any:
+        """Ask the model the chain's own messages, followed by these."""
+        asked = self.before.invoke(self.question, self.config) if self.before else self.question
+        return self.model.invoke([*_messages(asked), *map(_message, following)], self.config, **settings)
+
+    async def aagain(self, *following: Message, **settings: Any) -> Any:
+        """The same on the event loop."""
+        asked = await self.before.ainvoke(self.question, self.config) if self.before else self.question
+        return await self.model.ainvoke([*_messages(asked), *map(_message, following)], self.config, **settings)
+
+    def text_of(self, answer: object, /) -> str:
+        """The text of a message, or of what a parser made of one."""
+        return answer.text if isinstance(answer, BaseMessage) else str(answer)
+
+
+def _message(following: Message) -> BaseMessage:
+    role, text = following
+    return AIMessage(text) if role == "assistant" else HumanMessage(text)
 
 
 def _known(draft: object) -> object:
@@ -103,7 +141,3 @@ def _messages(asked: object) -> list[BaseMessage]:
     if isinstance(asked, list) and all(isinstance(message, BaseMessage) for message in asked):
         return list(asked)
     raise ValueError(f"sequential_refinement cannot show a {type(asked).__name__} to a chat model")
-
-
-def _text(answer: object) -> str:
-    return answer.text if isinstance(answer, BaseMessage) else str(answer)

@@ -192,7 +192,7 @@ class LLMTurn(GatedTurn[Response]):
         question = self._draft.question
         return question if isinstance(question, str) else "\n".join(map(str, question))
 
-    def answer_text(self, answer: Response) -> str | None:
+    def text_of(self, answer: Response) -> str | None:
         """What was written, or is new in a chunk of it."""
         return answer.delta if self._streamed and answer.delta is not None else answer_text(answer)
 
