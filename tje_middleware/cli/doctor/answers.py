@@ -1,4 +1,4 @@
-"""What a plain answer of a live model says about it: pure functions, each gives one finding."""
+"""What the answers of a live model say about it: pure functions, each gives one finding."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...logprobs.arrays import FloatArray
 from ...logprobs.entropy import mean_entropy
 from ...logprobs.evidence import Evidence, without_advice
 from .endpoint import Answer
-from .finding import Finding, Outcome
+from .finding import Finding, Status
 
 # Rounding of alternatives' probabilities that are summed, and of one logprob that is given twice (nats).
 _ROUNDING = 2e-3
@@ -26,10 +26,17 @@ _NO_BITS = 1e-9
 _NO_LOGPROBS = "serve or choose a model with logprobs; every draft goes by on_missing meanwhile"
 _LONGEST_NAME = 100  # characters
 
+WHOLE = 'let such drafts come whole: mode="hold", not "abort" or "annotate"'
+UNKNOWN_CALLS = (
+    "matters to agents only: a call that logprobs do not cover goes deeper by default, and is then paid for twice; "
+    'tool_calls="pass" accepts calls unjudged'
+)
+NO_FORMAT = "leave response_format out of drafts"
+
 #: Of a model that takes no temperature of 0.
 NO_TEMPERATURE = Finding(
     "temperature",
-    "limited",
+    "warn",
     "a temperature of 0 is refused",
     "set none on the model, and name none in the profile's key",
 )
@@ -58,12 +65,9 @@ def logprobs_of(answer: Answer) -> Finding:
         return Finding("logprobs", "ok", f"{len(found)} tokens came with logprobs")
     if isinstance(found, MissingLogprobs):
         return Finding(
-            "logprobs",
-            "missing",
-            f"the model was asked for logprobs, but {why_missing(found)}",
-            _NO_LOGPROBS,
+            "logprobs", "missing", f"the model was asked for logprobs, but {why_missing(found)}", _NO_LOGPROBS
         )
-    return Finding("logprobs", "failed", f"logprobs came that cannot be read: {found}", "report this to the provider")
+    return Finding("logprobs", "fail", f"logprobs came that cannot be read: {found}", "report this to the provider")
 
 
 def alternatives_of(sequence: SequenceLogprobs, asked: int) -> Finding:
@@ -77,11 +81,11 @@ def alternatives_of(sequence: SequenceLogprobs, asked: int) -> Finding:
     if given == 1:
         return Finding(
             "alternatives",
-            "limited",
+            "warn",
             words,
             'one is no distribution: calibrate with top_k=1 and a signal of the sampled tokens (signal="mean_nll")',
         )
-    return Finding("alternatives", "limited", words, f"calibrate with top_k={given}: entropies over fewer are lower")
+    return Finding("alternatives", "warn", words, f"calibrate with top_k={given}: entropies over fewer are lower")
 
 
 def fewer_of(sequence: SequenceLogprobs, asked: int) -> Finding:
@@ -90,7 +94,7 @@ def fewer_of(sequence: SequenceLogprobs, asked: int) -> Finding:
     if sequence.top_k == asked:
         return Finding("fewer alternatives", "ok", words)
     return Finding(
-        "fewer alternatives", "limited", words, "the number is the server's: calibrate with the top_k that it gives"
+        "fewer alternatives", "warn", words, "the number is the server's: calibrate with the top_k that it gives"
     )
 
 
@@ -110,7 +114,7 @@ def numbers_of(sequence: SequenceLogprobs, warm: SequenceLogprobs | None = None)
     if masses.max() > 1 + _ROUNDING:
         return Finding(
             "numbers",
-            "failed",
+            "fail",
             f"the alternatives' probabilities add up to {masses.max():.3f}: no distribution",
             "entropies of it mean nothing; report this to the provider",
         )
@@ -118,7 +122,7 @@ def numbers_of(sequence: SequenceLogprobs, warm: SequenceLogprobs | None = None)
         helps = warm is not None and not is_certain(warm)
         return Finding(
             "numbers",
-            "limited" if helps else "failed",
+            "warn" if helps else "fail",
             "at temperature 0 every token has probability 1: the logprobs are those after sampling",
             "ask for drafts at a temperature above 0, and name it in the profile's key"
             if helps
@@ -133,7 +137,7 @@ def numbers_of(sequence: SequenceLogprobs, warm: SequenceLogprobs | None = None)
     if absent:
         return Finding(
             "numbers",
-            "limited",
+            "warn",
             f"{words}; at {absent} of {len(sequence)} positions the sampled token is not among the alternatives",
             "entropies hold; prefer them to signals of the sampled tokens (mean_nll, worst_nll)",
         )
@@ -144,16 +148,16 @@ def cover_of(answer: Answer, sequence: SequenceLogprobs) -> Finding:
     """Whether the tokens spell the answer."""
     spelled = sequence.text
     if spelled is None:
-        return Finding("text", "limited", "the tokens are not named, so what they cover cannot be checked")
+        return Finding("text", "warn", "the tokens are not named, so what they cover cannot be checked")
     texts = {_plain(spelled), _plain(sequence.answer.text or "")}
     if _plain(answer.text) in texts:
         return Finding("text", "ok", "the tokens spell the answer")
     if _plain(answer.text) in _plain(spelled):
         extra = len(_plain(spelled)) - len(_plain(answer.text))
-        return Finding("text", "limited", f"the tokens spell the answer and {extra} characters beside it")
+        return Finding("text", "warn", f"the tokens spell the answer and {extra} characters beside it")
     return Finding(
         "text",
-        "limited",
+        "warn",
         "the tokens do not spell the answer (are they bytes, or another tokenizer's?)",
         "signals that read the text (@thinking, answer_entropy, number_entropy) may go wrong; mean_entropy does not",
     )
@@ -176,7 +180,7 @@ def thinking_of(answer: Answer) -> Finding:
     words = f"the model thinks ({counted} tokens are counted)" if counted else "the model thinks"
     return Finding(
         "thinking",
-        "limited",
+        "warn",
         f"{words}, and no logprobs cover that",
         "signals see the answer alone, in calibration as in use",
     )
@@ -193,7 +197,7 @@ def temperature_of(cold: SequenceLogprobs, warm: SequenceLogprobs | None) -> Fin
     if others > max(1, len(cold) // 10):
         return Finding(
             "temperature",
-            "limited",
+            "warn",
             f"at temperature 0 another token was likelier at {others} of {len(cold)} positions",
             "the server samples otherwise than it was asked to: name no temperature in the profile's key",
         )
@@ -205,7 +209,7 @@ def temperature_of(cold: SequenceLogprobs, warm: SequenceLogprobs | None) -> Fin
         return Finding("temperature", "ok", "logprobs are those from before the temperature is applied")
     return Finding(
         "temperature",
-        "limited",
+        "warn",
         "logprobs change with the temperature",
         "calibrate at the temperature that you use, and name it in the key: --temperature",
     )
@@ -214,7 +218,7 @@ def temperature_of(cold: SequenceLogprobs, warm: SequenceLogprobs | None) -> Fin
 def name_of(answer: Answer, asked: str) -> Finding:
     """Whether answers come under the name that was asked for."""
     if answer.model is None:
-        return Finding("model name", "limited", "answers do not name their model")
+        return Finding("model name", "warn", "answers do not name their model")
     if answer.model == asked:
         return Finding("model name", "ok", f"answers come under the name {asked!r}")
     named = repr(answer.model[:_LONGEST_NAME])
@@ -222,7 +226,7 @@ def name_of(answer: Answer, asked: str) -> Finding:
         return Finding("model name", "ok", f"{asked!r} answers as {named}, which a gate takes for the same")
     return Finding(
         "model name",
-        "limited",
+        "warn",
         f"asked for {asked!r}, the server answers as another model: {named}; what is found holds for that one",
         "check --model; if it is right, the model in the profile's key has to be the name that the server answers "
         "with, or have it as an alias (tje registry alias), or no draft can be judged",
@@ -244,15 +248,6 @@ def _finite(logprobs: FloatArray) -> FloatArray:
     """Without -inf, which cannot be subtracted from itself."""
     finite: FloatArray = np.maximum(logprobs, -1e4)
     return finite
-
-
-WHOLE = 'let such drafts come whole: mode="hold", not "abort" or "annotate"'
-UNKNOWN_CALLS = (
-    "matters to agents only: a call that logprobs do not cover goes deeper by default, and is then paid for twice; "
-    'tool_calls="pass" accepts calls unjudged'
-)
-NO_CALL = "the model called no tool when it was asked to, so nothing is known of its calls' logprobs"
-NO_FORMAT = "leave response_format out of drafts"
 
 
 def stream_of(answer: Answer) -> Finding:
@@ -287,12 +282,17 @@ def tool_call_of(answer: Answer, check: str) -> Finding:
     """Whether the logprobs of a turn that calls a tool cover the call."""
     found, arguments = answer.evidence, answer.arguments
     if arguments is None:
-        return Finding(check, "missing", NO_CALL, UNKNOWN_CALLS)
+        return Finding(
+            check,
+            "missing",
+            "the model called no tool when it was asked to, so nothing is known of its calls' logprobs",
+            UNKNOWN_CALLS,
+        )
     if isinstance(found, UnreadableLogprobs):
         return Finding(check, _missing_or_failed(found), why_missing(found), UNKNOWN_CALLS)
     if _compact(arguments) in _compact(found.text or ""):
         return Finding(check, "ok", f"{len(found)} logprobs cover the call and its arguments")
-    return Finding(check, "limited", "logprobs came, but do not spell the call's arguments", UNKNOWN_CALLS)
+    return Finding(check, "warn", "logprobs came, but do not spell the call's arguments", UNKNOWN_CALLS)
 
 
 def structured_of(answer: Answer) -> Finding:
@@ -303,14 +303,12 @@ def structured_of(answer: Answer) -> Finding:
     try:
         json.loads(answer.text)
     except ValueError:
-        return Finding(
-            check, "limited", "the answer is not JSON: response_format is ignored, or the model failed at it"
-        )
+        return Finding(check, "warn", "the answer is not JSON: response_format is ignored, or the model failed at it")
     others = likelier_elsewhere(found)
     if others:
         return Finding(
             check,
-            "limited",
+            "warn",
             f"{len(found)} tokens came with logprobs; another token was likelier at {others} of them, so these are "
             "the model's own and not those under the schema",
             "calibrate structured drafts as a task of their own",
@@ -318,8 +316,8 @@ def structured_of(answer: Answer) -> Finding:
     return Finding(check, "ok", f"JSON; {len(found)} tokens came with logprobs")
 
 
-def _missing_or_failed(error: UnreadableLogprobs) -> Outcome:
-    return "missing" if isinstance(error, MissingLogprobs) else "failed"
+def _missing_or_failed(error: UnreadableLogprobs) -> Status:
+    return "missing" if isinstance(error, MissingLogprobs) else "fail"
 
 
 def _compact(text: str) -> str:
