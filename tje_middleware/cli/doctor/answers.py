@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,9 +12,9 @@ from ...errors import MissingLogprobs, UnreadableLogprobs
 from ...logprobs import SequenceLogprobs
 from ...logprobs.arrays import FloatArray
 from ...logprobs.entropy import mean_entropy
-from ...logprobs.evidence import Evidence, without_advice
+from ...logprobs.evidence import without_advice
 from .endpoint import Answer
-from .finding import Finding, Status
+from .finding import Finding
 
 # Rounding of alternatives' probabilities that are summed, and of one logprob that is given twice (nats).
 _ROUNDING = 2e-3
@@ -42,13 +43,6 @@ NO_TEMPERATURE = Finding(
 )
 
 
-def why_missing(evidence: Evidence) -> str:
-    """Why there are no logprobs, of a model that was asked for them."""
-    if not isinstance(evidence, MissingLogprobs):
-        return str(evidence)
-    return without_advice(evidence).replace("the draft", "the answer")
-
-
 def refused(refusal: str) -> Finding:
     """Of a model that refuses to be asked for logprobs.
 
@@ -64,9 +58,8 @@ def logprobs_of(answer: Answer) -> Finding:
     if isinstance(found, SequenceLogprobs):
         return Finding("logprobs", "ok", f"{len(found)} tokens came with logprobs")
     if isinstance(found, MissingLogprobs):
-        return Finding(
-            "logprobs", "missing", f"the model was asked for logprobs, but {why_missing(found)}", _NO_LOGPROBS
-        )
+        missing = _unmeasured("logprobs", found, _NO_LOGPROBS)
+        return replace(missing, found=f"the model was asked for logprobs, but {missing.found}")
     return Finding("logprobs", "fail", f"logprobs came that cannot be read: {found}", "report this to the provider")
 
 
@@ -193,7 +186,7 @@ def temperature_of(cold: SequenceLogprobs, warm: SequenceLogprobs | None) -> Fin
         cold: Of an answer at temperature 0.
         warm: Of one to the same question at temperature 1, where there is one.
     """
-    others = likelier_elsewhere(cold)
+    others = _likelier_elsewhere(cold)
     if others > max(1, len(cold) // 10):
         return Finding(
             "temperature",
@@ -233,29 +226,12 @@ def name_of(answer: Answer, asked: str) -> Finding:
     )
 
 
-def likelier_elsewhere(sequence: SequenceLogprobs) -> int:
-    """At how many positions another token than the sampled one was likelier; 0 where that is not known."""
-    if sequence.sampled_logprobs is None:
-        return 0
-    return int((sequence.top_logprobs.max(axis=1) > sequence.sampled_logprobs + _ROUNDING).sum())
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _finite(logprobs: FloatArray) -> FloatArray:
-    """Without -inf, which cannot be subtracted from itself."""
-    finite: FloatArray = np.maximum(logprobs, -1e4)
-    return finite
-
-
 def stream_of(answer: Answer) -> Finding:
     """Whether a stream's chunks bring logprobs of all its text."""
     found = answer.evidence
     if isinstance(found, SequenceLogprobs):
         return Finding("streamed", "ok", f"{len(found)} tokens came with logprobs, {found.top_k} alternatives each")
-    return Finding("streamed", _missing_or_failed(found), why_missing(found), WHOLE)
+    return _unmeasured("streamed", found, WHOLE)
 
 
 def usage_of_stream(answer: Answer, refusal: str) -> Finding:
@@ -273,52 +249,72 @@ def usage_of_stream(answer: Answer, refusal: str) -> Finding:
 
 def completion_of(answer: Answer) -> Finding:
     """Whether the model answers as a completion model too, with logprobs."""
-    if isinstance(answer.evidence, SequenceLogprobs):
-        return Finding("completions", "ok", f"{answer.evidence.top_k} alternatives a position")
-    return Finding("completions", "missing", why_missing(answer.evidence))
+    if isinstance(answer.evidence, UnreadableLogprobs):
+        return _unmeasured("completions", answer.evidence)
+    return Finding("completions", "ok", f"{answer.evidence.top_k} alternatives a position")
 
 
-def tool_call_of(answer: Answer, check: str) -> Finding:
+def tool_call_of(answer: Answer, name: str) -> Finding:
     """Whether the logprobs of a turn that calls a tool cover the call."""
     found, arguments = answer.evidence, answer.arguments
     if arguments is None:
         return Finding(
-            check,
+            name,
             "missing",
             "the model called no tool when it was asked to, so nothing is known of its calls' logprobs",
             UNKNOWN_CALLS,
         )
     if isinstance(found, UnreadableLogprobs):
-        return Finding(check, _missing_or_failed(found), why_missing(found), UNKNOWN_CALLS)
+        return _unmeasured(name, found, UNKNOWN_CALLS)
     if _compact(arguments) in _compact(found.text or ""):
-        return Finding(check, "ok", f"{len(found)} logprobs cover the call and its arguments")
-    return Finding(check, "warn", "logprobs came, but do not spell the call's arguments", UNKNOWN_CALLS)
+        return Finding(name, "ok", f"{len(found)} logprobs cover the call and its arguments")
+    return Finding(name, "warn", "logprobs came, but do not spell the call's arguments", UNKNOWN_CALLS)
 
 
 def structured_of(answer: Answer) -> Finding:
     """Whether an answer that has to follow a JSON schema does so, with logprobs."""
-    found, check = answer.evidence, "structured output"
+    found, name = answer.evidence, "structured output"
     if isinstance(found, UnreadableLogprobs):
-        return Finding(check, _missing_or_failed(found), why_missing(found), NO_FORMAT)
+        return _unmeasured(name, found, NO_FORMAT)
     try:
         json.loads(answer.text)
     except ValueError:
-        return Finding(check, "warn", "the answer is not JSON: response_format is ignored, or the model failed at it")
-    others = likelier_elsewhere(found)
+        return Finding(name, "warn", "the answer is not JSON: response_format is ignored, or the model failed at it")
+    others = _likelier_elsewhere(found)
     if others:
         return Finding(
-            check,
+            name,
             "warn",
             f"{len(found)} tokens came with logprobs; another token was likelier at {others} of them, so these are "
             "the model's own and not those under the schema",
             "calibrate structured drafts as a task of their own",
         )
-    return Finding(check, "ok", f"JSON; {len(found)} tokens came with logprobs")
+    return Finding(name, "ok", f"JSON; {len(found)} tokens came with logprobs")
 
 
-def _missing_or_failed(error: UnreadableLogprobs) -> Status:
-    return "missing" if isinstance(error, MissingLogprobs) else "fail"
+def _unmeasured(name: str, error: UnreadableLogprobs, remedy: str = "") -> Finding:
+    """Of an answer that came without logprobs, or with some that cannot be read."""
+    if not isinstance(error, MissingLogprobs):
+        return Finding(name, "fail", str(error), remedy)
+    return Finding(name, "missing", without_advice(error).replace("the draft", "the answer"), remedy)
 
 
 def _compact(text: str) -> str:
     return "".join(text.split())
+
+
+def _likelier_elsewhere(sequence: SequenceLogprobs) -> int:
+    """At how many positions another token than the sampled one was likelier; 0 where that is not known."""
+    if sequence.sampled_logprobs is None:
+        return 0
+    return int((sequence.top_logprobs.max(axis=1) > sequence.sampled_logprobs + _ROUNDING).sum())
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _finite(logprobs: FloatArray) -> FloatArray:
+    """Without -inf, which cannot be subtracted from itself."""
+    finite: FloatArray = np.maximum(logprobs, -1e4)
+    return finite

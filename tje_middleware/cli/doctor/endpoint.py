@@ -79,48 +79,41 @@ class Answer:
         Raises:
             UnknownShape: it is neither, such as a web page.
         """
-        choices = field(payload, "choices")
-        choice = choices[0] if is_sequence(choices) and choices else None
-        message = field(choice, "message")
-        calls = field(message, "tool_calls")
-        text = text_of(field(message, "content")) if message is not None else text_of(field(choice, "text"))
         evidence = read(payload)
         if isinstance(evidence, UnknownShape):
             raise evidence
-        return cls(
-            evidence=evidence,
-            text=text or "",
-            reasoning=text_of(field(message, *_REASONING)),
-            arguments=_arguments(calls) if calls and is_sequence(calls) else None,
-            model=text_of(field(payload, "model")),
-            **_usage(field(payload, "usage")),
-        )
+        choice = _first_choice(payload)
+        return cls._of(evidence, field(choice, "message") or {"content": field(choice, "text")}, payload)
 
     @classmethod
     def of_stream(cls, chunks: Iterable[object]) -> Answer:
         """The answer that a stream's chunks are together."""
         streamed, texts, thoughts, calls = StreamedEvidence(), list[str](), list[str](), list[object]()
-        model: str | None = None
-        usage: object = None
+        told: dict[str, object] = {}
         for chunk in chunks:
             streamed.add(chunk)
-            model = model or text_of(field(chunk, "model"))
-            usage = field(chunk, "usage") or usage
-            choices = field(chunk, "choices")
-            delta = field(choices[0], "delta") if is_sequence(choices) and choices else None
+            told = {name: field(chunk, name) or told.get(name) for name in ("model", "usage")}
+            delta = field(_first_choice(chunk), "delta")
             texts.append(text_of(field(delta, "content")) or "")
             thoughts.append(text_of(field(delta, *_REASONING)) or "")
             more = field(delta, "tool_calls")
             calls.extend(more if is_sequence(more) else ())
-        text = "".join(texts)
-        whole = {"choices": [{"message": {"content": text, "tool_calls": calls or None}}]}
+        message = {"content": "".join(texts), "tool_calls": calls or None}
+        evidence = streamed.of({"choices": [{"message": message}]})
+        return cls._of(evidence, {**message, "reasoning": "".join(thoughts) or None}, told)
+
+    @classmethod
+    def _of(cls, evidence: Evidence, message: object, payload: object) -> Answer:
+        calls, usage = field(message, "tool_calls"), field(payload, "usage")
+        thought = field(field(usage, "completion_tokens_details"), "reasoning_tokens")
         return cls(
-            evidence=streamed.of(whole),
-            text=text,
-            reasoning="".join(thoughts) or None,
-            arguments=_arguments(calls) if calls else None,
-            model=model,
-            **_usage(usage),
+            evidence=evidence,
+            text=text_of(field(message, "content")) or "",
+            reasoning=text_of(field(message, *_REASONING)),
+            arguments=_arguments(calls) if calls and is_sequence(calls) else None,
+            model=text_of(field(payload, "model")),
+            reasoning_tokens=thought if isinstance(thought, int) else None,
+            has_usage=field(usage, "completion_tokens") is not None,
         )
 
 
@@ -292,13 +285,10 @@ def _trouble_of(status: int) -> tuple[str, str]:
     return f"the request was refused (HTTP {status})" if status < 500 else f"the server failed (HTTP {status})", ""
 
 
+def _first_choice(payload: object) -> object:
+    choices = field(payload, "choices")
+    return choices[0] if is_sequence(choices) and choices else None
+
+
 def _arguments(calls: Iterable[object]) -> str:
     return "".join(text_of(field(field(call, "function"), "arguments")) or "" for call in calls)
-
-
-def _usage(usage: object) -> dict[str, Any]:
-    counted = field(field(usage, "completion_tokens_details"), "reasoning_tokens")
-    return {
-        "reasoning_tokens": counted if isinstance(counted, int) else None,
-        "has_usage": field(usage, "completion_tokens") is not None,
-    }

@@ -44,7 +44,7 @@ def other_role(postgres, url):
 def test_nothing_is_wrong_with_a_registry_as_it_is_made(url):
     findings = found(url)
     assert not_ok(findings) == {}
-    expected = {"reachable", "schema", "read", "write", "encryption", "clock", "notify", "profiles", "ledger"}
+    expected = {"reachable", "schema", "read", "write", "clock", "notify", "profiles", "ledger"}
     assert expected <= findings.keys()
 
 
@@ -194,13 +194,3 @@ class TestNotifications:
             listener.execute("LISTEN tje_registry")
             found(url)
             assert list(listener.notifies(timeout=0.2)) == []
-
-
-@pytest.mark.parametrize("host", ["", "/var/run/postgresql", "localhost", "127.0.0.1", "127.1.2.3", "::1"])
-def test_a_server_on_this_machine_needs_no_encryption(host):
-    assert checks_of_a_server.is_local(host)
-
-
-@pytest.mark.parametrize("host", ["db.example", "10.0.0.7", "localhost.example", "192.168.127.1"])
-def test_any_other_does(host):
-    assert not checks_of_a_server.is_local(host)

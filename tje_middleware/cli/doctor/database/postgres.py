@@ -23,32 +23,8 @@ _NOTIFY_SECONDS = 2.0
 
 def on_postgres(database: Database, engine: Engine) -> Iterator[tuple[str, Check]]:
     """The checks of a server, by name."""
-    yield "encryption", partial(encrypted, engine)
     yield "clock", partial(clock, engine)
     yield "notify", partial(notified, database, engine)
-
-
-def encrypted(engine: Engine) -> Iterator[Finding]:
-    """Whether what goes over a network cannot be read there."""
-    with engine.connect() as connection:
-        driver = _driver(connection)
-        host, uses_tls = driver.info.host, bool(driver.pgconn.ssl_in_use)
-    if uses_tls:
-        yield Finding("encryption", "ok", "TLS is on")
-    elif is_local(host):
-        yield Finding("encryption", "ok", "none, and none needed: the server is on this machine")
-    else:
-        yield Finding(
-            "encryption",
-            "warn",
-            f"none on the way to {host}: profiles and decisions can be read, and changed, on the way",
-            "switch TLS on in the server and add sslmode=verify-full to the URL",
-        )
-
-
-def is_local(host: str) -> bool:
-    """Whether a server's host is this machine: a socket's folder, or a loopback address."""
-    return not host or host.startswith(("/", "@", "127.")) or host in ("localhost", "::1")
 
 
 def clock(engine: Engine) -> Iterator[Finding]:

@@ -99,13 +99,10 @@ def file_system_of(path: Path, mounts: Path | None = None) -> str | None:
         lines = (mounts or _MOUNTS).read_bytes().splitlines()
     except OSError:  # no Linux
         return None
-    found: tuple[int, bytes] | None = None
-    resolved = path.resolve()
+    kinds: dict[Path, str] = {}  # of two mounts on one place the later one is seen
     for line in lines:
         before, _, after = line.partition(b" - ")
-        place = Path(os.fsdecode(_ESCAPED.sub(lambda octal: bytes([int(octal[1], 8)]), before.split(b" ")[4])))
-        depth = len(place.parts)
-        # Of two mounts on one place the later one is seen.
-        if resolved.is_relative_to(place) and (found is None or depth >= found[0]):
-            found = depth, after.split(b" ")[0]
-    return os.fsdecode(found[1]) if found else None
+        mounted = _ESCAPED.sub(lambda octal: bytes([int(octal[1], 8)]), before.split(b" ")[4])
+        kinds[Path(os.fsdecode(mounted))] = os.fsdecode(after.split(b" ")[0])
+    place_of_file = path.resolve()
+    return next((kinds[place] for place in (place_of_file, *place_of_file.parents) if place in kinds), None)
