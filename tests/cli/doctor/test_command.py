@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import sys
@@ -145,6 +146,7 @@ class TestModels:
         assert f"at most {MOST_REQUESTS} short requests" in plain(RUN.invoke(APP, ["--help"]).stdout)
 
     def test_the_embedded_model_can_be_gated(self):
+        pytest.importorskip("xllamacpp")
         with LocalServer(parallel=1) as server:
             done = run(server.base_url, server.model)
         assert done.exit_code == 0, done.output
@@ -291,6 +293,23 @@ class TestTrouble:
         (finding,) = json.loads(done.stdout)["findings"]
         assert (finding["found"], done.exit_code, len(server.keys)) == (words, 1, 1)
 
+    def test_a_redirection_is_told_and_does_not_take_the_key_along(self):
+        with served(always(307, "")) as server:
+            done = run(server.base_url, "m", "--json")
+        (finding,) = json.loads(done.stdout)["findings"]
+        assert finding["found"] == "requests are sent on to another address (HTTP 307)"
+        assert len(server.keys) == 1
+
+    def test_an_error_within_a_stream(self):
+        def answer(request: dict) -> tuple[int, str]:
+            broken = 'data: {"error": {"message": "out of memory", "code": 503}}\n\n'
+            return 200, broken if request.get("stream") else completion(0.7, 0.3)
+
+        with served(answer) as server:
+            done = run(server.base_url, "m", "--top-k", "2", "--json")
+        found = {each["name"]: each["found"] for each in json.loads(done.stdout)["findings"]}
+        assert found["streamed"] == "the server failed (HTTP 503)"
+
     @pytest.mark.parametrize("kind", ["text/html", "application/json"])
     def test_what_is_no_answer_of_this_api(self, kind):
         with served(always(200, "<html>welcome</html>"), kind) as server:
@@ -327,6 +346,11 @@ class TestTrouble:
         for client in ("openai", "httpx", "httpx2"):
             monkeypatch.setitem(sys.modules, client, None)
         assert run(provider.base_url, "good").exit_code == 0
+
+    def test_a_user_in_the_url_is_told_to_the_server(self):
+        with served(always(500, "{}")) as server:
+            run(server.base_url.replace("127", "me:hidden%20word@127"), "m")
+        assert server.keys == ["Basic " + base64.b64encode(b"me:hidden word").decode()]
 
     def test_a_password_in_the_url_is_not_shown(self):
         done = run("http://me:hidden-word@127.0.0.1:9/v1", "m", "--json")

@@ -150,6 +150,20 @@ class TestTime:
         assert late == {"streamed", "tool calls streamed", "completions"}
         assert found.can_be_gated
 
+    def test_a_stream_that_says_it_is_over_is_not_waited_for(self):
+        def send(sending: Sending, request: dict) -> None:
+            if request.get("stream"):
+                sending.head(kind="text/event-stream")
+                sending.wfile.write(EVENT + b"data: [DONE]\n\n")
+                sending.server.over.wait()
+            else:
+                sending.head()
+                sending.wfile.write(completion())
+
+        with serving(send) as server:
+            found = examined(server)
+        assert words(found)["streamed"] == "the answer came without logprobs"
+
 
 class TestSize:
     @pytest.mark.parametrize("status", [200, 400, 500])
