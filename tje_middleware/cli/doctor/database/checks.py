@@ -16,7 +16,6 @@ from sqlalchemy import (
     Integer,
     MetaData,
     Table,
-    TextClause,
     delete,
     insert,
     literal,
@@ -72,7 +71,7 @@ def _checks(database: Database, old_after: timedelta, findings: Sequence[Finding
         yield "write", partial(tables_written, database)
     else:
         yield "migrate", partial(changed, database)
-    yield from (on_sqlite if database.is_sqlite else on_postgres)(database, for_reading(database))
+    yield from (on_sqlite if database.is_sqlite else on_postgres)(database, _for_reading(database))
     if schema.status == "ok":
         yield "contents", partial(contents, database, old_after)
 
@@ -97,8 +96,10 @@ def reached(database: Database) -> Iterator[Finding]:
             "check the path and the folder that it is relative to; the first put() or tje registry migrate makes it",
         )
         return
-    with for_reading(database).connect() as connection:
-        connection.execute(_smallest(database))
+    # Every role may ask this, and only a database answers it.
+    smallest = text("SELECT count(*) FROM sqlite_master" if database.is_sqlite else "SELECT 1")
+    with _for_reading(database).connect() as connection:
+        connection.execute(smallest)
     yield Finding("reachable", "ok", f"{database.url} answers")
 
 
@@ -173,12 +174,7 @@ def changed(database: Database) -> Iterator[Finding]:
         yield Finding("migrate", "ok", "this user may make and change tables, tried and rolled back")
 
 
-def _smallest(database: Database) -> TextClause:
-    """A query that every role may ask, and that only a database answers."""
-    return text("SELECT count(*) FROM sqlite_master" if database.is_sqlite else "SELECT 1")
-
-
-def for_reading(database: Database) -> Engine:
+def _for_reading(database: Database) -> Engine:
     """The engine that can read: a file in a folder that cannot be written needs one of its own."""
     if database.is_sqlite and is_set_in_stone(database.url.path):
         return stone_engine(database.url)
