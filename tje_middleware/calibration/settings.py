@@ -6,9 +6,6 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 
-#: The threshold methods: the paper's four, then ours.
-METHOD_NAMES = ("mean", "info", "bayes", "universal", "risk", "noninferior", "cost")
-
 _FROZEN = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 Price = Annotated[float, Field(ge=0, le=1e12)]

@@ -101,5 +101,18 @@ class Request:
         )
 
 
+def known_method(given: str | None) -> str | None:
+    """Make sure that a threshold method is one that there is; for the callback of an option.
+
+    Raises:
+        typer.BadParameter: it is none.
+    """
+    from ..calibration.thresholds.methods import METHODS  # noqa: PLC0415 (--help must not wait for it)
+
+    if given is not None and given not in METHODS:
+        raise typer.BadParameter(f"{given!r} is none of {', '.join(METHODS)}")
+    return given
+
+
 #: Give a command the options of :class:`Request` and hand them to it as ``request``.
 with_request = with_options(Request, "request")
