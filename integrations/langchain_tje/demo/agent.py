@@ -20,7 +20,7 @@ from tje_middleware.demo import Question, calculated, is_right
 
 from ..agents.middleware import EntropyGateMiddleware
 
-# By it a call that came as text is known again, and shown to the model as it wrote it.
+# Ids of calls that a model wrote as text begin with it: such a call is shown to the model as text again.
 _WRITTEN = "written_"
 
 
