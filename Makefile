@@ -42,7 +42,7 @@ format: $(STAMP) ## Rewrite the code in the house format
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: $(STAMP)  ## Measure the speeds, each as a ratio within one run; ARGS="--json"
+bench: $(STAMP)  ## Measure the speeds, each as a ratio within one run; ARGS="--json", ARGS="--short"
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
 
 simulate: $(STAMP) ## Hold the guarantees against simulated calibrations and streams; ARGS="--json"
