@@ -6,8 +6,8 @@ STAMP  := $(VENV)/.installed
 OLDEST := .venv-oldest
 OLDEST_STAMP := $(OLDEST)/.installed
 # What stands on LangChain and LlamaIndex, and what uses the other packages whose oldest releases pyproject.toml names.
-OLDEST_TESTS := tests/integrations tests/test_readme.py tests/test_versions.py tests/test_profile.py \
-    tests/test_gate.py tests/registry/test_registry.py
+OLDEST_TESTS := tests/integrations tests/test_readme.py tests/test_versions.py tests/calibration/test_profile.py \
+    tests/gate/test_gate.py tests/registry/test_registry.py
 NEWEST := .venv-newest
 NEWEST_STAMP := $(NEWEST)/.installed
 # What a user gets who installs today, which no lock holds, and what its tests need.
