@@ -1,6 +1,6 @@
-"""What goes into a calibration and what comes out of it: records, keys and profiles.
+"""A profile: what calibration found for one key, and the alarms about it.
 
-Plain data, validated where it enters (disk, network, user). The computation is in ``calibration``.
+Plain data, validated where it is read (disk, network, user). It is computed in :mod:`.calibration`.
 """
 
 from __future__ import annotations

@@ -32,7 +32,6 @@ BoundKind = Literal["grows", "limited"]
 # sees about five times the tokens of the draft, however long that is.
 _GROWTH = 1.25
 
-
 _SETTLING: dict[str, Callable[[], Settling]] = {"": AllTokens, "answer": AnswerTokens, "thinking": ThinkingTokens}
 
 
