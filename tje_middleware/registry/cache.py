@@ -17,9 +17,8 @@ from ..errors import RegistryDamaged, RegistryError, RegistryUnavailable, Schema
 from ..gate.sources import ProfileLookup
 from ..storage import Database
 from . import alarms
-from . import lookup as _looking
 from .known import Known
-from .lookup import Parsing
+from .lookup import Parsing, look
 from .refresh import Refresher
 
 _log = logging.getLogger("tje_middleware.registry")
@@ -107,7 +106,7 @@ class Following(ForkAware):
         """
         order = self.known.begin()
         with self.database.reading() as read:
-            answer = _looking.look(read, [key], self._parsing, self.database.url.shown)[key]
+            answer = look(read, [key], self._parsing, self.database.url.shown)[key]
         if isinstance(answer, RegistryDamaged):
             raise answer
         self.known.keep(order, {key: answer})
@@ -276,7 +275,7 @@ class Following(ForkAware):
             return
         try:
             with self.database.reading(patience=lock_seconds) as read:
-                found = _looking.look(read, wanted, self._parsing, self.database.url.shown)
+                found = look(read, wanted, self._parsing, self.database.url.shown)
         except Exception as error:
             said = str(error) if isinstance(error, RegistryError) else f"{type(error).__name__}: {error}"
             self.known.fail(number, self.database.url.scrubbed(said), keys)
