@@ -20,9 +20,12 @@ from .aliases import all_aliases, key_behind
 from .tables import ALARMS, KEYS, PROFILES
 from .versions import among, canonical_key, key_of, profile_of, select_active, version_numbers, version_row
 
+#: Profiles that were parsed once, each with its text, by key: one that has not changed is not parsed again.
+Parsed = dict[str, tuple[str, CalibrationProfile]]
+
 
 def look(
-    read: Read, keys: Collection[ProfileKey], parsing: Parsing, shown: str
+    read: Read, keys: Collection[ProfileKey], parsed: Parsed, shown: str
 ) -> Mapping[ProfileKey, ProfileLookup | RegistryDamaged]:
     """The active profile of each key, or of the model that its model is an alias of; few queries for many keys.
 
@@ -31,7 +34,7 @@ def look(
     Args:
         read: Of one reading.
         keys: Of whom.
-        parsing: Knows the profiles of readings before.
+        parsed: What readings before have parsed; what is new is added.
         shown: The database, for the problems.
     """
     aliases = all_aliases(read)
@@ -44,7 +47,7 @@ def look(
     for key in keys:
         for candidate in (key, behind.get(key)):
             if candidate is not None and (row := active.get(canonical_key(candidate))) is not None:
-                found[key] = _answer(row, names[candidate.model], parsing, shown)
+                found[key] = _answer(row, names[candidate.model], parsed, shown)
                 break
     missing = [key for key in keys if key not in found]
     found.update(
@@ -109,36 +112,21 @@ def _active(read: Read, keys: Collection[ProfileKey]) -> Mapping[str, Row[Any]]:
     return {row.key: row for row in among(read, wanted, KEYS.c.key, keys)}
 
 
-def _answer(row: Row[Any], names: Collection[str], parsing: Parsing, shown: str) -> ProfileLookup | RegistryDamaged:
+def _answer(row: Row[Any], names: Collection[str], parsed: Parsed, shown: str) -> ProfileLookup | RegistryDamaged:
     try:
         alarm = alarm_of(row, shown) if row.id is not None else None
-        return ProfileLookup(parsing.profile_of(row, shown), alarm=alarm, names=frozenset(names))
+        return ProfileLookup(_parsed_profile(row, parsed, shown), alarm=alarm, names=frozenset(names))
     except RegistryDamaged as error:
         return error
 
 
-class Parsing:
-    """Parses the profiles of rows; one whose text is the same as the last time is taken from memory."""
-
-    def __init__(self) -> None:
-        self._last: dict[str, tuple[str, CalibrationProfile]] = {}
-
-    def profile_of(self, row: Row[Any], shown: str) -> CalibrationProfile:
-        """The profile that a row of ``tje_profiles`` holds.
-
-        Args:
-            row: The row.
-            shown: The database, for an error.
-
-        Raises:
-            RegistryDamaged: it cannot be read.
-        """
-        last = self._last.get(row.key)
-        if last is not None and last[0] == row.body:
-            return last[1]
-        profile = profile_of(row, shown)
-        self._last[row.key] = row.body, profile
-        return profile
+def _parsed_profile(row: Row[Any], parsed: Parsed, shown: str) -> CalibrationProfile:
+    last = parsed.get(row.key)
+    if last is not None and last[0] == row.body:
+        return last[1]
+    profile = profile_of(row, shown)
+    parsed[row.key] = row.body, profile
+    return profile
 
 
 # So many of the other keys are looked through for the one that may have been meant.
