@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
@@ -34,6 +35,7 @@ from .versions import (
 
 # Higher numbers of versions are not kept by an import: there would be no room for those that follow.
 _MOST_VERSIONS = 1_000_000
+_PROVENANCE = {"put_at", "put_by", "source", "library_version", "records_fingerprint"}
 
 
 @dataclass(frozen=True)
@@ -183,22 +185,27 @@ def store_export(connection: Connection, export: Export, *, promote: bool, by: s
     there = _every_key(connection)
     versions: list[ImportedVersion] = []
     others = []
+    logs: defaultdict[str, list[ExportedPromotion]] = defaultdict(list)
+    for one in export.promotions:
+        logs[canonical_key(one.key)].append(one)
     for canonical, group in groupby(export.versions, key=lambda version: canonical_key(version.key)):
         found = list(group)
         stored = _store_key(connection, found, shown)
-        numbers = {one.exported: one.version for one in stored}
+        numbers = {version.exported: version.version for version in stored}
         is_new = canonical not in there
         if is_new:
-            _store_log(connection, canonical, [one for one in export.promotions if one.key == found[0].key], numbers)
+            _store_log(connection, canonical, logs[canonical], numbers)
         before = held_numbers(connection, canonical)[1]
-        active = next((numbers[one.version] for one in found if one.is_active), None)
+        active = next((numbers[version.version] for version in found if version.is_active), None)
         if active is not None and active != before:
             if is_new or promote:
-                _activate(connection, canonical, active, by)
+                last, _ = held_numbers(connection, canonical)
+                hold_numbers(connection, canonical, last=last, active=active)
+                log_promotion(connection, canonical, before, active, "import", by)
             if not is_new:
                 others.append(OtherActive(found[0].key, before, active))
         now_active = held_numbers(connection, canonical)[1]
-        versions += [replace(one, is_active=one.version == now_active) for one in stored]
+        versions += [replace(version, is_active=version.version == now_active) for version in stored]
     made, kept = _store_aliases(
         connection, export.aliases, set() if promote else set(there.values()), by=by, shown=shown
     )
@@ -224,7 +231,8 @@ def _store_key(connection: Connection, found: Sequence[ExportedVersion], shown: 
         same = _counterpart(one, here.get(_without_version(one.profile), ()), active)
         if same is None:
             last = one.version if keeps_numbers else last + 1
-            _insert(connection, canonical, one, last)
+            fields = {"key": canonical, "version": last, "body": body_of(one.profile, last)}
+            connection.execute(insert(PROFILES).values(**fields, **one.model_dump(include=_PROVENANCE)))
         stored.append(ImportedVersion(key, one.version, same or last, is_new=same is None))
     hold_numbers(connection, canonical, last=last, active=active)
     return stored
@@ -286,24 +294,3 @@ def _here(connection: Connection, key: ProfileKey, shown: str) -> Mapping[str, S
 
 def _without_version(profile: CalibrationProfile) -> str:
     return profile.model_dump_json(exclude={"version"})
-
-
-def _insert(connection: Connection, key: str, one: ExportedVersion, version: int) -> None:
-    connection.execute(
-        insert(PROFILES).values(
-            key=key,
-            version=version,
-            body=body_of(one.profile, version),
-            put_at=one.put_at,
-            put_by=one.put_by,
-            source=one.source,
-            library_version=one.library_version,
-            records_fingerprint=one.records_fingerprint,
-        )
-    )
-
-
-def _activate(connection: Connection, key: str, version: int, by: str) -> None:
-    last, before = held_numbers(connection, key)
-    hold_numbers(connection, key, last=last, active=version)
-    log_promotion(connection, key, before, version, "import", by)
