@@ -16,7 +16,7 @@ from tests.samples import KEY, profile
 from tje_middleware import CalibrationRegistry, ProfileKey, ProfileNotFound, RegistryError
 from tje_middleware.errors import UnreadableExport
 from tje_middleware.registry import stored_keys
-from tje_middleware.registry.texts import ACTING
+from tje_middleware.registry.tables import ACTING
 from tje_middleware.registry.transfer import OtherActive
 
 OTHER = ProfileKey(model="m2", task="t", temperature=0.7)

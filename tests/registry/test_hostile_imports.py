@@ -127,11 +127,11 @@ def test_a_profile_that_is_none(registry, version_line, fields):
 @pytest.mark.parametrize(
     ("number", "said"),
     [
-        (b"NaN", "NaN is no number"),
-        (b"Infinity", "Infinity is no number"),
-        (b"-Infinity", "-Infinity is no number"),
-        (b"1e999", "1e999 is larger than any number"),
-        (b"9" * 100_000, "a number of 100000 digits"),
+        (b"NaN", "profile.auroc: Input should be a finite number"),
+        (b"Infinity", "profile.auroc: Input should be a finite number"),
+        (b"-Infinity", "profile.auroc: Input should be a finite number"),
+        (b"1e999", "profile.auroc: Input should be a finite number"),
+        (b"9" * 100_000, "Invalid JSON: number out of range"),
     ],
     ids=["nan", "inf", "-inf", "1e999", "digits"],
 )
@@ -165,7 +165,7 @@ def test_a_key_whose_names_have_several_lines(registry, version_line):
 
 @pytest.mark.parametrize("opening", [b"[", b'{"a":', b'[{"a":'])
 def test_a_nest_of_countless_brackets(registry, version_line, opening):
-    refused(registry, sealed(header(), opening * 600_000), "line 2: more than 32 brackets within brackets")
+    refused(registry, sealed(header(), opening * 600_000), "line 2: Invalid JSON: recursion limit exceeded")
 
 
 @pytest.mark.parametrize("part", [b'\\"', b"\\\\", b'"', b"\\"])
@@ -242,7 +242,7 @@ def test_a_file_that_is_too_large(registry, version_line, monkeypatch):
 def test_a_file_of_too_many_lines(registry):
     alias = json.dumps({"alias": "a", "model": "m"}).encode()
     many = [alias.replace(b'"a"', b'"a%d"' % number) for number in range(transfer_format.MOST_LINES)]
-    refused(registry, sealed(header(0, 0), *many), "line 100001: the file has more than")
+    refused(registry, sealed(header(0, len(many)), *many), "line 1: the file has more than")
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,10 @@ from ..calibration.key import ProfileKey
 from ..calibration.profile import Alarm
 from ..errors import RegistryDamaged, RegistryError
 from ..storage import Database, Read
-from . import aliases, versions
-from .tables import ALARMS
-from .texts import shown as showable
-from .texts import storable
-from .versions import changing
+from .aliases import key_behind
+from .tables import ALARMS, storable
+from .tables import shown as showable
+from .versions import canonical_key, changing, key_of, reader, version_row
 
 
 @dataclass(frozen=True)
@@ -58,16 +57,16 @@ def store(connection: Connection, key: ProfileKey, alarm: Alarm, *, by: str, sho
     """
     if alarm.version is None:
         raise RegistryError("an alarm about a profile that was not stored cannot be stored: it names no version")
-    read = versions.reader(connection)
-    named = aliases.key_behind(read, key)
+    read = reader(connection)
+    named = key_behind(read, key)
     for candidate in [key, *([named] if named else [])]:
-        if versions.one(read, candidate, alarm.version):
+        if version_row(read, candidate, alarm.version):
             break
     else:
         raise RegistryError(
             f"{shown} has no version {alarm.version} of a profile for {key}: the alarm was not stored"
         )
-    about = {"key": versions.canonical(candidate), "version": alarm.version, "kind": alarm.kind}
+    about = {"key": canonical_key(candidate), "version": alarm.version, "kind": alarm.kind}
     if read(select(ALARMS.c.id).filter_by(**about, dismissed_at=None).limit(1)):
         return False
     # JSON has no other numbers.
@@ -84,9 +83,9 @@ def store(connection: Connection, key: ProfileKey, alarm: Alarm, *, by: str, sho
     return True
 
 
-def dismiss(connection: Connection, key: ProfileKey, by: str) -> int:
+def dismiss_alarms(connection: Connection, key: ProfileKey, by: str) -> int:
     """Have the alarms about a key hold no more; returns how many did."""
-    holding = update(ALARMS).where(ALARMS.c.key == versions.canonical(key), ALARMS.c.dismissed_at.is_(None))
+    holding = update(ALARMS).where(ALARMS.c.key == canonical_key(key), ALARMS.c.dismissed_at.is_(None))
     now = {"dismissed_at": datetime.now(timezone.utc), "dismissed_by": storable("by", by)}
     return connection.execute(holding.values(now)).rowcount
 
@@ -97,7 +96,7 @@ def holding(read: Read, key: ProfileKey, shown: str = "the registry") -> Sequenc
     Raises:
         RegistryDamaged: one of them cannot be read.
     """
-    wanted = select(ALARMS).where(ALARMS.c.key == versions.canonical(key), ALARMS.c.dismissed_at.is_(None))
+    wanted = select(ALARMS).where(ALARMS.c.key == canonical_key(key), ALARMS.c.dismissed_at.is_(None))
     return [alarm_of(row, shown) for row in read(wanted.order_by(ALARMS.c.id.desc()))]
 
 
@@ -111,13 +110,13 @@ def stored_alarms(
     """
     wanted = select(ALARMS).order_by(ALARMS.c.id.desc())
     if key is not None:
-        wanted = wanted.where(ALARMS.c.key == versions.canonical(key))
+        wanted = wanted.where(ALARMS.c.key == canonical_key(key))
     if not dismissed:
         wanted = wanted.where(ALARMS.c.dismissed_at.is_(None))
     return [
         StoredAlarm(of, alarm_of(row, shown), row.dismissed_at, row.dismissed_by)
         for row in read(wanted)
-        if (of := versions.key_of(row.key)) is not None
+        if (of := key_of(row.key)) is not None
     ]
 
 

@@ -10,12 +10,11 @@ from sqlalchemy import Connection, delete, insert, select
 from ..calibration.key import ProfileKey
 from ..errors import RegistryError
 from ..storage import Read
-from .tables import ALIASES
-from .texts import storable
+from .tables import ALIASES, storable
 from .versions import reader
 
 
-def declare(
+def declare_alias(
     connection: Connection, name: str, model: str, *, by: str, shown: str, at: datetime | None = None
 ) -> bool:
     """Have a name stand for a model; False where it does already.
@@ -25,7 +24,7 @@ def declare(
     """
     storable("the alias", name)
     storable("the model's name", model)
-    there = all_of(reader(connection))
+    there = all_aliases(reader(connection))
     if there.get(name) == model:
         return False
     if name == model:
@@ -48,19 +47,19 @@ def declare(
     return True
 
 
-def withdraw(connection: Connection, name: str, shown: str) -> None:
+def withdraw_alias(connection: Connection, name: str, shown: str) -> None:
     """Have a name stand for nothing but itself.
 
     Raises:
         RegistryError: it is no alias.
     """
-    there = all_of(reader(connection))
+    there = all_aliases(reader(connection))
     if name not in there:
         raise RegistryError(f"{shown}: {name!r} is no alias; there are {', '.join(sorted(there)) or 'none'}")
     connection.execute(delete(ALIASES).where(ALIASES.c.alias == name))
 
 
-def all_of(read: Read) -> Mapping[str, str]:
+def all_aliases(read: Read) -> Mapping[str, str]:
     """The aliases and what each stands for, by name."""
     return {row.alias: row.model for row in read(select(ALIASES).order_by(ALIASES.c.alias))}
 

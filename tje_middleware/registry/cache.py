@@ -1,11 +1,10 @@
-"""Looking profiles up without I/O: known ones from memory, unknown ones through one reading for all who ask."""
+"""Looking profiles up on the decision path: from memory, and at first by one reading for all who ask."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import threading
-from collections.abc import Sequence
+import time
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 
@@ -13,29 +12,21 @@ from .. import _process
 from .._process import ForkAware, tell_of_forks
 from ..calibration.key import ProfileKey
 from ..calibration.profile import Alarm
-from ..errors import RegistryDamaged, RegistryError, RegistryUnavailable, SchemaMismatch
+from ..errors import RegistryError
 from ..gate.sources import ProfileLookup
 from ..storage import Database
-from . import alarms
-from . import lookup as _looking
-from .known import Known
-from .lookup import Parsing
+from .known import REFRESH_LOCK_SECONDS, Readings
 from .refresh import Refresher
 
 _log = logging.getLogger("tje_middleware.registry")
 
 # A decision does not wait longer than this for a key that nobody has asked for before.
 _LOOKUP_PATIENCE_SECONDS = 0.5
-# A locked database is said to be so before those who wait give up; in the background there is more time.
-_FLIGHT_LOCK_SECONDS = 0.4
-_REFRESH_LOCK_SECONDS = 1.5
-# Asking without a pause helps nobody.
-_LEAST_REFRESH_SECONDS = 0.05
 _MOST_ALARMS = 1000
 _CLOSING_SECONDS = 1.0
 
 
-class Following(ForkAware):
+class Following(Readings, ForkAware):
     """What a process follows of a registry.
 
     A look-up of a known key is a read of :attr:`Known.answers` and no more. One of another key waits a little for
@@ -48,17 +39,8 @@ class Following(ForkAware):
     """
 
     def __init__(self, database: Database, refresh_seconds: float) -> None:
-        self.database = database
-        self.known = Known()
-        self._parsing = Parsing()
-        self.refresh_seconds = max(refresh_seconds, _LEAST_REFRESH_SECONDS)
-        self._flights: dict[ProfileKey, Future[ProfileLookup]] = {}
-        self._alarms: dict[tuple[ProfileKey, int | None, str], Alarm] = {}
-        self._stored = threading.Event()
-        self._reading = 0  # the number of the last reading of all keys
+        super().__init__(database, refresh_seconds)
         self._refresher: Refresher | None = None
-        # Reentrant: an alarm may be reported by a stream that the garbage collector closes, wherever that happens.
-        self._lock = threading.RLock()
         _process.tell_of_exit(self)
         tell_of_forks(self)
 
@@ -91,27 +73,13 @@ class Following(ForkAware):
         """
         keys = self.known.keys() if key is None else self.known.touched_by(key)
         try:
-            self._read(keys, lock_seconds=_REFRESH_LOCK_SECONDS)
+            self._read(keys, lock_seconds=REFRESH_LOCK_SECONDS)
         except Exception as error:
             if not isinstance(error, RegistryError):
                 _log.exception("what was just changed could not be read again yet")
             with self._lock:
                 if self._refresher is not None:
                     self._refresher.hurry()
-
-    def read(self, key: ProfileKey) -> ProfileLookup:
-        """The answer fresh from the database; look-ups go on with it.
-
-        Raises:
-            RegistryUnavailable, RegistryDamaged, SchemaMismatch: there is none to be had.
-        """
-        order = self.known.begin()
-        with self.database.reading() as read:
-            answer = _looking.look(read, [key], self._parsing, self.database.url.shown)[key]
-        if isinstance(answer, RegistryDamaged):
-            raise answer
-        self.known.keep(order, {key: answer})
-        return answer
 
     def report_alarm(self, key: ProfileKey, alarm: Alarm) -> None:
         """Show an alarm at once in this process, and have it stored soon."""
@@ -120,15 +88,13 @@ class Following(ForkAware):
         with self._lock:
             if len(self._alarms) < _MOST_ALARMS:
                 self._alarms[key, alarm.version, alarm.kind] = alarm
-                self._stored.clear()
             if (refresher := self._attend()) is not None:
                 refresher.report(self)
         _process.flush_at_the_end_of_this_process()
 
     def stop(self) -> None:
         """End the thread and its connection; a look-up starts them again. Waits a little for alarms to be stored."""
-        if self._alarms and self._refresher is not None:
-            self._stored.wait(_CLOSING_SECONDS)
+        self._wait_for_alarms(_CLOSING_SECONDS)
         with self._lock:
             refresher, self._refresher = self._refresher, None
             self.known.leave()
@@ -143,95 +109,28 @@ class Following(ForkAware):
 
     def leave(self, timeout: float) -> None:
         """Wait until alarms are stored, at the end of the process, for at most ``timeout`` seconds."""
-        if self._alarms and self._refresher is not None:
-            self._stored.wait(timeout)
+        self._wait_for_alarms(timeout)
         if left := len(self._alarms):
             what = f"{left} alarm{'s' if left > 1 else ''}"
             _log.warning("%s: %s could not be stored before the process ended", self.database.url, what)
 
-    def left_by(self, refresher: Refresher) -> None:
-        """A thread has ended, however: the next look-up starts another."""
+    def left_by(self, refresher: object) -> None:
+        """A thread has ended, whether it was told to or broke: the next look-up starts another."""
         with self._lock:
             if self._refresher is refresher:
                 self._refresher = None
                 self.known.leave()
 
-    @property
-    def is_asked(self) -> bool:
-        """Whether somebody waits for a key."""
-        return bool(self._flights)
-
-    @property
-    def has_alarms(self) -> bool:
-        """Whether there are alarms to store."""
-        return bool(self._alarms)
-
-    def answer_flights(self) -> None:
-        """Look for all keys that somebody waits for.
-
-        Raises:
-            RegistryError: the database could not be asked; whoever waits has been told.
-        """
-        with self._lock:
-            flights = dict(self._flights)
-        try:
-            self._read(list(flights), lock_seconds=_FLIGHT_LOCK_SECONDS)
-        finally:
-            with self._lock:
-                for key in flights:
-                    self._flights.pop(key, None)
-            for key, flight in flights.items():
-                flight.set_result(self.known.last(key))
-
-    def seek_missing(self) -> None:
-        """Look again for the keys that have no profile.
-
-        Raises:
-            RegistryError: the database could not be asked.
-        """
-        self._read(self.known.missing(), lock_seconds=_REFRESH_LOCK_SECONDS)
-
-    def refresh_all(self) -> None:
-        """Read all known keys at one moment.
-
-        Raises:
-            RegistryError: the database could not be asked; all answers are marked stale.
-        """
-        self._reading = self.known.begin()
-        self._read(None, lock_seconds=_REFRESH_LOCK_SECONDS, order=self._reading)
-
-    def fail_reading(self, problem: str) -> None:
-        """The reading of all keys takes too long: until it is done, all answers are stale."""
-        self.known.fail(self._reading, problem)
-
-    def store_alarms(self) -> None:
-        """Store the alarms that were reported.
-
-        Raises:
-            RegistryError: the database could not be written; what is left is stored later.
-        """
-        for place, alarm in list(self._alarms.items()):
-            try:
-                alarms.store_alarm(self.database, place[0], alarm)
-            except (RegistryUnavailable, RegistryDamaged, SchemaMismatch):
-                raise
-            except RegistryError as error:  # it never can be: its version is no more
-                _log.warning("%s", error)
-            self.known.stored(place[0], alarm)
-            with self._lock:
-                if self._alarms.get(place) is alarm:
-                    del self._alarms[place]
-                if not self._alarms:
-                    self._stored.set()
-
     def after_fork_in_child(self) -> None:
         """Go on with all that is known, without the threads."""
-        self._lock = threading.RLock()
         self._refresher = None
-        self._flights = {}
-        self._alarms = {}  # the parent stores them
-        self._stored = threading.Event()
-        self.known.start_anew_in_a_child()
+        self.start_anew_in_a_child()
+
+    def _wait_for_alarms(self, seconds: float) -> None:
+        """Wait until the alarms are stored, if there is a thread that does so."""
+        until = time.monotonic() + seconds
+        while self._alarms and self._refresher is not None and time.monotonic() < until:
+            time.sleep(0.01)
 
     def _board(self, key: ProfileKey) -> ProfileLookup | Future[ProfileLookup]:
         """The answer where it is known after all, or the flight that will bring it."""
@@ -251,14 +150,12 @@ class Following(ForkAware):
         return flight
 
     def _attend(self) -> Refresher | None:
+        """The thread that keeps the answers fresh, started where there is none; None where it cannot be."""
         if self._refresher is None:
-            try:
-                refresher = Refresher(self)
-            except OSError:  # out of file descriptors
-                return None
+            refresher = Refresher(self)
             if refresher.start():
                 self._refresher = refresher
-                # In a forked child, or after a pause, what is not much older than it may get serves at once.
+                # In a forked child, or after a pause, answers a little too old serve until they are read anew.
                 self.known.attend(2 * self.refresh_seconds)
         return self._refresher
 
@@ -268,20 +165,3 @@ class Following(ForkAware):
             f"{self.database.url} has not answered within {_LOOKUP_PATIENCE_SECONDS:g} seconds whether there is a "
             f"profile for {key}; it is still being asked",
         )
-
-    def _read(self, keys: Sequence[ProfileKey] | None, *, lock_seconds: float, order: int | None = None) -> None:
-        number = self.known.begin() if order is None else order
-        wanted = self.known.keys() if keys is None else keys
-        if not wanted:
-            return
-        try:
-            with self.database.reading(patience=lock_seconds) as read:
-                found = _looking.look(read, wanted, self._parsing, self.database.url.shown)
-        except Exception as error:
-            said = str(error) if isinstance(error, RegistryError) else f"{type(error).__name__}: {error}"
-            self.known.fail(number, self.database.url.scrubbed(said), keys)
-            raise
-        self.known.keep(number, {key: one for key, one in found.items() if isinstance(one, ProfileLookup)})
-        for key, one in found.items():
-            if isinstance(one, RegistryDamaged):
-                self.known.fail(number, str(one), [key])

@@ -1,16 +1,32 @@
-"""What a process knows of a registry's keys, in memory."""
+"""What a process knows of a registry's keys, and the readings of the database that it knows it from."""
 
 from __future__ import annotations
 
 import itertools
+import logging
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
 from ..calibration.key import ProfileKey
 from ..calibration.profile import Alarm
+from ..errors import RegistryDamaged, RegistryError, RegistryUnavailable, SchemaMismatch
 from ..gate.sources import ProfileLookup
+from ..storage import Database
+from .alarms import store_alarm
+from .lookup import Parsed, look
+
+_log = logging.getLogger("tje_middleware.registry")
+
+# A locked database is said to be so before those who wait for a key give up.
+_FLIGHT_LOCK_SECONDS = 0.4
+#: In the background there is more time.
+REFRESH_LOCK_SECONDS = 1.5
+# Asking without a pause helps nobody.
+_LEAST_REFRESH_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -176,3 +192,133 @@ def _stale(last: ProfileLookup | None, problem: str) -> ProfileLookup:
     if last is None or last.profile is None:
         return ProfileLookup(None, problem=problem)
     return replace(last, stale=True, problem=problem)
+
+
+class Readings(ABC):
+    """How a process reads a registry and stores its alarms; without a thread of its own.
+
+    All who ask for a key that is not known yet wait for one reading, which is called a flight.
+
+    Args:
+        database: Where the profiles are.
+        refresh_seconds: How old an answer gets, a tenth more or less, where the database tells of no changes.
+    """
+
+    def __init__(self, database: Database, refresh_seconds: float) -> None:
+        self.database = database
+        self.known = Known()
+        self.refresh_seconds = max(refresh_seconds, _LEAST_REFRESH_SECONDS)
+        self._parsed: Parsed = {}
+        self._flights: dict[ProfileKey, Future[ProfileLookup]] = {}
+        self._alarms: dict[tuple[ProfileKey, int | None, str], Alarm] = {}
+        self._reading = 0  # the number of the last reading of all keys
+        # Reentrant: an alarm may be reported by a stream that the garbage collector closes, wherever that happens.
+        self._lock = threading.RLock()
+
+    def read(self, key: ProfileKey) -> ProfileLookup:
+        """The answer fresh from the database; look-ups go on with it.
+
+        Raises:
+            RegistryUnavailable, RegistryDamaged, SchemaMismatch: there is none to be had.
+        """
+        order = self.known.begin()
+        with self.database.reading() as read:
+            answer = look(read, [key], self._parsed, self.database.url.shown)[key]
+        if isinstance(answer, RegistryDamaged):
+            raise answer
+        self.known.keep(order, {key: answer})
+        return answer
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether somebody waits for a key."""
+        return bool(self._flights)
+
+    @property
+    def has_alarms(self) -> bool:
+        """Whether there are alarms to store."""
+        return bool(self._alarms)
+
+    def answer_flights(self) -> None:
+        """Look for all keys that somebody waits for.
+
+        Raises:
+            RegistryError: the database could not be asked; whoever waits has been told.
+        """
+        with self._lock:
+            flights = dict(self._flights)
+        try:
+            self._read(list(flights), lock_seconds=_FLIGHT_LOCK_SECONDS)
+        finally:
+            with self._lock:
+                for key in flights:
+                    self._flights.pop(key, None)
+            for key, flight in flights.items():
+                flight.set_result(self.known.last(key))
+
+    def seek_missing(self) -> None:
+        """Look again for the keys that have no profile.
+
+        Raises:
+            RegistryError: the database could not be asked.
+        """
+        self._read(self.known.missing(), lock_seconds=REFRESH_LOCK_SECONDS)
+
+    def refresh_all(self) -> None:
+        """Read all known keys at one moment.
+
+        Raises:
+            RegistryError: the database could not be asked; all answers are marked stale.
+        """
+        self._reading = self.known.begin()
+        self._read(None, lock_seconds=REFRESH_LOCK_SECONDS, order=self._reading)
+
+    def fail_reading(self, problem: str) -> None:
+        """The reading of all keys takes too long: until it is done, all answers are stale."""
+        self.known.fail(self._reading, problem)
+
+    def store_alarms(self) -> None:
+        """Store the alarms that were reported.
+
+        Raises:
+            RegistryError: the database could not be written; what is left is stored later.
+        """
+        for place, alarm in list(self._alarms.items()):
+            try:
+                store_alarm(self.database, place[0], alarm)
+            except (RegistryUnavailable, RegistryDamaged, SchemaMismatch):
+                raise
+            except RegistryError as error:  # its version was deleted, so that trying again is of no use
+                _log.warning("%s", error)
+            self.known.stored(place[0], alarm)
+            with self._lock:
+                if self._alarms.get(place) is alarm:
+                    del self._alarms[place]
+
+    def start_anew_in_a_child(self) -> None:
+        """Keep what is known in a forked process, where nobody waits, and whose parent stores the alarms."""
+        self._lock = threading.RLock()
+        self._flights = {}
+        self._alarms = {}
+        self.known.start_anew_in_a_child()
+
+    @abstractmethod
+    def left_by(self, refresher: object) -> None:
+        """The thread that kept the answers fresh has ended, whether it was told to or broke."""
+
+    def _read(self, keys: Sequence[ProfileKey] | None, *, lock_seconds: float, order: int | None = None) -> None:
+        number = self.known.begin() if order is None else order
+        wanted = self.known.keys() if keys is None else keys
+        if not wanted:
+            return
+        try:
+            with self.database.reading(patience=lock_seconds) as read:
+                found = look(read, wanted, self._parsed, self.database.url.shown)
+        except Exception as error:
+            said = str(error) if isinstance(error, RegistryError) else f"{type(error).__name__}: {error}"
+            self.known.fail(number, self.database.url.scrubbed(said), keys)
+            raise
+        self.known.keep(number, {key: one for key, one in found.items() if isinstance(one, ProfileLookup)})
+        for key, one in found.items():
+            if isinstance(one, RegistryDamaged):
+                self.known.fail(number, str(one), [key])

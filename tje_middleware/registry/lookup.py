@@ -15,15 +15,17 @@ from ..calibration.profile import CalibrationProfile
 from ..errors import ProfileNotFound, RegistryDamaged
 from ..gate.sources import ProfileLookup
 from ..storage import Read
-from . import aliases as _aliases
-from . import versions as _versions
 from .alarms import alarm_of
+from .aliases import all_aliases, key_behind
 from .tables import ALARMS, KEYS, PROFILES
-from .versions import among
+from .versions import among, canonical_key, key_of, profile_of, select_active, version_numbers, version_row
+
+#: Profiles that were parsed once, each with its text, by key: one that has not changed is not parsed again.
+Parsed = dict[str, tuple[str, CalibrationProfile]]
 
 
 def look(
-    read: Read, keys: Collection[ProfileKey], parsing: Parsing, shown: str
+    read: Read, keys: Collection[ProfileKey], parsed: Parsed, shown: str
 ) -> Mapping[ProfileKey, ProfileLookup | RegistryDamaged]:
     """The active profile of each key, or of the model that its model is an alias of; few queries for many keys.
 
@@ -32,10 +34,10 @@ def look(
     Args:
         read: Of one reading.
         keys: Of whom.
-        parsing: Knows the profiles of readings before.
+        parsed: What readings before have parsed; what is new is added.
         shown: The database, for the problems.
     """
-    aliases = _aliases.all_of(read)
+    aliases = all_aliases(read)
     behind = {key: key.model_copy(update={"model": aliases[key.model]}) for key in keys if key.model in aliases}
     names: defaultdict[str, set[str]] = defaultdict(set)
     for alias, model in aliases.items():
@@ -44,8 +46,8 @@ def look(
     found: dict[ProfileKey, ProfileLookup | RegistryDamaged] = {}
     for key in keys:
         for candidate in (key, behind.get(key)):
-            if candidate is not None and (row := active.get(_versions.canonical(candidate))) is not None:
-                found[key] = _answer(row, names[candidate.model], parsing, shown)
+            if candidate is not None and (row := active.get(canonical_key(candidate))) is not None:
+                found[key] = _answer(row, names[candidate.model], parsed, shown)
                 break
     missing = [key for key in keys if key not in found]
     found.update(
@@ -54,17 +56,17 @@ def look(
     return found
 
 
-def one(read: Read, key: ProfileKey, version: int, shown: str) -> Row[Any]:
+def find_version(read: Read, key: ProfileKey, version: int, shown: str) -> Row[Any]:
     """The row of one version of a key, or of the model that its model is an alias of.
 
     Raises:
         ProfileNotFound: there is none; the message says which there are.
     """
-    named = _aliases.key_behind(read, key)
+    named = key_behind(read, key)
     for candidate in [key, *([named] if named else [])]:
-        if row := _versions.one(read, candidate, version):
+        if row := version_row(read, candidate, version):
             return row
-        if there := _versions.numbers(read, candidate):
+        if there := version_numbers(read, candidate):
             raise no_version(candidate, version, there, shown)
     raise _absent(read, key, named, shown, version)
 
@@ -74,10 +76,10 @@ def no_version(key: ProfileKey, version: int, there: Sequence[int], shown: str) 
     return ProfileNotFound(f"{shown} has no version {version} of a profile for {key}; it has {counted(there)}")
 
 
-def nothing(read: Read, key: ProfileKey, shown: str) -> ProfileNotFound:
+def no_profile(read: Read, key: ProfileKey, shown: str) -> ProfileNotFound:
     """The error for a key of which there is no version; to change one, it is named by its own name."""
-    named = _aliases.key_behind(read, key)
-    if named is not None and _versions.numbers(read, named):
+    named = key_behind(read, key)
+    if named is not None and version_numbers(read, named):
         return ProfileNotFound(
             f"{shown} has no profile for {key}; {key.model!r} is an alias of {named.model!r}: name that model"
         )
@@ -103,43 +105,28 @@ def _active(read: Read, keys: Collection[ProfileKey]) -> Mapping[str, Row[Any]]:
         .scalar_subquery()
     )
     wanted = (
-        _versions.select_active()
+        select_active()
         .add_columns(*(column for column in ALARMS.c if column.name not in PROFILES.c))
         .outerjoin(ALARMS, ALARMS.c.id == newest)
     )
     return {row.key: row for row in among(read, wanted, KEYS.c.key, keys)}
 
 
-def _answer(row: Row[Any], names: Collection[str], parsing: Parsing, shown: str) -> ProfileLookup | RegistryDamaged:
+def _answer(row: Row[Any], names: Collection[str], parsed: Parsed, shown: str) -> ProfileLookup | RegistryDamaged:
     try:
         alarm = alarm_of(row, shown) if row.id is not None else None
-        return ProfileLookup(parsing.profile_of(row, shown), alarm=alarm, names=frozenset(names))
+        return ProfileLookup(_parsed_profile(row, parsed, shown), alarm=alarm, names=frozenset(names))
     except RegistryDamaged as error:
         return error
 
 
-class Parsing:
-    """Parses the profiles of rows; one whose text is the same as the last time is taken from memory."""
-
-    def __init__(self) -> None:
-        self._last: dict[str, tuple[str, CalibrationProfile]] = {}
-
-    def profile_of(self, row: Row[Any], shown: str) -> CalibrationProfile:
-        """The profile that a row of ``tje_profiles`` holds.
-
-        Args:
-            row: The row.
-            shown: The database, for an error.
-
-        Raises:
-            RegistryDamaged: it cannot be read.
-        """
-        last = self._last.get(row.key)
-        if last is not None and last[0] == row.body:
-            return last[1]
-        profile = _versions.profile_of(row, shown)
-        self._last[row.key] = row.body, profile
-        return profile
+def _parsed_profile(row: Row[Any], parsed: Parsed, shown: str) -> CalibrationProfile:
+    last = parsed.get(row.key)
+    if last is not None and last[0] == row.body:
+        return last[1]
+    profile = profile_of(row, shown)
+    parsed[row.key] = row.body, profile
+    return profile
 
 
 # So many of the other keys are looked through for the one that may have been meant.
@@ -199,7 +186,7 @@ class _Others:
         self._of_task: defaultdict[str, list[ProfileKey]] = defaultdict(list)
         active = select(KEYS.c.key).where(KEYS.c.active_version.is_not(None))
         for row in read(active.order_by(KEYS.c.key).limit(_MOST_KEYS)):
-            if (key := _versions.key_of(row.key)) is not None:
+            if (key := key_of(row.key)) is not None:
                 self._of_model[key.model].append(key)
                 self._of_task[key.task].append(key)
 
@@ -225,7 +212,7 @@ class _Others:
 
 def _numbers(read: Read, keys: Collection[ProfileKey]) -> Mapping[ProfileKey, Sequence[int]]:
     """The versions that there are of those keys that have one, oldest first."""
-    canonical = {_versions.canonical(key): key for key in keys}
+    canonical = {canonical_key(key): key for key in keys}
     found: defaultdict[ProfileKey, list[int]] = defaultdict(list)
     query = select(PROFILES.c.key, PROFILES.c.version).order_by(PROFILES.c.version)
     for row in among(read, query, PROFILES.c.key, keys):

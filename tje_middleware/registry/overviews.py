@@ -12,9 +12,8 @@ from ..calibration.key import ProfileKey
 from ..calibration.profile import CalibrationProfile
 from ..errors import RegistryDamaged
 from ..storage import Database, Read
-from . import versions as _versions
 from .tables import ALARMS, KEYS, PROFILES, PROMOTIONS
-from .versions import StoredVersion
+from .versions import StoredVersion, active_rows, key_of, profile_of
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ def stored_keys(database: Database) -> Sequence[StoredKey]:
     return [
         StoredKey(key, of.active, of.versions, of.candidates)
         for canonical, of in numbers.items()
-        if (key := _versions.key_of(canonical)) is not None
+        if (key := key_of(canonical)) is not None
     ]
 
 
@@ -84,16 +83,16 @@ def overview(database: Database) -> Sequence[KeyOverview]:
     """
     with database.reading() as read:
         numbers = _numbers(read)
-        bodies = {row.key: row for row in _versions.every_active(read)}
+        bodies = {row.key: row for row in active_rows(read)}
         raised = read(select(ALARMS.c.key, ALARMS.c.version).where(ALARMS.c.dismissed_at.is_(None)))
     alarms = Counter((row.key, row.version) for row in raised)
     found = []
     for canonical, of in numbers.items():
-        key = _versions.key_of(canonical)
+        key = key_of(canonical)
         profile, problem = None, None
         if canonical in bodies:
             try:
-                profile = _versions.profile_of(bodies[canonical], database.url.shown)
+                profile = profile_of(bodies[canonical], database.url.shown)
             except RegistryDamaged as error:
                 problem = str(error)
         found.append(
@@ -194,7 +193,7 @@ class ProfileDiff:
         return {"key": str(self.key), "before": self.before, "after": self.after, "changes": changes}
 
 
-def diff(before: StoredVersion, after: StoredVersion) -> ProfileDiff:
+def diff_versions(before: StoredVersion, after: StoredVersion) -> ProfileDiff:
     """What differs between two versions of a key."""
     first, second = _facts(before), _facts(after)
     names = list(dict.fromkeys([*first, *second]))

@@ -11,10 +11,18 @@ from sqlalchemy import Connection, delete, select
 from ..calibration.key import ProfileKey
 from ..errors import RegistryError, StalePromotion
 from ..storage import Read
-from . import lookup
-from . import versions as _versions
-from .lookup import counted
+from .lookup import counted, no_profile, no_version
 from .tables import ALARMS, PROFILES, PROMOTIONS
+from .versions import (
+    canonical_key,
+    held_numbers,
+    hold_numbers,
+    log_promotion,
+    profile_of,
+    reader,
+    version_numbers,
+    version_row,
+)
 
 
 @dataclass(frozen=True)
@@ -36,7 +44,7 @@ class Promotion:
     by: str
 
 
-def promote(
+def promote_version(
     connection: Connection, key: ProfileKey, version: int, *, replacing: int | None, by: str, shown: str
 ) -> None:
     """Make a version the active one.
@@ -46,16 +54,16 @@ def promote(
         StalePromotion: ``replacing`` is not the active one.
         RegistryDamaged: its profile cannot be read.
     """
-    read = _versions.reader(connection)
-    there = _versions.numbers(read, key)
+    read = reader(connection)
+    there = version_numbers(read, key)
     if not there:
-        raise lookup.nothing(read, key, shown)
+        raise no_profile(read, key, shown)
     if version not in there:
-        raise lookup.no_version(key, version, there, shown)
+        raise no_version(key, version, there, shown)
     _activate(connection, key, version, "promote", replacing=replacing, by=by, shown=shown)
 
 
-def rollback(connection: Connection, key: ProfileKey, *, replacing: int | None, by: str, shown: str) -> int:
+def roll_back(connection: Connection, key: ProfileKey, *, replacing: int | None, by: str, shown: str) -> int:
     """Make the version active that was so before the active one; returns it. A second one goes one further back.
 
     Raises:
@@ -64,12 +72,12 @@ def rollback(connection: Connection, key: ProfileKey, *, replacing: int | None, 
         StalePromotion: ``replacing`` is not the active one.
         RegistryDamaged: its profile cannot be read.
     """
-    read = _versions.reader(connection)
-    there = _versions.numbers(read, key)
+    read = reader(connection)
+    there = version_numbers(read, key)
     if not there:
-        raise lookup.nothing(read, key, shown)
-    _, now_active = _versions.held(connection, _versions.canonical(key))
-    before = active_before(promotions(read, key), now_active, there)
+        raise no_profile(read, key, shown)
+    _, now_active = held_numbers(connection, canonical_key(key))
+    before = active_before(promotion_log(read, key), now_active, there)
     if before is None:
         _refuse_stale(key, now_active, replacing, shown)
         first = (
@@ -93,36 +101,36 @@ def active_before(log: Sequence[Promotion], now_active: int | None, there: Colle
     return before[-1] if before else None
 
 
-def remove(connection: Connection, key: ProfileKey, by: str) -> int:
+def remove_versions(connection: Connection, key: ProfileKey, by: str) -> int:
     """Remove all versions of a key with the alarms about them; returns how many versions there were."""
-    canonical = _versions.canonical(key)
+    canonical = canonical_key(key)
     removed = connection.execute(delete(PROFILES).where(PROFILES.c.key == canonical)).rowcount
     if removed:
         connection.execute(delete(ALARMS).where(ALARMS.c.key == canonical))
-        last, before = _versions.held(connection, canonical)
-        _versions.set_held(connection, canonical, last=last, active=None)
-        _versions.log(connection, canonical, before, None, "delete", by)
+        last, before = held_numbers(connection, canonical)
+        hold_numbers(connection, canonical, last=last, active=None)
+        log_promotion(connection, canonical, before, None, "delete", by)
     return removed
 
 
-def promotions(read: Read, key: ProfileKey) -> Sequence[Promotion]:
+def promotion_log(read: Read, key: ProfileKey) -> Sequence[Promotion]:
     """What was active when, oldest first."""
-    wanted = select(PROMOTIONS).where(PROMOTIONS.c.key == _versions.canonical(key)).order_by(PROMOTIONS.c.id)
+    wanted = select(PROMOTIONS).where(PROMOTIONS.c.key == canonical_key(key)).order_by(PROMOTIONS.c.id)
     return [Promotion(row.from_version, row.to_version, row.action, row.at, row.by) for row in read(wanted)]
 
 
 def _activate(
     connection: Connection, key: ProfileKey, version: int, action: str, *, replacing: int | None, by: str, shown: str
 ) -> None:
-    canonical = _versions.canonical(key)
-    last, before = _versions.held(connection, canonical)
+    canonical = canonical_key(key)
+    last, before = held_numbers(connection, canonical)
     _refuse_stale(key, before, replacing, shown)
-    row = _versions.one(_versions.reader(connection), key, version)
+    row = version_row(reader(connection), key, version)
     assert row is not None
-    _versions.profile_of(row, shown)  # what cannot be read would leave every gate without a profile
+    profile_of(row, shown)  # what cannot be read would leave every gate without a profile
     if version != before:
-        _versions.set_held(connection, canonical, last=last, active=version)
-        _versions.log(connection, canonical, before, version, action, by)
+        hold_numbers(connection, canonical, last=last, active=version)
+        log_promotion(connection, canonical, before, version, action, by)
 
 
 def _refuse_stale(key: ProfileKey, now_active: int | None, replacing: int | None, shown: str) -> None:

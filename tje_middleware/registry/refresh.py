@@ -1,4 +1,4 @@
-"""The thread that keeps what is known of a registry fresh."""
+"""The threads that keep what is known of a registry fresh."""
 
 from __future__ import annotations
 
@@ -10,52 +10,58 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from functools import partial
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING
+from typing import Any
 
-from .listening import Listening, Sleep
-from .tasks import Task, jittered
-
-if TYPE_CHECKING:
-    from .cache import Following
+from ..errors import RegistryUnavailable
+from ..storage import Database
+from ..storage.postgres import CHANNEL
+from .known import Readings
 
 _log = logging.getLogger("tje_middleware.registry")
 
-# What there is not yet is looked for this often, but not for every decision.
+# A key without a profile is looked for so often, and not at every decision.
 RETRY_SECONDS = 5.0
-# After a failure it is tried again at the latest after this long, so that a database that is back is soon heard of.
+_FIRST_RETRY_SECONDS = 1.0
+# After a failure it is tried again at the latest after this long, so that the end of an outage is soon noticed.
 _LONGEST_RETRY_SECONDS = 5.0
 # A reading that takes longer than this is taken for failed until it is done.
 _PATIENCE_SECONDS = 2.0
 # Replicas that hear of a change together ask within this time, not at once.
 _SPREAD_SECONDS = 0.1
+# So often a listener looks up whether it is to stop; psycopg itself does not sleep longer.
+_LISTENING_SECONDS = 0.1
+# No sleep is longer, as none may be without an end.
+_LONGEST_SLEEP_SECONDS = 60.0
 # How long close() waits for what is at work, so that it is not cut off, and does not leave a connection open.
 _JOIN_SECONDS = 1.0
 
 
 class Refresher:
-    """One thread, which ends with :meth:`stop` or when nobody has what it keeps fresh any more.
+    """A thread that begins each piece of work when it is due; it ends with :meth:`stop`, or when nobody looks up.
 
-    It does nothing that may hang: every piece of work gets a thread of its own, and this one keeps the time.
+    It does nothing that may hang: every piece of work has a thread of its own, and this one keeps the time. What
+    others want of it they put into its inbox: a queue that takes no lock, as the garbage collector may report an
+    alarm, or free whoever looks up, in the middle of anything.
     """
 
-    def __init__(self, following: Following) -> None:
-        self._sleep = sleep = Sleep()
-        self._following = weakref.ref(following, lambda _gone: sleep.ring())
+    def __init__(self, following: Readings) -> None:
+        self._inbox = inbox = SimpleQueue[Callable[[], object]]()
+        self._following = weakref.ref(following, lambda _gone: inbox.put(_wake))
+        self._database, self._known = following.database, following.known
+        self._refresh_seconds = following.refresh_seconds
         self._stopped = False
-        self._done: SimpleQueue[Task] = SimpleQueue()
-        self._heard: SimpleQueue[Listening] = SimpleQueue()
-        self._listening: Listening | None = None
         longest = min(following.refresh_seconds, _LONGEST_RETRY_SECONDS)
         self._ask = self._task(lambda one: one.answer_flights(), longest)
         self._seek = self._task(lambda one: one.seek_missing(), longest)
         self._refresh = self._task(lambda one: one.refresh_all(), longest)
         self._report = self._task(lambda one: one.store_alarms(), longest)
-        self._listen = self._task(self._connect, _LONGEST_RETRY_SECONDS)
+        self._listen = Task(self._hear, self._done, _LONGEST_RETRY_SECONDS)
         self._tasks = (self._ask, self._seek, self._refresh, self._report, self._listen)
-        self._reporting: Following | None = None  # while it has alarms to store, though nobody else has it any more
-        self._leave_now = self._leaving = False
-        self._hurried = False
+        # Held while there are alarms to store, also where nobody else has it any more.
+        self._reporting: Readings | None = None
+        self._leaving = False
         self._late = False
         self._down = False
         self._thread = threading.Thread(target=self._run, name="tje-registry", daemon=True)
@@ -65,45 +71,44 @@ class Refresher:
         try:
             self._thread.start()
         except RuntimeError:  # out of threads, or the interpreter is going
-            self._sleep.close()
             return False
         return True
 
     def wake(self) -> None:
         """Somebody waits for a key."""
-        self._sleep.ring()
+        self._inbox.put(_wake)
 
-    def report(self, following: Following) -> None:
+    def report(self, following: Readings) -> None:
         """There is an alarm to store, also where nobody has what is followed any more."""
         self._reporting = following
-        self._sleep.ring()
-
-    def leave(self) -> None:
-        """The process is about to end: store the alarms now, on the thread that there is."""
-        self._leave_now = True
-        self._sleep.ring()
+        self._inbox.put(_wake)
 
     def hurry(self) -> None:
         """Read all that is known now."""
-        self._hurried = True
-        self._sleep.ring()
+        self._inbox.put(partial(self._refresh.within, 0))
+
+    def leave(self) -> None:
+        """The process is about to end: store the alarms now, on the thread that there is."""
+        self._inbox.put(self._leave)
 
     def stop(self) -> None:
-        """End the thread and its connection."""
+        """End the threads and the connection."""
         self._stopped = True
-        self._sleep.ring()
+        self._inbox.put(_wake)
         end = time.monotonic() + _JOIN_SECONDS
-        if self._thread is not threading.current_thread():
-            self._thread.join(_JOIN_SECONDS)
-        for task in self._tasks:
-            task.finish(max(0.0, end - time.monotonic()))
+        for thread in (self._thread, *(task.thread for task in self._tasks)):
+            if thread is not None and thread is not threading.current_thread():
+                thread.join(max(0.0, end - time.monotonic()))
 
-    def _task(self, work: Callable[[Following], None], longest_retry: float) -> Task:
+    def _task(self, work: Callable[[Readings], None], longest_retry: float) -> Task:
         def run() -> None:
             if (following := self._following()) is not None:
                 work(following)
 
-        return Task(run, self._done, self._sleep.ring, longest_retry)
+        return Task(run, self._done, longest_retry)
+
+    def _done(self, task: Task) -> None:
+        self._inbox.put(partial(self._settle, task))
 
     def _run(self) -> None:
         try:
@@ -111,50 +116,33 @@ class Refresher:
         finally:
             self._stopped = True
             self._reporting = None
-            self._hang_up()
-            with contextlib.suppress(Empty):
-                while True:
-                    self._heard.get_nowait().close()
-            self._sleep.close()
             if (following := self._following()) is not None:
                 following.left_by(self)
 
     def _keep_fresh(self) -> None:
-        first = True
-        while not self._stopped and (following := self._following()) is not None:
-            if first:
-                self._plan(following)
-                first = False
-            until = self._step(following)
-            del following  # asleep, it holds nobody back from being forgotten
-            if self._sleep.until(until, self._listening):
-                self._hear()
-
-    def _plan(self, following: Following) -> None:
-        self._refresh.within(following.known.oldest() + jittered(following.refresh_seconds) - time.monotonic())
-        if not following.database.is_sqlite:
+        self._refresh.within(self._known.oldest() + jittered(self._refresh_seconds) - time.monotonic())
+        if not self._database.is_sqlite:
             self._listen.within(0)
+        while not self._stopped and (following := self._following()) is not None:
+            pause = self._step(following)
+            del following  # while it sleeps, this thread must not be what keeps it from being forgotten
+            with contextlib.suppress(Empty):
+                wish = self._inbox.get(timeout=max(0.0, pause))
+                while True:  # many threads that wait for keys wish the same
+                    wish()
+                    wish = self._inbox.get_nowait()
 
-    def _step(self, following: Following) -> float:
+    def _step(self, following: Readings) -> float:
         """Begin what is due; returns the seconds until there is more to do."""
-        with contextlib.suppress(Empty):
-            while True:
-                self._settle(self._done.get_nowait(), following)
-        if self._hurried:
-            self._hurried = False
-            self._refresh.within(0)
         if following.is_asked and self._ask.begun is None:
             self._ask.within(0)
-        if following.known.missing():
-            self._seek.within(jittered(min(following.refresh_seconds, RETRY_SECONDS)))
-        self._reporting = None  # in this order: alarms that come meanwhile set it again
+        if self._known.missing():
+            self._seek.within(jittered(min(self._refresh_seconds, RETRY_SECONDS)))
+        self._reporting = None  # before looking for alarms: one that comes meanwhile sets it again
         if following.has_alarms:
             self._reporting = following
             if not self._report.failures:
                 self._report.within(0)
-        if self._leave_now:
-            self._leave_now, self._leaving = False, True
-            self._report.within(0)
         self._watch(following)
         now = time.monotonic()
         for task in self._tasks:
@@ -163,67 +151,150 @@ class Refresher:
         deadlines = [task.due for task in self._tasks if task.begun is None]
         if self._refresh.begun is not None and not self._late:
             deadlines.append(self._refresh.begun + _PATIENCE_SECONDS)
-        until = min(deadlines) - now
-        return until if math.isfinite(until) else RETRY_SECONDS
+        return min(*deadlines, now + _LONGEST_SLEEP_SECONDS) - now
 
-    def _settle(self, task: Task, following: Following) -> None:
+    def _settle(self, task: Task) -> None:
         task.settle()
-        if task is self._listen and task.error is None:
-            with contextlib.suppress(Empty):
-                self._listening = self._heard.get_nowait()
-                self._refresh.within(0)  # what was changed before is told by nobody
-        elif task is self._listen:
-            if task.failures == 1:
-                _log.info("%s", task.error)
-                self._refresh.within(0)  # it may be more than the connection that is gone
+        if task is self._refresh:
+            self._late = False
+            self._refreshed()
         elif task is self._ask and task.error is not None:
             self._seek.within(max(0.0, task.due - time.monotonic()))
-        elif task is self._refresh:
-            self._late = False
-            self._refreshed(following)
+        elif task is self._listen and task.failures == 1:
+            _log.info("%s", task.error)
+            self._refresh.within(0)  # it may be more than the connection that is gone
+            self._listen.within(random.uniform(0, _SPREAD_SECONDS))
 
-    def _refreshed(self, following: Following) -> None:
+    def _refreshed(self) -> None:
         error = self._refresh.error
         if error is None:
-            self._refresh.within(jittered(following.refresh_seconds))
+            self._refresh.within(jittered(self._refresh_seconds))
             if self._down:
-                _log.info("%s is back: profiles are refreshed again", following.database.url)
-                if self._listening is None and not following.database.is_sqlite:
+                _log.info("%s is back: profiles are refreshed again", self._database.url)
+                if self._listen.begun is None and not self._database.is_sqlite:
                     self._listen.within(0)
         elif not self._down:
-            seen = following.known.has_profiles()
-            serves = (
-                "the last profiles seen serve, marked stale" if seen else "no profile was seen yet, and none serves"
-            )
+            serves = "no profile was seen yet, and none serves"
+            if self._known.has_profiles():
+                serves = "the last profiles seen serve, marked stale"
             _log.warning("%s: %s", serves, error)
         self._down = error is not None
 
-    def _watch(self, following: Following) -> None:
+    def _watch(self, following: Readings) -> None:
         """A reading that does not come back is a failure, too."""
         begun = self._refresh.begun
         if begun is None or self._late or time.monotonic() - begun < _PATIENCE_SECONDS:
             return
         self._late = True
-        following.fail_reading(f"{following.database.url} has not answered for {_PATIENCE_SECONDS:g} seconds")
+        following.fail_reading(f"{self._database.url} has not answered for {_PATIENCE_SECONDS:g} seconds")
 
-    def _connect(self, following: Following) -> None:
-        listening = Listening(following.database)
-        self._heard.put(listening)
-        if self._stopped:
-            listening.close()
+    def _leave(self) -> None:
+        self._leaving = True
+        self._report.within(0)
 
     def _hear(self) -> None:
-        assert self._listening is not None
-        try:
-            if self._listening.heard():
-                self._refresh.within(random.uniform(0, _SPREAD_SECONDS))
-        except Exception as error:
-            _log.info("%s", error)
-            self._hang_up()
-            self._refresh.within(0)
-            self._listen.within(random.uniform(0, _SPREAD_SECONDS))
+        listen(self._database, lambda: self._inbox.put(self._heard), lambda: self._stopped)
 
-    def _hang_up(self) -> None:
-        if self._listening is not None:
-            self._listening.close()
-            self._listening = None
+    def _heard(self) -> None:
+        self._listen.failures = 0
+        self._refresh.within(random.uniform(0, _SPREAD_SECONDS))
+
+
+class Task:
+    """Work that is done again and again, one piece at a time, each on a thread of its own.
+
+    A thread of its own, as a database that hangs must hold nobody up. All but the work is called by one thread.
+
+    Args:
+        work: What is to be done; it raises where it failed.
+        done: Called with this task, on the thread of the piece, when a piece is done.
+        longest_retry: How long it rests at most after a failure (seconds).
+    """
+
+    def __init__(self, work: Callable[[], None], done: Callable[[Task], None], longest_retry: float) -> None:
+        #: When the next piece is due (seconds of the monotonic clock); infinite: it is not.
+        self.due = math.inf
+        #: When the piece at hand was begun; None: there is none.
+        self.begun: float | None = None
+        #: Why the last piece failed; None: it did not.
+        self.error: Exception | None = None
+        self.failures = 0
+        #: Of the last piece that has begun.
+        self.thread: threading.Thread | None = None
+        self._work = work
+        self._done = done
+        self._longest_retry = longest_retry
+
+    def within(self, seconds: float) -> None:
+        """Have a piece begun within this time, or as soon as the one at hand is done."""
+        self.due = min(self.due, time.monotonic() + seconds)
+
+    def do(self) -> None:
+        """Do a piece on the calling thread: where a process ends, none can be started."""
+        self.due, self.begun = math.inf, time.monotonic()
+        self._run()
+
+    def begin(self) -> None:
+        """Begin a piece."""
+        self.due, self.begun = math.inf, time.monotonic()
+        thread = threading.Thread(target=self._run, name="tje-registry-work", daemon=True)
+        try:
+            thread.start()
+            self.thread = thread
+        except RuntimeError as error:  # out of threads, or the interpreter is going
+            self.error = RegistryUnavailable(f"no thread to ask the registry on: {error}")
+            self._done(self)
+
+    def settle(self) -> None:
+        """A piece is done: count it, and where it failed have the next one begun after a rest."""
+        self.begun = None
+        if self.error is None:
+            self.failures = 0
+            return
+        self.failures += 1
+        rest = _FIRST_RETRY_SECONDS * 2 ** min(self.failures - 1, 16)
+        self.within(jittered(min(rest, self._longest_retry)))
+
+    def _run(self) -> None:
+        self.error = None
+        try:
+            self._work()
+        except Exception as error:
+            self.error = error
+        self._done(self)
+
+
+def listen(database: Database, heard: Callable[[], None], is_stopped: Callable[[], bool]) -> None:
+    """Have PostgreSQL tell of changes on a connection of its own.
+
+    Args:
+        database: On PostgreSQL.
+        heard: Called when there may have been changes: once it listens, and then for each.
+        is_stopped: Asked every tenth of a second whether to return.
+
+    Raises:
+        RegistryUnavailable: there is no connection, or it was lost.
+    """
+    dialect = database.engine.dialect
+    args, options = dialect.create_connect_args(database.engine.url)
+    try:
+        connection: Any = dialect.connect(*args, **options, autocommit=True)
+        with contextlib.closing(connection):
+            connection.execute(f"LISTEN {CHANNEL}")
+            heard()
+            while not is_stopped():
+                if list(connection.notifies(timeout=_LISTENING_SECONDS, stop_after=1)):
+                    heard()
+    except dialect.loaded_dbapi.Error as error:
+        # Not chained anywhere: the driver's words may hold the URL's secrets.
+        said = " ".join(database.url.scrubbed(str(error)).split())
+        raise RegistryUnavailable(f"{database.url}: no word of changes: {said}") from None
+
+
+def jittered(seconds: float) -> float:
+    """A tenth more or less, so that replicas that started together do not ask together."""
+    return seconds * random.uniform(0.9, 1.1)
+
+
+def _wake() -> None:
+    """What is put into an inbox so that its thread looks again what there is to do."""

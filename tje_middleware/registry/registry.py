@@ -16,19 +16,24 @@ from ..calibration.profile import Alarm, CalibrationProfile
 from ..errors import ProfileNotFound
 from ..gate.sources import ProfileLookup
 from ..storage import Database
-from . import alarms as _alarms
-from . import aliases as _aliases
-from . import exports, overviews, transfer
-from . import lookup as _looking
-from . import promotions as _promoting
-from . import versions as _versions
-from .alarms import StoredAlarm
+from .alarms import StoredAlarm, dismiss_alarms, holding, store_alarm, stored_alarms
+from .aliases import all_aliases, declare_alias, withdraw_alias
 from .cache import Following
-from .export_reader import read_export
-from .overviews import ProfileDiff
-from .promotions import Promotion
-from .transfer import ImportReport
-from .versions import StoredVersion, changing
+from .lookup import find_version, no_profile
+from .overviews import ProfileDiff, diff_versions
+from .promotions import Promotion, promote_version, promotion_log, remove_versions, roll_back
+from .transfer import ImportReport, collect_export, store_export
+from .transfer_format import read_export, write_export
+from .versions import (
+    StoredVersion,
+    active_rows,
+    add_version,
+    changing,
+    profile_of,
+    reader,
+    stored_version,
+    version_rows,
+)
 
 
 class CalibrationRegistry:
@@ -81,7 +86,7 @@ class CalibrationRegistry:
             RegistryError: the key is too long to be looked up, or a text cannot be stored.
         """
         with changing(self.database) as connection:
-            version = _versions.add(connection, profile, active=not candidate, source=source, by=by or whoami())
+            version = add_version(connection, profile, active=not candidate, source=source, by=by or whoami())
         self._following.refresh(profile.key)
         return version
 
@@ -99,8 +104,8 @@ class CalibrationRegistry:
                 raise ProfileNotFound(found.problem)
             return found.profile
         with self.database.reading() as read:
-            row = _looking.one(read, key, version, self.url)
-        return _versions.profile_of(row, self.url)
+            row = find_version(read, key, version, self.url)
+        return profile_of(row, self.url)
 
     def lookup(self, key: ProfileKey) -> ProfileLookup:
         """The active profile of a key for the decision path: from memory, and never raising.
@@ -118,25 +123,25 @@ class CalibrationRegistry:
     def history(self, key: ProfileKey) -> Sequence[CalibrationProfile]:
         """All versions of a key, oldest first; empty where there is none."""
         with self.database.reading() as read:
-            rows = _versions.all_of(read, key)
-        return [_versions.profile_of(row, self.url) for row in rows]
+            rows = version_rows(read, key)
+        return [profile_of(row, self.url) for row in rows]
 
     def versions(self, key: ProfileKey) -> Sequence[StoredVersion]:
         """All versions of a key with their provenance and the alarms about them, oldest first."""
         with self.database.reading() as read:
-            rows, alarms = _versions.all_of(read, key), _alarms.holding(read, key, self.url)
-        return [_versions.stored(row, self.url, alarms) for row in rows]
+            rows, alarms = version_rows(read, key), holding(read, key, self.url)
+        return [stored_version(row, self.url, alarms) for row in rows]
 
     def list(self) -> Sequence[CalibrationProfile]:
         """The active profile of every key, ordered by key."""
         with self.database.reading() as read:
-            rows = _versions.every_active(read)
-        return [_versions.profile_of(row, self.url) for row in rows]
+            rows = active_rows(read)
+        return [profile_of(row, self.url) for row in rows]
 
     def promotions(self, key: ProfileKey) -> Sequence[Promotion]:
         """Which version of a key was active when, oldest first."""
         with self.database.reading() as read:
-            return _promoting.promotions(read, key)
+            return promotion_log(read, key)
 
     def diff(self, key: ProfileKey, before: int, after: int) -> ProfileDiff:
         """What differs between two versions of a key.
@@ -145,9 +150,9 @@ class CalibrationRegistry:
             ProfileNotFound: one of them is not there.
         """
         with self.database.reading() as read:
-            of = _looking.one(read, key, before, self.url), _looking.one(read, key, after, self.url)
-        first, second = (_versions.stored(row, self.url, ()) for row in of)
-        return overviews.diff(first, second)
+            of = find_version(read, key, before, self.url), find_version(read, key, after, self.url)
+        first, second = (stored_version(row, self.url, ()) for row in of)
+        return diff_versions(first, second)
 
     def promote(self, key: ProfileKey, version: int, *, replacing: int | None = None, by: str | None = None) -> None:
         """Make a version of a key the active one, for all processes.
@@ -163,7 +168,7 @@ class CalibrationRegistry:
             StalePromotion: ``replacing`` is not the active version any more; nothing has changed.
         """
         with changing(self.database) as connection:
-            _promoting.promote(connection, key, version, replacing=replacing, by=by or whoami(), shown=self.url)
+            promote_version(connection, key, version, replacing=replacing, by=by or whoami(), shown=self.url)
         self._following.refresh(key)
 
     def rollback(self, key: ProfileKey, *, replacing: int | None = None, by: str | None = None) -> int:
@@ -177,7 +182,7 @@ class CalibrationRegistry:
             StalePromotion: as :meth:`promote`.
         """
         with changing(self.database) as connection:
-            version = _promoting.rollback(connection, key, replacing=replacing, by=by or whoami(), shown=self.url)
+            version = roll_back(connection, key, replacing=replacing, by=by or whoami(), shown=self.url)
         self._following.refresh(key)
         return version
 
@@ -188,9 +193,9 @@ class CalibrationRegistry:
             ProfileNotFound: there was none.
         """
         with changing(self.database) as connection:
-            removed = _promoting.remove(connection, key, by or whoami())
+            removed = remove_versions(connection, key, by or whoami())
             if not removed:
-                raise _looking.nothing(_versions.reader(connection), key, self.url)
+                raise no_profile(reader(connection), key, self.url)
         self._following.refresh(key)
         return removed
 
@@ -205,7 +210,7 @@ class CalibrationRegistry:
             RegistryError: it would stand for itself, for another alias or for a second model.
         """
         with changing(self.database) as connection:
-            _aliases.declare(connection, name, model, by=by or whoami(), shown=self.url)
+            declare_alias(connection, name, model, by=by or whoami(), shown=self.url)
         self._following.refresh()
 
     def unalias(self, name: str) -> None:
@@ -215,13 +220,13 @@ class CalibrationRegistry:
             RegistryError: it is no alias.
         """
         with changing(self.database) as connection:
-            _aliases.withdraw(connection, name, self.url)
+            withdraw_alias(connection, name, self.url)
         self._following.refresh()
 
     def aliases(self) -> Mapping[str, str]:
         """Every alias and the model that it stands for, ordered by alias."""
         with self.database.reading() as read:
-            return _aliases.all_of(read)
+            return all_aliases(read)
 
     def report_alarm(self, key: ProfileKey, alarm: Alarm) -> None:
         """Have an alarm about a version of a key stored, soon and for all processes; never waits, never raises.
@@ -236,19 +241,19 @@ class CalibrationRegistry:
         Raises:
             RegistryError: it is about no version, or about one that is not there.
         """
-        is_new = _alarms.store_alarm(self.database, key, alarm)
+        is_new = store_alarm(self.database, key, alarm)
         self._following.refresh()  # the key may be an alias
         return is_new
 
     def alarms(self, key: ProfileKey | None = None, *, dismissed: bool = False) -> Sequence[StoredAlarm]:
         """The alarms about one key or all, newest first; by choice with those that were dismissed."""
         with self.database.reading() as read:
-            return _alarms.stored_alarms(read, self.url, key, dismissed=dismissed)
+            return stored_alarms(read, self.url, key, dismissed=dismissed)
 
     def dismiss(self, key: ProfileKey, *, by: str | None = None) -> int:
         """Have the alarms about a key hold no more; returns how many did."""
         with changing(self.database) as connection:
-            held = _alarms.dismiss(connection, key, by or whoami())
+            held = dismiss_alarms(connection, key, by or whoami())
         self._following.refresh(key)
         return held
 
@@ -265,9 +270,9 @@ class CalibrationRegistry:
             RegistryError: the file cannot be written, or would be too large to be imported.
         """
         with self.database.reading() as read:
-            items = exports.items(read, keys, self.url)
-        exports.write(items, target)
-        return items.header.profiles
+            export = collect_export(read, keys, self.url)
+        write_export(export, target)
+        return len(export.versions)
 
     def import_from(
         self, source: str | os.PathLike[str] | IO[bytes], *, promote: bool = False, by: str | None = None
@@ -289,7 +294,7 @@ class CalibrationRegistry:
         """
         export = read_export(source)
         with changing(self.database) as connection:
-            report = transfer.store(connection, export, promote=promote, by=by or whoami(), shown=self.url)
+            report = store_export(connection, export, promote=promote, by=by or whoami(), shown=self.url)
         self._following.refresh()
         return report
 

@@ -1,23 +1,41 @@
-"""An export becomes part of a registry: all of it, or nothing."""
+"""What a registry holds becomes an export, and an export becomes part of a registry: all of it, or nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
+from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from pydantic import ValidationError
+from sqlalchemy import Connection, Row, insert, select
 
 from ..calibration.key import ProfileKey
 from ..calibration.profile import CalibrationProfile
 from ..errors import RegistryDamaged
-from . import aliases as _aliases
-from . import transfer_format
-from . import versions as _versions
-from .export_reader import Export
-from .tables import PROFILES, PROMOTIONS
-from .texts import storable_key
-from .transfer_format import ExportedAlias, ExportedPromotion, ExportedVersion
+from ..storage import Read
+from .aliases import all_aliases, declare_alias
+from .lookup import no_profile
+from .promotions import promotion_log
+from .tables import KEYS, PROFILES, PROMOTIONS, storable_key
+from .transfer_format import Export, ExportedAlias, ExportedPromotion, ExportedVersion
+from .versions import (
+    body_of,
+    canonical_key,
+    held_numbers,
+    hold_numbers,
+    key_of,
+    log_promotion,
+    profile_of,
+    reader,
+    stored_version,
+    version_rows,
+)
+
+# Higher numbers of versions are not kept by an import: there would be no room for those that follow.
+_MOST_VERSIONS = 1_000_000
+_PROVENANCE = {"put_at", "put_by", "source", "library_version", "records_fingerprint"}
 
 
 @dataclass(frozen=True)
@@ -83,7 +101,70 @@ class ImportReport:
         return len(self.versions) - self.stored
 
 
-def store(connection: Connection, export: Export, *, promote: bool, by: str, shown: str) -> ImportReport:
+def collect_export(read: Read, keys: Collection[ProfileKey] | None, shown: str) -> Export:
+    """The versions of these keys or all, what was active when, and the aliases of their models.
+
+    Args:
+        read: Of one reading.
+        keys: None: all.
+        shown: The database, for errors.
+
+    Raises:
+        ProfileNotFound: one of the keys has no version.
+        RegistryDamaged: a profile cannot be read.
+    """
+    export = Export([], [], [])
+    wanted = _readable_keys(read, shown) if keys is None else list(dict.fromkeys(keys))
+    for key in wanted:
+        versions = [_exported(key, row, shown) for row in version_rows(read, key)]
+        if not versions and keys is not None:
+            raise no_profile(read, key, shown)
+        export.versions.extend(versions)
+        export.promotions.extend(_promotions(read, key, {one.version for one in versions}, shown))
+    models = {key.model for key in wanted}
+    for alias, model in all_aliases(read).items():
+        if keys is None or model in models:
+            export.aliases.append(ExportedAlias(alias=alias, model=model))
+    return export
+
+
+def _readable_keys(read: Read, shown: str) -> list[ProfileKey]:
+    keys = []
+    for row in read(select(KEYS.c.key).order_by(KEYS.c.key)):
+        key = key_of(row.key)
+        if key is None:
+            raise RegistryDamaged(
+                f"{shown} holds a key that cannot be read ({row.key[:80]}): it comes from another release of "
+                f"tje-middleware: export with that release"
+            )
+        keys.append(key)
+    return keys
+
+
+def _exported(key: ProfileKey, row: Row[Any], shown: str) -> ExportedVersion:
+    fields = vars(stored_version(row, shown, ())).copy()
+    del fields["alarms"]
+    try:
+        return ExportedVersion(key=key, **fields)
+    except ValidationError as error:
+        where = f"version {row.version} of {key}"
+        raise RegistryDamaged(f"{shown}: {where} cannot be exported: {error.errors()[0]['msg']}") from error
+
+
+def _promotions(read: Read, key: ProfileKey, there: Collection[int], shown: str) -> Iterator[ExportedPromotion]:
+    """What was active when, of the versions that there are."""
+    for one in promotion_log(read, key):
+        before, after = (number if number in there else None for number in (one.from_version, one.to_version))
+        if after != one.to_version or before == after:  # it tells of deleted versions alone
+            continue
+        try:
+            yield ExportedPromotion(key=key, **{**asdict(one), "from_version": before})
+        except ValidationError as error:
+            said = error.errors()[0]["msg"]
+            raise RegistryDamaged(f"{shown}: a promotion of {key} cannot be exported: {said}") from error
+
+
+def store_export(connection: Connection, export: Export, *, promote: bool, by: str, shown: str) -> ImportReport:
     """Store an export.
 
     A key that has no version here becomes what it is in the file, with what was active when; one that was never
@@ -104,22 +185,27 @@ def store(connection: Connection, export: Export, *, promote: bool, by: str, sho
     there = _every_key(connection)
     versions: list[ImportedVersion] = []
     others = []
-    for canonical, group in groupby(export.versions, key=lambda version: _versions.canonical(version.key)):
+    logs: defaultdict[str, list[ExportedPromotion]] = defaultdict(list)
+    for one in export.promotions:
+        logs[canonical_key(one.key)].append(one)
+    for canonical, group in groupby(export.versions, key=lambda version: canonical_key(version.key)):
         found = list(group)
         stored = _store_key(connection, found, shown)
-        numbers = {one.exported: one.version for one in stored}
+        numbers = {version.exported: version.version for version in stored}
         is_new = canonical not in there
         if is_new:
-            _store_log(connection, canonical, [one for one in export.promotions if one.key == found[0].key], numbers)
-        before = _versions.held(connection, canonical)[1]
-        active = next((numbers[one.version] for one in found if one.is_active), None)
+            _store_log(connection, canonical, logs[canonical], numbers)
+        before = held_numbers(connection, canonical)[1]
+        active = next((numbers[version.version] for version in found if version.is_active), None)
         if active is not None and active != before:
             if is_new or promote:
-                _activate(connection, canonical, active, by)
+                last, _ = held_numbers(connection, canonical)
+                hold_numbers(connection, canonical, last=last, active=active)
+                log_promotion(connection, canonical, before, active, "import", by)
             if not is_new:
                 others.append(OtherActive(found[0].key, before, active))
-        now_active = _versions.held(connection, canonical)[1]
-        versions += [replace(one, is_active=one.version == now_active) for one in stored]
+        now_active = held_numbers(connection, canonical)[1]
+        versions += [replace(version, is_active=version.version == now_active) for version in stored]
     made, kept = _store_aliases(
         connection, export.aliases, set() if promote else set(there.values()), by=by, shown=shown
     )
@@ -131,23 +217,24 @@ def store(connection: Connection, export: Export, *, promote: bool, by: str, sho
 def _every_key(connection: Connection) -> Mapping[str, str]:
     """The keys that have a version, and the model of each that can be read."""
     rows = connection.execute(select(PROFILES.c.key).distinct()).all()
-    return {row.key: key.model if (key := _versions.key_of(row.key)) else "" for row in rows}
+    return {row.key: key.model if (key := key_of(row.key)) else "" for row in rows}
 
 
 def _store_key(connection: Connection, found: Sequence[ExportedVersion], shown: str) -> list[ImportedVersion]:
     key = found[0].key
     canonical = storable_key(key)
-    last, active = _versions.held(connection, canonical)
-    keeps_numbers = last == 0 and found[-1].version <= transfer_format.MOST_VERSIONS
+    last, active = held_numbers(connection, canonical)
+    keeps_numbers = last == 0 and found[-1].version <= _MOST_VERSIONS
     here = _here(connection, key, shown)
     stored = []
     for one in found:
         same = _counterpart(one, here.get(_without_version(one.profile), ()), active)
         if same is None:
             last = one.version if keeps_numbers else last + 1
-            _insert(connection, canonical, one, last)
+            fields = {"key": canonical, "version": last, "body": body_of(one.profile, last)}
+            connection.execute(insert(PROFILES).values(**fields, **one.model_dump(include=_PROVENANCE)))
         stored.append(ImportedVersion(key, one.version, same or last, is_new=same is None))
-    _versions.set_held(connection, canonical, last=last, active=active)
+    hold_numbers(connection, canonical, last=last, active=active)
     return stored
 
 
@@ -166,20 +253,20 @@ def _store_log(
     ]
     if rows:
         connection.execute(insert(PROMOTIONS), rows)
-        last, _ = _versions.held(connection, key)
-        _versions.set_held(connection, key, last=last, active=rows[-1]["to_version"])
+        last, _ = held_numbers(connection, key)
+        hold_numbers(connection, key, last=last, active=rows[-1]["to_version"])
 
 
 def _store_aliases(
     connection: Connection, aliases: Sequence[ExportedAlias], left_alone: set[str], *, by: str, shown: str
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Declare the aliases but those of models that are left alone; returns which were made and which not."""
-    there = _aliases.all_of(_versions.reader(connection))
+    there = all_aliases(reader(connection))
     made, kept = [], []
     for one in aliases:
         if one.model in left_alone:
             kept += [one.alias] if there.get(one.alias) != one.model else []
-        elif _aliases.declare(connection, one.alias, one.model, by=by, shown=shown):
+        elif declare_alias(connection, one.alias, one.model, by=by, shown=shown):
             made.append(one.alias)
     return tuple(made), tuple(kept)
 
@@ -196,9 +283,9 @@ def _counterpart(one: ExportedVersion, same: Sequence[int], active: int | None) 
 def _here(connection: Connection, key: ProfileKey, shown: str) -> Mapping[str, Sequence[int]]:
     """The versions that there are, by what they say."""
     found: dict[str, list[int]] = {}
-    for row in _versions.all_of(_versions.reader(connection), key):
+    for row in version_rows(reader(connection), key):
         try:
-            body = _without_version(_versions.profile_of(row, shown))
+            body = _without_version(profile_of(row, shown))
         except RegistryDamaged:
             continue
         found.setdefault(body, []).append(int(row.version))
@@ -207,24 +294,3 @@ def _here(connection: Connection, key: ProfileKey, shown: str) -> Mapping[str, S
 
 def _without_version(profile: CalibrationProfile) -> str:
     return profile.model_dump_json(exclude={"version"})
-
-
-def _insert(connection: Connection, key: str, one: ExportedVersion, version: int) -> None:
-    connection.execute(
-        insert(PROFILES).values(
-            key=key,
-            version=version,
-            body=_versions.body_of(one.profile, version),
-            put_at=one.put_at,
-            put_by=one.put_by,
-            source=one.source,
-            library_version=one.library_version,
-            records_fingerprint=one.records_fingerprint,
-        )
-    )
-
-
-def _activate(connection: Connection, key: str, version: int, by: str) -> None:
-    last, before = _versions.held(connection, key)
-    _versions.set_held(connection, key, last=last, active=version)
-    _versions.log(connection, key, before, version, "import", by)

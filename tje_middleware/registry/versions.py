@@ -17,9 +17,7 @@ from ..calibration.profile import Alarm, CalibrationProfile
 from ..errors import RegistryDamaged, RegistryError
 from ..storage import Database, Read
 from ..storage.postgres import CHANNEL
-from .tables import KEYS, PROFILES, PROMOTIONS
-from .texts import acts, storable, storable_key
-from .transfer_format import MOST_PROFILE_BYTES
+from .tables import KEYS, MOST_PROFILE_BYTES, PROFILES, PROMOTIONS, acts, storable, storable_key
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ class StoredVersion:
     alarms: tuple[Alarm, ...] = ()
 
 
-def canonical(key: ProfileKey) -> str:
+def canonical_key(key: ProfileKey) -> str:
     """A key as the database knows it."""
     return key.model_dump_json()
 
@@ -62,7 +60,7 @@ def key_of(canonical: str) -> ProfileKey | None:
         return None
 
 
-def add(connection: Connection, profile: CalibrationProfile, *, active: bool, source: str, by: str) -> int:
+def add_version(connection: Connection, profile: CalibrationProfile, *, active: bool, source: str, by: str) -> int:
     """Store a profile as the next version of its key; returns the version.
 
     Raises:
@@ -71,9 +69,9 @@ def add(connection: Connection, profile: CalibrationProfile, *, active: bool, so
     key = storable_key(profile.key)
     if (fingerprint := profile.records_fingerprint) is not None:
         storable("records_fingerprint", fingerprint)
-    last, before = held(connection, key)
+    last, before = held_numbers(connection, key)
     version = last + 1
-    set_held(connection, key, last=version, active=version if active else before)
+    hold_numbers(connection, key, last=version, active=version if active else before)
     connection.execute(
         insert(PROFILES).values(
             key=key,
@@ -87,7 +85,7 @@ def add(connection: Connection, profile: CalibrationProfile, *, active: bool, so
         )
     )
     if active:
-        log(connection, key, before, version, "put", by)
+        log_promotion(connection, key, before, version, "put", by)
     return version
 
 
@@ -108,20 +106,22 @@ def body_of(profile: CalibrationProfile, version: int) -> str:
     return body
 
 
-def held(connection: Connection, key: str) -> tuple[int, int | None]:
+def held_numbers(connection: Connection, key: str) -> tuple[int, int | None]:
     """The last number that was given to a version of a key (0: none), and the active version."""
     row = connection.execute(select(KEYS).where(KEYS.c.key == key)).one_or_none()
     return (row.last_version, row.active_version) if row else (0, None)
 
 
-def set_held(connection: Connection, key: str, *, last: int, active: int | None) -> None:
+def hold_numbers(connection: Connection, key: str, *, last: int, active: int | None) -> None:
     """Write down the last number that was given, and which version is active."""
     values = {"last_version": last, "active_version": active}
     if not connection.execute(update(KEYS).where(KEYS.c.key == key).values(**values)).rowcount:
         connection.execute(insert(KEYS).values(key=key, **values))
 
 
-def log(connection: Connection, key: str, before: int | None, after: int | None, action: str, by: str) -> None:
+def log_promotion(
+    connection: Connection, key: str, before: int | None, after: int | None, action: str, by: str
+) -> None:
     """Write down which version became active in the place of which."""
     now = datetime.now(timezone.utc)
     values = {"key": key, "from_version": before, "to_version": after, "action": action, "at": now}
@@ -135,34 +135,34 @@ def reader(connection: Connection) -> Read:
 
 def active(read: Read, key: ProfileKey) -> Row[Any] | None:
     """The row of a key's active version."""
-    rows = read(select_active().where(KEYS.c.key == canonical(key)))
+    rows = read(select_active().where(KEYS.c.key == canonical_key(key)))
     return rows[0] if rows else None
 
 
-def every_active(read: Read) -> Sequence[Row[Any]]:
+def active_rows(read: Read) -> Sequence[Row[Any]]:
     """The rows of the active versions of all keys, ordered by key."""
     return read(select_active().order_by(PROFILES.c.key))
 
 
-def one(read: Read, key: ProfileKey, version: int) -> Row[Any] | None:
+def version_row(read: Read, key: ProfileKey, version: int) -> Row[Any] | None:
     """The row of one version."""
     rows = read(_all(key).where(PROFILES.c.version == version))
     return rows[0] if rows else None
 
 
-def all_of(read: Read, key: ProfileKey) -> Sequence[Row[Any]]:
+def version_rows(read: Read, key: ProfileKey) -> Sequence[Row[Any]]:
     """The rows of all versions of a key with whether each is active (``active_version``), oldest first."""
     return read(_all(key).order_by(PROFILES.c.version))
 
 
-def numbers(read: Read, key: ProfileKey) -> Sequence[int]:
+def version_numbers(read: Read, key: ProfileKey) -> Sequence[int]:
     """The versions that there are, oldest first."""
-    found = select(PROFILES.c.version).where(PROFILES.c.key == canonical(key)).order_by(PROFILES.c.version)
+    found = select(PROFILES.c.version).where(PROFILES.c.key == canonical_key(key)).order_by(PROFILES.c.version)
     return [row.version for row in read(found)]
 
 
-def stored(row: Row[Any], shown: str, alarms: Sequence[Alarm]) -> StoredVersion:
-    """The version that a row of :func:`all_of` holds.
+def stored_version(row: Row[Any], shown: str, alarms: Sequence[Alarm]) -> StoredVersion:
+    """The version that a row of :func:`version_rows` holds.
 
     Raises:
         RegistryDamaged: its profile cannot be read.
@@ -211,7 +211,7 @@ def _all(key: ProfileKey) -> Select[Any]:
     return (
         select(PROFILES, KEYS.c.active_version)
         .outerjoin(KEYS, PROFILES.c.key == KEYS.c.key)
-        .where(PROFILES.c.key == canonical(key))
+        .where(PROFILES.c.key == canonical_key(key))
     )
 
 
@@ -236,6 +236,6 @@ def among(
     read: Read, query: Select[Any], column: ColumnElement[str], keys: Iterable[ProfileKey]
 ) -> Iterator[Row[Any]]:
     """The rows of a query whose column is one of these keys, read with as few queries as there can be."""
-    wanted = [canonical(key) for key in keys]
+    wanted = [canonical_key(key) for key in keys]
     for start in range(0, len(wanted), _MOST_AT_ONCE):
         yield from read(query.where(column.in_(wanted[start : start + _MOST_AT_ONCE])))

@@ -17,7 +17,6 @@ from tests.samples import KEY, draft, profile
 from tests.waiting import wait_until
 from tje_middleware import CalibrationRegistry, EntropyGate, TjeWarning
 from tje_middleware.registry import refresh
-from tje_middleware.registry.listening import Listening
 
 # No poll comes near the end of a test: what is seen was told.
 _NEVER = 3600.0
@@ -84,11 +83,12 @@ class TestChanges:
     def test_of_before_it_listened_are_not_missed(self, url, other_process, monkeypatch):
         changed = threading.Event()
 
-        def listening_late(database):
+        def listen_late(*of):
             changed.wait(30)
-            return Listening(database)
+            listen(*of)
 
-        monkeypatch.setattr(refresh, "Listening", listening_late)
+        listen = refresh.listen
+        monkeypatch.setattr(refresh, "listen", listen_late)
         with CalibrationRegistry(url, refresh_seconds=_NEVER) as late:
             late.lookup(KEY)
             other_process("promote 3")

@@ -19,8 +19,8 @@ from tests.registry.cache.waiting import background_threads, until_known
 from tests.samples import KEY, profile
 from tests.waiting import wait_until
 from tje_middleware import CalibrationRegistry, ProfileKey
-from tje_middleware.registry import versions
 from tje_middleware.registry.refresh import Refresher
+from tje_middleware.registry.versions import add_version
 
 OTHER = ProfileKey(model="m2", task="t")
 
@@ -85,7 +85,7 @@ class TestFreshness:
         keys = [ProfileKey(model=f"m{number}", task="t") for number in range(500)]
         with elsewhere.database.writing() as connection:
             for key in keys:
-                versions.add(connection, profile(key=key), active=True, source="test", by="test")
+                add_version(connection, profile(key=key), active=True, source="test", by="test")
 
         async def look_up_all():
             await asyncio.gather(*(registry.alookup(key) for key in keys))

@@ -64,7 +64,7 @@ def import_(
 ) -> None:
     """Store what another registry exported: all of it, or nothing. What is active here stays so."""
     with opened(url, makes_it=True) as store:
-        from .import_table import import_table, report_as_dict  # noqa: PLC0415 (--help must not wait for it)
+        from .version_tables import import_table, report_as_dict  # noqa: PLC0415 (--help must not wait for it)
 
         source = typer.get_binary_stream("stdin") if file == _STREAM else file
         report = store.import_from(source, promote=promote)

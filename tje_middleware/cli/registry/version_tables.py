@@ -1,4 +1,4 @@
-"""The versions of a key, what was active when, and what differs, as tables and as plain values."""
+"""The versions of a key, what was active when, what differs, and what an import did, as tables and plain values."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from .layout import Column, Row, Rows
-from .tables import NOTHING, age, alarm_as_dict, bold, number, threshold_of, verdict
+from .tables import NOTHING, Column, Row, Rows, age, alarm_as_dict, bold, number, table_of, threshold_of, verdict
 
 if TYPE_CHECKING:
     from ...calibration.key import ProfileKey
-    from ...registry import Change, ProfileDiff, Promotion, StoredVersion
+    from ...registry import Change, ImportedVersion, ImportReport, ProfileDiff, Promotion, StoredVersion
 
 # So much of a digest tells it from others.
 _DIGEST = 12
@@ -137,6 +136,53 @@ def diff_table(found: ProfileDiff) -> RenderableType:
     return Group(*parts)
 
 
+def import_table(report: ImportReport, shown: str) -> RenderableType:
+    """Every version of the file and what became of it in the database that is shown."""
+    table = table_of("Key", "In the file", "Here", "")
+    for one in report.versions:
+        table.add_row(Text(str(one.key)), str(one.exported), str(one.version), _became(one))
+    parts: list[RenderableType] = [table] if report.versions else []
+    parts.append(Text(f"{report.stored} versions stored in {shown}, {report.skipped} were here already."))
+    for other in report.promoted:
+        before = "none" if other.before is None else f"v{other.before}"
+        parts.append(Text(f"Active now: {other.key}: {before} -> v{other.after}"))
+    for other in report.kept:
+        stays = "none becomes" if other.before is None else f"v{other.before} stays"
+        parts.append(Text(f"{other.key}: {stays} active; that of the file is v{other.after} here."))
+    if report.aliases:
+        parts.append(Text(f"Aliases made: {', '.join(report.aliases)}."))
+    if report.aliases_kept:
+        parts.append(Text(f"Aliases left out: {', '.join(report.aliases_kept)}, whose models were here already."))
+    if report.kept or report.aliases_kept:
+        parts.append(Text("To have it as it is in the file, import it with --promote."))
+    return Group(*parts)
+
+
+def report_as_dict(report: ImportReport, shown: str) -> dict[str, Any]:
+    """The same, fit for JSON."""
+    return {
+        "registry": shown,
+        "stored": report.stored,
+        "skipped": report.skipped,
+        "versions": [
+            {
+                "key": one.key.model_dump(mode="json"),
+                "exported": one.exported,
+                "version": one.version,
+                "is_new": one.is_new,
+                "is_active": one.is_active,
+            }
+            for one in report.versions
+        ],
+        **{
+            name: [{"key": one.key.model_dump(mode="json"), "before": one.before, "after": one.after} for one in some]
+            for name, some in (("promoted", report.promoted), ("kept", report.kept))
+        },
+        "aliases": list(report.aliases),
+        "aliases_kept": list(report.aliases_kept),
+    }
+
+
 def _at(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC, {age(moment)} ago"
 
@@ -156,3 +202,7 @@ def _difference(change: Change) -> str:
         return ""
     share = "" if change.relative is None else f" ({change.relative:+.0%})"
     return f"{change.difference:+.4g}{share}"
+
+
+def _became(one: ImportedVersion) -> str:
+    return f"{'stored' if one.is_new else 'was here already'}{', active' if one.is_active else ''}"
