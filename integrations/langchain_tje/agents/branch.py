@@ -19,7 +19,7 @@ from tje_middleware.branches.base import OFFERED
 
 from ..asking.chain import is_chat_model, named_model
 from ..asking.model import AskedModel
-from ..branches.deeper import ChainBranch, RejectedQuestion, as_runnable, is_branch, message_of
+from ..branches.deeper import ChainBranch, RejectedQuestion, as_message, as_runnable, is_branch
 
 #: A model's name for ``init_chat_model``, a chat model, a Runnable of messages, a function of messages, or a branch.
 AgentDeeper = str | BaseChatModel | Runnable[Any, Any] | Callable[..., Any] | Branch[Any, Any]
@@ -63,7 +63,7 @@ class AgentAsk(RejectedQuestion):
 
     def _followed(self, following: tuple[Message, ...], settings: Mapping[str, object]) -> Request:
         return self.request.override(
-            messages=[*self.request.messages, *cast("list[AnyMessage]", list(map(message_of, following)))],
+            messages=[*self.request.messages, *cast("list[AnyMessage]", list(map(as_message, following)))],
             model_settings={**self.request.model_settings, **settings},
         )
 

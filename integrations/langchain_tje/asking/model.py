@@ -62,7 +62,8 @@ class FrontChatModel(BaseChatModel):
         try:
             return super().__getattr__(name)  # type: ignore[misc]  # pydantic hides it from type checkers
         except AttributeError:
-            if name.startswith("_") or not self.__dict__:  # the fields come all at once
+            # While pydantic makes this model it has no fields, and so there is no model behind it to ask.
+            if name.startswith("_") or not self.__dict__:
                 raise
             return getattr(self._behind, name)
 
@@ -222,8 +223,9 @@ class AskedModel(WrappedChatModel):
         except DraftStopped as stopped:
             raise DraftAborted(stopped) from None
 
-    # Callbacks are this model's business: the wrapped one is called below them. Only some event streams have a run
-    # manager told of tokens by whoever streams them, and pass one to the streaming methods.
+    # LangChain runs this model's callbacks around these methods, so the wrapped model's own methods are called
+    # without any. Only streams are given the run manager: it is passed by those event streams that hear of each token
+    # from the model's own code.
     def _generate(
         self,
         messages: list[BaseMessage],

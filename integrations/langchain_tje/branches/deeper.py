@@ -201,7 +201,7 @@ def rejected_draft() -> object:
     return _rejected.get()
 
 
-def message_of(following: Message) -> BaseMessage:
+def as_message(following: Message) -> BaseMessage:
     """What follows the question in a branch's conversation, as a message."""
     role, text = following
     return AIMessage(text) if role == "assistant" else HumanMessage(text)

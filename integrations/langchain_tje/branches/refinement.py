@@ -14,7 +14,7 @@ from tje_middleware import GateDecision
 from tje_middleware.branches import REFINE_INSTRUCTION, Branch, Message, SequentialRefinement
 
 from ..asking.chain import is_chat_model
-from .deeper import OverChain, message_of, rejected_draft
+from .deeper import OverChain, as_message, rejected_draft
 
 AnyRunnable = Runnable[Any, Any]
 
@@ -102,12 +102,12 @@ class ChainAsk:
     def again(self, *following: Message, **settings: Any) -> Any:
         """Ask the model the chain's own messages, followed by these."""
         asked = self.before.invoke(self.question, self.config) if self.before else self.question
-        return self.model.invoke([*_messages(asked), *map(message_of, following)], self.config, **settings)
+        return self.model.invoke([*_messages(asked), *map(as_message, following)], self.config, **settings)
 
     async def aagain(self, *following: Message, **settings: Any) -> Any:
         """The same on the event loop."""
         asked = await self.before.ainvoke(self.question, self.config) if self.before else self.question
-        return await self.model.ainvoke([*_messages(asked), *map(message_of, following)], self.config, **settings)
+        return await self.model.ainvoke([*_messages(asked), *map(as_message, following)], self.config, **settings)
 
     def text_of(self, answer: object, /) -> str:
         """The text of a message, or of what a parser made of one."""

@@ -96,12 +96,12 @@ def think_just_enough(
     """
     # What cannot work is refused here, and not first where a chain comes.
     Delivery(gate, mode, on_branch_error)
-    branch = deeper if is_branch(deeper) else ChainBranch(as_runnable(deeper)).runnable
+    checked = deeper if is_branch(deeper) else ChainBranch(as_runnable(deeper)).runnable
 
     def gated(chain: Gateable[Any, Any]) -> EntropyGateRunnable[Any, Any]:
         return EntropyGateRunnable(
             draft=_as_chain(chain),
-            deeper=branch,
+            deeper=checked,
             gate=gate,
             mode=mode,
             on_branch_error=on_branch_error,

@@ -22,7 +22,7 @@ from tje_middleware.calls.streams import aclosed, closed
 from tje_middleware.gate.decision import METADATA_KEY
 from tje_middleware.gate.delivery import Delivery
 
-from ..branches.deeper import message_of
+from ..branches.deeper import as_message
 from ..callbacks.handler import SpendingHandler
 from ..messages.answer import in_words
 from ..messages.turn import DraftCapture, MessageTurn
@@ -128,7 +128,7 @@ class ChatAsk:
         return str(answer["raw"].text)
 
     def _followed(self, following: tuple[Message, ...], settings: dict[str, object]) -> DirectCall:
-        messages = [*self.call.messages, *map(message_of, following)]
+        messages = [*self.call.messages, *map(as_message, following)]
         return replace(self.call, messages=messages, settings={**self.call.settings, **settings})
 
 

@@ -179,7 +179,7 @@ class FunctionNode:
     includes_draft: bool
 
 
-def branch_of(node: Node, *, sees_draft: bool) -> ChainBranch | FunctionNode:
+def node_branch(node: Node, *, sees_draft: bool) -> ChainBranch | FunctionNode:
     """The deeper node as the gate's deeper branch.
 
     Args:

@@ -17,7 +17,7 @@ from tje_middleware.gate.decision import METADATA_KEY
 from tje_middleware.gate.delivery import Delivery, OnBranchError
 
 from ..messages.visibility import EVENT
-from .draft_place import DraftPlace, Node, branch_of, replacing
+from .draft_place import DraftPlace, Node, node_branch, replacing
 from .judging import Judged, answer_of, judged, question_of, reply_to
 from .state import draft_in, messages_of, update_of, values_in, with_messages, with_values
 
@@ -216,7 +216,7 @@ class EntropyRouter:
         Raises:
             TypeError: ``node`` is no node, or a function that requires what LangGraph does not give.
         """
-        branch = branch_of(node, sees_draft=sees_draft)
+        branch = node_branch(node, sees_draft=sees_draft)
         delivery = replace(self._delivery, branch=branch)
 
         def find(state: Any) -> DraftPlace:
