@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tests.benchmarks.timing import Row, compared
+from tests.benchmarks.timing import Row, Timing
 from tje_middleware import ProfileKey
 from tje_middleware.calibration.calibration import calibrate_observations
 from tje_middleware.records.columns import Observations
@@ -24,10 +24,10 @@ def observations(signals: int) -> Observations:
     )
 
 
-def rows() -> Iterator[Row]:
+def rows(timing: Timing) -> Iterator[Row]:
     for signals, name in ((1, "s0"), (20, "auto")):
         records, key = observations(signals), ProfileKey(model="m", task="t", signal=name)
-        yield compared(
+        yield timing.compared(
             f"calibrate 1,000,000 records, {signals} signal{'s' if signals > 1 else ''}",
             lambda records=records, key=key: calibrate_observations(records, key=key),
             against="sorting one of them",

@@ -5,44 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from copy import copy
-from itertools import chain
+from itertools import chain, cycle
 from operator import itemgetter
 
 import numpy as np
 
-from tests.benchmarks.timing import Row, compared
-from tje_middleware import (
-    CalibrationRecord,
-    EntropyAccumulator,
-    EntropyGate,
-    ProfileKey,
-    calibrate,
-    parse_logprobs,
-    token_entropies,
-)
-
-TOKENS, ALTERNATIVES = 1_000, 20
-
-
-def payload(seed: int = 0) -> dict:
-    """A chat completion with logprobs, as a dict."""
-    rng = np.random.default_rng(seed)
-    rows = np.sort(rng.normal(0, 3, (TOKENS, ALTERNATIVES)), axis=1)[:, ::-1]
-    rows = rows - np.log(np.exp(rows).sum(axis=1, keepdims=True))
-    content = [
-        {
-            "token": f"t{position} ",
-            "logprob": float(row[0]),
-            "bytes": list(f"t{position} ".encode()),
-            "top_logprobs": [
-                {"token": f"a{rank}", "logprob": float(value), "bytes": [97, rank]} for rank, value in enumerate(row)
-            ],
-        }
-        for position, row in enumerate(rows)
-    ]
-    text = "".join(entry["token"] for entry in content)
-    message = {"role": "assistant", "content": text}
-    return {"choices": [{"index": 0, "message": message, "logprobs": {"content": content}}]}
+from tests.benchmarks.drafts import ALTERNATIVES, TOKENS, accepting_gate, decisions, payloads
+from tests.benchmarks.timing import Row, Timing
+from tje_middleware import EntropyAccumulator, parse_logprobs, token_entropies
 
 
 def plain_numpy(response: dict) -> np.ndarray:
@@ -102,55 +72,55 @@ def accumulate_plainly(rows: list[list[float]]) -> float:
     return total / len(rows)
 
 
-def rows() -> Iterator[Row]:
-    response = payload()
+def rows(timing: Timing) -> Iterator[Row]:
+    response = payloads()[0]
     sequence = parse_logprobs(response)
     stream = sequence.top_logprobs.tolist()
-    records = [
-        CalibrationRecord(correct=i % 2 == 0, signals={"mean_entropy": 1 + i % 2 + i / 100}) for i in range(40)
-    ]
-    gate = EntropyGate(calibrate(records, key=ProfileKey(model="m", task="t")))
+    gate = accepting_gate()
+    decide_payload = decisions(gate, cycle(payloads()))
+    # A copy has nothing computed yet.
+    decide_sequence = decisions(gate, map(copy, cycle([*map(parse_logprobs, payloads())])))
     assert np.allclose(token_entropies(sequence), plain_numpy(response))
     assert np.allclose(token_entropies(sequence), numpy_with_itemgetter(response))
     assert math.isclose(pure_python(response), accumulate(stream))
-    yield compared(
+    yield timing.compared(
         "payload -> token entropies",
         lambda: token_entropies(parse_logprobs(response)),
         against="plain numpy, comprehensions",
         reference=lambda: plain_numpy(response),
         at_most=0.5,
     )
-    yield compared(
+    yield timing.compared(
         "payload -> token entropies",
         lambda: token_entropies(parse_logprobs(response)),
         against="numpy with itemgetter, fromiter",
         reference=lambda: numpy_with_itemgetter(response),
     )
-    yield compared(
+    yield timing.compared(
         "payload -> decision",
-        lambda: gate.decide(response),
+        decide_payload,
         against="a pure Python loop",
         reference=lambda: pure_python(response),
     )
-    yield compared(
+    yield timing.compared(
         "logprobs in hand -> decision",
-        lambda: gate.decide(copy(sequence)),
+        decide_sequence,
         against="a pure Python loop over floats",
         reference=lambda: accumulate_plainly(stream),
         at_most=0.1,
     )
-    yield compared(
+    yield timing.compared(
         "logprobs in hand -> decision",
-        lambda: gate.decide(copy(sequence)),
+        decide_sequence,
         against="a bare numpy pass",
         reference=lambda: bare_numpy(sequence.top_logprobs),
         at_most=1.0,
     )
-    whole = compared(
+    whole = timing.compared(
         "stream, a token",
         lambda: accumulate(stream),
         against="a pure Python loop, a token",
         reference=lambda: accumulate_plainly(stream),
     )
-    yield Row(whole.what, whole.against, whole.seconds / TOKENS, whole.reference / TOKENS)
-    yield Row("stream, a token", "2 microseconds", whole.seconds / TOKENS, 2e-6, at_most=1.0)
+    yield Row(whole.what, whole.against, whole.value / TOKENS, whole.reference / TOKENS)
+    yield Row("stream, a token", "2 microseconds", whole.value / TOKENS, 2e-6, at_most=1.0)

@@ -6,18 +6,18 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 
-from tests.benchmarks.timing import Row, best_of
+from tests.benchmarks.timing import Row, Timing
 
 REFERENCE = "import scipy.stats, pydantic"
 
 
-def rows() -> Iterator[Row]:
-    empty, _ = best_of(_interpreter("pass"), _interpreter("pass"), rounds=5, repeat=1)
+def rows(timing: Timing) -> Iterator[Row]:
+    empty, _ = timing.best_of(_interpreter("pass"), _interpreter("pass"), rounds=5, repeat=1)
     for statement, at_most in (
         ("import tje_middleware", 0.5),
         ("from tje_middleware import EntropyGate, parse_logprobs", 0.5),
     ):
-        ours, reference = best_of(_interpreter(statement), _interpreter(REFERENCE), rounds=7, repeat=1)
+        ours, reference = timing.best_of(_interpreter(statement), _interpreter(REFERENCE), rounds=7, repeat=1)
         yield Row(statement, REFERENCE, max(ours - empty, 0), reference - empty, at_most)
 
 

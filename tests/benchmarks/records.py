@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.benchmarks.timing import Row, compared
+from tests.benchmarks.timing import Row, Timing
 from tje_middleware import CalibrationRecord, SequenceLogprobs
 from tje_middleware.records import read_records, write_records
 
@@ -46,12 +46,12 @@ def loaded_as_arrays(path: Path) -> int:
         return sum(1 for line in lines if len(np.array(json.loads(line)["top_logprobs"])))
 
 
-def rows() -> Iterator[Row]:
+def rows(timing: Timing) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         signals, drafts = Path(folder) / "signals.jsonl", Path(folder) / "drafts.jsonl"
         assert write_records(signals, labelled(LINES)) == read(signals) == loaded(signals)
         assert write_records(drafts, raw(DRAFTS)) == read(drafts) == loaded_as_arrays(drafts)
-        yield compared(
+        yield timing.compared(
             f"{LINES:,} records of signals read",
             lambda: read(signals),
             against="json.loads of each line",
@@ -60,7 +60,7 @@ def rows() -> Iterator[Row]:
             rounds=10,
             repeat=1,
         )
-        yield compared(
+        yield timing.compared(
             f"{DRAFTS} records of raw logprobs read",
             lambda: read(drafts),
             against="json.loads and np.array of each",

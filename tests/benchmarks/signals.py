@@ -8,7 +8,7 @@ from copy import copy
 
 import numpy as np
 
-from tests.benchmarks.timing import Row, compared
+from tests.benchmarks.timing import Row, Timing
 from tje_middleware import SequenceLogprobs, parse_logprobs
 from tje_middleware.signals import CANDIDATES, resolve_signal
 
@@ -32,13 +32,13 @@ def read(text: str) -> SequenceLogprobs:
     return parse_logprobs(json.loads(text))
 
 
-def rows() -> Iterator[Row]:
+def rows(timing: Timing) -> Iterator[Row]:
     for thinking in (False, True):
         text = line(thinking=thinking)
         sequence = read(text)
         names = [name for name in CANDIDATES if thinking or not name.endswith("@thinking")]
         signals = [resolve_signal(name) for name in names]
-        yield compared(
+        yield timing.compared(
             f"{len(names)} signals of a draft{' with thinking' if thinking else ''}",
             # A copy has nothing computed yet.
             lambda sequence=sequence, signals=signals: [

@@ -9,9 +9,10 @@ from tje_middleware import NoThreshold
 from tje_middleware.calibration import calibration
 from tje_middleware.calibration.calibration import spreads
 from tje_middleware.calibration.settings import CalibrationSettings
-from tje_middleware.calibration.thresholds.methods import EVERY_METHOD, Drafts, Found
+from tje_middleware.calibration.thresholds.methods import METHODS
+from tje_middleware.calibration.thresholds.rule import Drafts, Found
 
-MEAN = {"mean": EVERY_METHOD["mean"]}
+MEAN = {"mean": METHODS["mean"].rule}
 
 
 def drafts(n, rng):
@@ -20,7 +21,7 @@ def drafts(n, rng):
 
 
 def interval(sample, **options):
-    value = EVERY_METHOD["mean"](sample, CalibrationSettings()).value
+    value = MEAN["mean"](sample, CalibrationSettings()).value
     return spreads(sample, MEAN, {"mean": value}, CalibrationSettings(**options))["mean"].interval
 
 

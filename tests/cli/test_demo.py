@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from tests.standin import StandIn
 from tje_middleware import CalibrationRegistry, __version__
-from tje_middleware.calibration.settings import METHOD_NAMES
+from tje_middleware.calibration.thresholds.methods import METHODS
 from tje_middleware.cli import app
 
 RUN = CliRunner()
@@ -45,7 +45,7 @@ def test_the_demo_on_the_embedded_model_as_json(tmp_path: Path) -> None:
     found = json.loads(done.stdout)
     assert found["profile"]["n_correct"] + found["profile"]["n_incorrect"] == 10
     ungated = {"never deeper", "always deeper", "until repeated"}
-    assert set(found["policies"]) | set(found["missing"]) == ungated | {*METHOD_NAMES} - {"cost"}
+    assert set(found["policies"]) | set(found["missing"]) == ungated | {*METHODS} - {"cost"}
     for figures in found["policies"].values():
         assert figures["questions"] == 6
         assert figures["saved"]["low"] <= figures["saved"]["value"] <= figures["saved"]["high"]

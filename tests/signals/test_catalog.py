@@ -92,8 +92,9 @@ def test_every_signal_of_nothing_is_an_error(name, tokens):
 
 @pytest.mark.parametrize("name", CANDIDATES)
 def test_every_signal_tells_its_unit_and_is_a_float(name):
-    function = SIGNALS[name.partition("@")[0]]
-    assert any(unit in (function.__doc__ or "") for unit in ("bit", "nats", "tokens)", "unit", "share"))
+    signal = SIGNALS[name.partition("@")[0]]
+    assert signal.unit in (signal.function.__doc__ or "")
+    assert any(unit in (signal.function.__doc__ or "") for unit in ("bit", "nats", "tokens)", "unit", "share"))
     if not name.endswith("@thinking"):
         assert type(resolve_signal(name)(written(1.0))) is float
 

@@ -23,8 +23,16 @@ from tests.simulation.worlds import CANDIDATES, COMPLEMENTARY, NOISE, WORLDS, Ca
 from tje_middleware import NoThreshold, ProfileKey
 from tje_middleware.calibration.calibration import calibrate_observations
 from tje_middleware.calibration.settings import CalibrationSettings
-from tje_middleware.calibration.thresholds import METHODS, abstain_threshold, noninferiority_threshold, risk_threshold
-from tje_middleware.calibration.thresholds.methods import Drafts
+from tje_middleware.calibration.thresholds import (
+    abstain_threshold,
+    bayes_threshold,
+    info_threshold,
+    mean_threshold,
+    noninferiority_threshold,
+    risk_threshold,
+    universal_threshold,
+)
+from tje_middleware.calibration.thresholds.rule import Drafts
 
 DELTA, EPSILON, ETA = 0.1, 0.1, 0.12
 SIZES = (20, 50, 100, 200, 500)
@@ -96,12 +104,18 @@ def _plug_in(signal: FloatArray, losses: FloatArray, limit: float, *, conditiona
     return float(values[within[-1]])
 
 
+OF_THE_PAPER = {
+    "mean": mean_threshold,
+    "info": info_threshold,
+    "bayes": bayes_threshold,
+    "universal": universal_threshold,
+}
 RISK = Promise(
     "risk",
     {
         "risk": lambda d, w: risk_threshold(d.signal, ~d.correct, alpha=w.alpha, delta=DELTA).value,
         "plug-in": lambda d, w: _plug_in(d.signal, ~d.correct, w.alpha, conditional=True),
-        **{name: lambda d, _, method=method: method(*d.classes) for name, method in METHODS.items()},
+        **{name: lambda d, _, method=method: method(*d.classes) for name, method in OF_THE_PAPER.items()},
     },
     measure=World.risk,
     limit=lambda world: world.alpha,
@@ -116,7 +130,7 @@ NONINFERIOR = Promise(
         "plug-in": lambda d, _: _plug_in(
             d.signal, d.deeper_correct.astype(float) - d.correct, EPSILON, conditional=False
         ),
-        **{name: lambda d, _, method=method: method(*d.classes) for name, method in METHODS.items()},
+        **{name: lambda d, _, method=method: method(*d.classes) for name, method in OF_THE_PAPER.items()},
     },
     measure=World.lost,
     limit=lambda _: EPSILON,

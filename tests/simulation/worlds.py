@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from tje_middleware.calibration.thresholds.methods import Drafts
+from tje_middleware.calibration.thresholds.rule import Drafts
 from tje_middleware.records.columns import Observations
 
 FloatArray = NDArray[np.float64]

@@ -25,7 +25,9 @@ from .selection import Choice, choose
 from .separation import auroc, auroc_interval, judge, mann_whitney_p
 from .settings import CalibrationSettings, Prices
 from .thresholds import cohens_d, sample_sd
-from .thresholds.methods import EVERY_METHOD, RESAMPLED, Drafts, Found, Method, hopeless
+from .thresholds.guaranteed import hopeless
+from .thresholds.methods import METHODS
+from .thresholds.rule import Drafts, Found, Rule
 
 _ABSTAIN = "abstain"
 
@@ -181,18 +183,19 @@ def _chosen(profile: CalibrationProfile, choice: Choice) -> Mapping[str, object]
 
 
 def _thresholds(drafts: Drafts, settings: CalibrationSettings) -> dict[str, Threshold]:
-    methods: dict[str, Method] = {**EVERY_METHOD, _ABSTAIN: hopeless}
-    outcomes = {name: _outcome(method, drafts, settings) for name, method in methods.items()}
+    rules: dict[str, Rule] = {**{name: method.rule for name, method in METHODS.items()}, _ABSTAIN: hopeless}
+    outcomes = {name: _outcome(rule, drafts, settings) for name, rule in rules.items()}
     found = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Found)}
     values = {name: threshold.value for name, threshold in found.items()}
-    resampled = {name: RESAMPLED.get(name, methods[name]) for name in found}
+    quick = {name: method.resampled for name, method in METHODS.items() if method.resampled is not None}
+    resampled = {name: quick.get(name, rules[name]) for name in found}
     spread = spreads(drafts, resampled, values, settings) if settings.resamples else {}
     return {name: _threshold(outcome, spread.get(name)) for name, outcome in outcomes.items()}
 
 
-def _outcome(method: Method, drafts: Drafts, settings: CalibrationSettings) -> Found | NoThreshold:
+def _outcome(rule: Rule, drafts: Drafts, settings: CalibrationSettings) -> Found | NoThreshold:
     try:
-        return method(drafts, settings)
+        return rule(drafts, settings)
     except NoThreshold as error:
         return error
 
@@ -245,29 +248,29 @@ class Spread(NamedTuple):
 
 
 def spreads(
-    drafts: Drafts, methods: Mapping[str, Method], values: Mapping[str, float], settings: CalibrationSettings
+    drafts: Drafts, rules: Mapping[str, Rule], values: Mapping[str, float], settings: CalibrationSettings
 ) -> dict[str, Spread]:
-    """The spread of each method's threshold over bootstrap resamples of the records.
+    """The spread of each rule's threshold over bootstrap resamples of the records.
 
     Percentile bootstrap (Efron & Tibshirani 1993, section 13.3), records drawn with replacement; for more than 20,000
     records m out of n (Bickel et al. 1997), deviations from the median scaled by sqrt(m/n) around the value.
 
     Args:
         drafts: The records.
-        methods: The methods.
+        rules: By the name of the method.
         values: Of those that found a threshold in the records, its value.
-        settings: The methods' settings, the seed, and how many resamples.
+        settings: The rules' settings, the seed, and how many resamples.
     """
     rng, n = np.random.default_rng(settings.seed), len(drafts.signal)
     drafts = _take(drafts, np.argsort(drafts.signal, kind="stable"))
     size = min(n, _MOST_RECORDS)
-    found: dict[str, list[float]] = {name: [] for name in methods}
+    found: dict[str, list[float]] = {name: [] for name in rules}
     for _ in range(settings.resamples):
         # In order, so that what sorts by the signal finds it sorted.
         drawn = _take(drafts, np.sort(rng.integers(0, n, size)))
-        for name, method in methods.items():
+        for name, rule in rules.items():
             with suppress(NoThreshold):
-                found[name].append(method(drawn, settings).value)
+                found[name].append(rule(drawn, settings).value)
     scale = sqrt(size / n)
     return {
         name: Spread(_interval(np.array(thresholds), values.get(name), scale), len(thresholds) / settings.resamples)

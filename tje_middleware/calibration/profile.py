@@ -1,6 +1,6 @@
-"""What goes into a calibration and what comes out of it: records, keys and profiles.
+"""A profile: what calibration found for one key, and the alarms about it.
 
-Plain data, validated where it enters (disk, network, user). The computation is in ``calibration``.
+Plain data, validated where it is read (disk, network, user). It is computed in :mod:`.calibration`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from ..signals.learned import LearnedSignal
 from .key import ProfileKey
 from .reference import ReferenceDistribution
 from .settings import CalibrationSettings
+from .thresholds.methods import METHODS
 
 #: ``drift``: the signal is distributed otherwise than in the profile's records. ``risk``: more of the accepted
 #: drafts are wrong than the method promised.
@@ -155,12 +156,14 @@ class CalibrationProfile(BaseModel):
     def hopeless_from(self, method: str) -> float | None:
         """From which value on a gate that may give up does so with this method; None: it never does.
 
-        ``cost`` has a rule of its own, in which giving up may not pay; for the others it is what is shown to be
-        hopeless.
+        A method with an abstention of its own is taken at its word, also where it says that giving up does not pay;
+        for the others it is what is shown to be hopeless.
         """
-        rule = self.abstain if method != "cost" else None
         own = self.thresholds[method].abstain_from
-        return own if own is not None or rule is None else rule.value
+        declared = METHODS.get(method)  # None: a profile of another release may hold one that is unknown here
+        if own is not None or self.abstain is None or (declared is not None and declared.has_own_abstention):
+            return own
+        return self.abstain.value
 
     def expected_deeper_tokens(self, threshold: float) -> float | None:
         """What going deeper would cost a draft that a threshold accepts (tokens); None: the records do not tell."""

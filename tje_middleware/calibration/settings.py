@@ -6,9 +6,6 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 
-#: The threshold methods: the paper's four, then ours.
-METHOD_NAMES = ("mean", "info", "bayes", "universal", "risk", "noninferior", "cost")
-
 _FROZEN = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 Price = Annotated[float, Field(ge=0, le=1e12)]
@@ -34,14 +31,21 @@ class Prices(BaseModel):
 
 
 class CalibrationSettings(BaseModel):
-    """What calibration was asked for, kept with the profile."""
+    """What calibration was asked for, kept with the profile.
+
+    The command line has an option for each of these, named and described as here.
+    """
 
     model_config = _FROZEN
 
-    alpha: Level = Field(default=0.05, description="risk: share of accepted drafts that may be wrong.")
-    delta: Level = Field(default=0.1, description="Probability with which a guarantee may fail.")
-    epsilon: Level = Field(default=0.05, description="noninferior: accuracy that may be lost against always deeper.")
-    eta: Level = Field(default=0.05, description="abstain: share of hopeless drafts that going deeper may get right.")
+    alpha: Level = Field(default=0.05, description="risk: share of accepted drafts that may be wrong (0 to 1).")
+    delta: Level = Field(default=0.1, description="Probability with which a guarantee may fail (0 to 1).")
+    epsilon: Level = Field(
+        default=0.05, description="noninferior: accuracy that may be lost against always going deeper (0 to 1)."
+    )
+    eta: Level = Field(
+        default=0.05, description="abstain: share of hopeless drafts that deeper may get right (0 to 1)."
+    )
     prices: Prices | None = Field(default=None, description="cost: what things cost; None: no such threshold.")
     seed: NonNegativeInt = Field(default=0, description="Of everything random: folds, bootstrap, permutations.")
     resamples: NonNegativeInt = Field(default=500, description="Bootstrap resamples behind the intervals; 0: none.")

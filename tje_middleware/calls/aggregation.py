@@ -112,7 +112,7 @@ def with_advice(rule: Aggregate, calls: Sequence[ModelCall]) -> str | None:
     return f"{words}, {_TRY_LAST}"
 
 
-class Judged(Protocol):
+class CallDecision(Protocol):
     """What a judge says of one call."""
 
     @property
@@ -137,7 +137,7 @@ class Judge(Protocol):
     def with_on_missing(self, on_missing: Literal["raise"], /) -> Judge:
         """The same judge, which raises GateError where it cannot judge."""
 
-    def judge(self, draft: object, /, *, model: str | None, temperature: float | None) -> Judged:
+    def judge(self, draft: object, /, *, model: str | None, temperature: float | None) -> CallDecision:
         """Decide about a call's evidence, and tell nobody."""
 
 

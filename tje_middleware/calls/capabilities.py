@@ -11,7 +11,7 @@ from ..logprobs.evidence import without_advice
 
 _RESPONSES_API = "Responses.create()"
 _SENTENCE_ENDS = re.compile(r"""[?!{}\[\]\n]|\\n|\.(?=["'\s]|$)""")
-_CLAUSE_ENDS = re.compile(r"[,;:]")
+_CLAUSE_ENDS = re.compile(r"[,;:]| - ")
 _SAYS_NO = re.compile(
     r"\b(?:no|not|cannot|\w+n't|un(?:supported|known|expected|recognized|available)|invalid|incompatible|disabled)\b",
     re.IGNORECASE,

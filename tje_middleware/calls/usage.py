@@ -6,6 +6,7 @@ import threading
 from collections.abc import Hashable
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeVar
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,10 @@ def usage_of(input_tokens: int | None, output_tokens: int | None) -> TokenUsage:
 
 # A call may be reported twice, by a scope within this one and directly, but at once.
 _REMEMBERED = 1_024
-# Calls that are never said to have ended must not pile up; far more than ever are open at once.
-_MOST_OPEN = 10_000
+#: Runs and calls that are never said to have ended must not pile up; far more than are ever open at once.
+MOST_OPEN = 10_000
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 
 class SpendingLog:
@@ -96,7 +99,7 @@ class SpendingLog:
         with self._lock:
             self._settled.pop(run_id, None)  # users may give several runs the same id, one after the other
             self._written.setdefault(run_id, 0)
-            if len(self._written) > _MOST_OPEN:
+            if len(self._written) > MOST_OPEN:
                 self._give_up_oldest()
         if self.parent is not None:
             self.parent.start(run_id)
@@ -137,9 +140,16 @@ class SpendingLog:
     def _count(self, run_id: Hashable, usage: TokenUsage) -> None:
         self._total += usage
         self._settled[run_id] = None
-        for oldest in list(islice(self._settled, max(len(self._settled) - _REMEMBERED, 0))):
-            del self._settled[oldest]
+        drop_oldest(self._settled, _REMEMBERED)
 
     def _give_up_oldest(self) -> None:
         oldest = next(iter(self._written))
         self._count(oldest, TokenUsage(0, self._written.pop(oldest), calls=1, partly_known=1))
+
+
+def drop_oldest(kept: dict[Key, Value], most: int) -> int:
+    """Let go of the oldest entries beyond ``most``; returns how many."""
+    oldest = list(islice(kept, max(len(kept) - most, 0)))
+    for key in oldest:
+        del kept[key]
+    return len(oldest)

@@ -9,7 +9,7 @@ import typer
 from .._version import __version__
 from .calibration import calibrate, evaluate, report
 from .demo import demo
-from .doctor import command as doctor_command
+from .doctor.command import doctor
 from .ledger import ledger
 from .local import local
 from .registry import registry
@@ -20,7 +20,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,  # among them a database's URL with its password
 )
-for command in (demo, calibrate, evaluate, report, doctor_command.doctor):
+for command in (demo, calibrate, evaluate, report, doctor):
     app.command()(command)
 for commands, name in ((registry, "registry"), (ledger, "ledger"), (local, "local")):
     app.add_typer(commands, name=name)

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Group
 
-from ..calibration.settings import METHOD_NAMES
 from ..errors import CalibrationError
 from .console import Show, explained, print_result, progress, say
-from .request import Request, with_request
+from .request import Request, known_method, with_request
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -95,13 +94,15 @@ def evaluate(
     deeper_includes_draft: Includes = False,
     fewer_labels: Annotated[
         str | None,
-        typer.Option(metavar="METHOD", help="Show, too, how this method's figures spread with fewer labels."),
+        typer.Option(
+            metavar="METHOD",
+            callback=known_method,
+            help="Show, too, how this method's figures spread with fewer labels.",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Replay recorded outcomes: what every policy would have cost and got right, on records it was not made from."""
-    if fewer_labels not in (None, *METHOD_NAMES):
-        raise typer.BadParameter(f"--fewer-labels takes one of {', '.join(METHOD_NAMES)}")
     with explained("parquet"):
         from ..evaluation.table import as_dict, evaluation_table, learning_table  # noqa: PLC0415
 

@@ -51,7 +51,7 @@ def explained(extras: str) -> Iterator[None]:
         say_error(f"{'.'.join(map(str, first['loc']))}: {first['msg']}, not {first['input']!r}")
         raise typer.Exit(1) from error
     except ImportError as error:
-        if not (error.name or "").startswith(("langchain", "openai", "httpx", "plotly")):
+        if not (error.name or "").startswith(("langchain", "openai", "httpx", "plotly", "jinja2")):
             raise
         say_error(f'{error.name} is not installed: pip install "tje-middleware[{extras}]"')
         raise typer.Exit(1) from error

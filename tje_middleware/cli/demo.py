@@ -44,8 +44,9 @@ def demo(
 ) -> None:
     """Gate a real model on this machine: calibrate, then run every policy and compare."""
     with explained("langchain,openai,local"):
-        from langchain_tje.demo.chain import run_demo, served  # noqa: PLC0415
-        from langchain_tje.demo.run_agent import run_agent_demo  # noqa: PLC0415 (an extra, and seconds to import)
+        from langchain_tje.demo.chain import run_demo  # noqa: PLC0415 (an extra, and seconds to import)
+        from langchain_tje.demo.run_agent import run_agent_demo  # noqa: PLC0415
+        from langchain_tje.demo.survey import served  # noqa: PLC0415
 
         from ..demo import AgentDemoResult  # noqa: PLC0415
         from ..registry import CalibrationRegistry  # noqa: PLC0415

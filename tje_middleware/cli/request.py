@@ -2,39 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import dataclass, field, make_dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..calibration.settings import CalibrationSettings, Prices
 from .console import with_options
 
 if TYPE_CHECKING:
     from ..calibration.key import ProfileKey
-    from ..calibration.settings import CalibrationSettings
 
 _UNNAMED = "unnamed"
 _TOP_K = 20
+# Each of these is an option of the same name. Prices have one for each thing that costs, declared below.
+_SETTINGS = {name: setting for name, setting in CalibrationSettings.model_fields.items() if name != "prices"}
 
 
 @dataclass(frozen=True)
 class Request:
-    """The options that say what is calibrated, and how."""
+    """The options that say what is calibrated, and at which prices; calibration's own settings come on top."""
 
     model: Annotated[str, typer.Option(help="The model that wrote the drafts, as it is asked for.")] = _UNNAMED
     task: Annotated[str, typer.Option(help="What the task is called.")] = _UNNAMED
     signal: Annotated[str, typer.Option(help='A signal, or "auto" for the one that separates best.')] = "auto"
     top_k: Annotated[int, typer.Option(min=1, help="Alternatives a position that signals are taken over.")] = _TOP_K
     temperature: Annotated[float | None, typer.Option(min=0, help="Sampling temperature of the drafts.")] = None
-    alpha: Annotated[float, typer.Option(help="risk: share of accepted drafts that may be wrong (0 to 1).")] = 0.05
-    delta: Annotated[float, typer.Option(help="Probability with which a guarantee may fail (0 to 1).")] = 0.1
-    epsilon: Annotated[
-        float,
-        typer.Option(help="noninferior: accuracy that may be lost against always going deeper (0 to 1)."),
-    ] = 0.05
-    eta: Annotated[
-        float, typer.Option(help="abstain: share of hopeless drafts that deeper may get right (0 to 1).")
-    ] = 0.05
     error_price: Annotated[float | None, typer.Option(min=0, help="cost: price of a wrong answer.")] = None
     token_price: Annotated[float, typer.Option(min=0, help="cost: price of a token of the deeper branch.")] = 0.0
     deeper_price: Annotated[float, typer.Option(min=0, help="cost: price of a deeper run, on top of its tokens.")] = (
@@ -44,7 +37,6 @@ class Request:
     prompt_fingerprint: Annotated[str | None, typer.Option(help="Any digest that changes when the prompt does.")] = (
         None
     )
-    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0
 
     @property
     def is_named(self) -> bool:
@@ -84,8 +76,6 @@ class Request:
         Raises:
             typer.BadParameter: other prices without that of an error.
         """
-        from ..calibration.settings import CalibrationSettings, Prices  # noqa: PLC0415
-
         prices = None
         if self.error_price is not None:
             prices = Prices(
@@ -96,10 +86,31 @@ class Request:
             )
         elif self.token_price or self.deeper_price or self.abstain_price is not None:
             raise typer.BadParameter("prices need that of an error too: --error-price")
-        return CalibrationSettings(
-            alpha=self.alpha, delta=self.delta, epsilon=self.epsilon, eta=self.eta, prices=prices, seed=self.seed
-        )
+        return CalibrationSettings(prices=prices, **{name: getattr(self, name) for name in _SETTINGS})
 
 
-#: Give a command the options of :class:`Request` and hand them to it as ``request``.
-with_request = with_options(Request, "request")
+def known_method(given: str | None) -> str | None:
+    """Make sure that a threshold method is one that there is; for the callback of an option.
+
+    Raises:
+        typer.BadParameter: it is none.
+    """
+    from ..calibration.thresholds.methods import METHODS  # noqa: PLC0415 (--help must not wait for it)
+
+    if given is not None and given not in METHODS:
+        raise typer.BadParameter(f"{given!r} is none of {', '.join(METHODS)}")
+    return given
+
+
+def _option(name: str) -> tuple[str, Any, Any]:
+    """A setting of calibration as a field of options."""
+    setting = _SETTINGS[name]
+    least = next((bound.ge for bound in setting.metadata if hasattr(bound, "ge")), None)
+    kind = Annotated[setting.annotation, typer.Option(min=least, help=setting.description)]  # type: ignore[name-defined]
+    return name, kind, field(default=setting.default)
+
+
+_REQUEST = make_dataclass("RequestWithSettings", [_option(name) for name in _SETTINGS], bases=(Request,), frozen=True)
+
+#: Give a command the options of :class:`Request` and those of the settings; it gets them as ``request``.
+with_request = with_options(_REQUEST, "request")

@@ -1,8 +1,7 @@
 """What ``tje demo`` asks and what it shows; an integration runs it."""
 
-from .agent_result import AgentDemoResult, AgentFigures, GradedRuns
 from .questions import Question, calculated, is_right, load_questions
-from .result import ALWAYS, NEVER, UNTIL_REPEATED, DemoResult, label
+from .result import ALWAYS, NEVER, UNTIL_REPEATED, AgentDemoResult, AgentFigures, DemoResult, GradedRuns, label
 
 __all__ = [
     "ALWAYS",

@@ -9,7 +9,7 @@ from typing_extensions import Unpack
 
 from ..calibration.key import ProfileKey
 from ..calibration.profile import CalibrationProfile
-from ..calibration.settings import METHOD_NAMES
+from ..calibration.thresholds.methods import METHODS
 from ..calls.capabilities import LogprobsCapabilities
 from ..errors import GateError, MissingLogprobs, SignalError, UnreadableLogprobs, described, require_one_of
 from ..logprobs import SequenceLogprobs
@@ -137,7 +137,7 @@ class EntropyGate:
         )
         if signal != AUTO:
             resolve_signal(signal)
-        require_one_of("method", policies.get("method", METHOD_NAMES[0]), METHOD_NAMES)
+        require_one_of("method", policies.get("method", "mean"), tuple(METHODS))
         return cls(StoredProfile(registry, key), **policies)
 
     async def ready(self) -> None:

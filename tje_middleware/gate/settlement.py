@@ -14,6 +14,7 @@ from typing_extensions import Unpack
 
 from .._process import whoami
 from ..calibration.profile import Alarm, CalibrationProfile
+from ..calibration.thresholds.methods import METHODS
 from . import telemetry
 from .decision import GateDecision
 from .savings import savings_of
@@ -193,8 +194,10 @@ class Settlement:
             return None
         if self._policy is not None and self._policy.max_risk is not None:
             return self._policy.max_risk
-        promises = decision.method == "risk" and profile is not None and profile.settings is not None
-        return profile.settings.alpha if promises and profile and profile.settings else None
+        method = METHODS.get(decision.method)  # None for a threshold given by hand
+        if method is None or method.risk_limit is None or profile is None or profile.settings is None:
+            return None
+        return method.risk_limit(profile.settings)
 
     def _profile_of(self, decision: GateDecision) -> CalibrationProfile | None:
         """What a decision was made by; None where another was promoted meanwhile."""

@@ -1,8 +1,4 @@
-"""One question on its way: through the draft, the gate, and where it must through the deeper branch.
-
-What comes after what, and what happens when something fails, is here; a framework says how its models are called and
-what its answers look like. The twins differ in ``await`` alone.
-"""
+"""One question on its way through the draft, the gate and, where the draft is not accepted, the deeper branch."""
 
 from __future__ import annotations
 
@@ -25,143 +21,11 @@ from .stopping.watch import DraftAborted, DraftStopped
 Answer = TypeVar("Answer")
 
 
-class FrameworkTurn(ABC, Generic[Answer]):
-    """The part of a gated turn that is a framework's; ``GatedTurn`` calls it, and its twins differ in ``await``."""
+class GatedTurn(ABC, Generic[Answer]):
+    """One question: the draft, the gate's decision, and where that says so the deeper branch. Made anew for each.
 
-    # How models are called
-
-    @abstractmethod
-    def draft(self) -> Answer:
-        """Ask for the whole draft.
-
-        Raises:
-            DraftStopped: it was stopped; or DraftAborted, where a framework's code stands in between.
-        """
-
-    @abstractmethod
-    async def adraft(self) -> Answer:
-        """The same on the event loop."""
-
-    def draft_chunks(self) -> Iterator[Answer]:
-        """Ask for the draft as it is written, with ``annotate``; whole where it comes in no other way."""
-        yield self.draft()
-
-    async def adraft_chunks(self) -> AsyncIterator[Answer]:
-        """The same on the event loop."""
-        yield await self.adraft()
-
-    @abstractmethod
-    def deeper(self, decision: GateDecision) -> Answer:
-        """Ask the deeper branch; ``kept`` is the rejected draft."""
-
-    @abstractmethod
-    async def adeeper(self, decision: GateDecision) -> Answer:
-        """The same on the event loop."""
-
-    def deeper_chunks(self, decision: GateDecision) -> Iterator[Answer]:
-        """Ask the deeper branch for its answer as it is written; whole where it comes in no other way."""
-        yield self.deeper(decision)
-
-    async def adeeper_chunks(self, decision: GateDecision) -> AsyncIterator[Answer]:
-        """The same on the event loop."""
-        yield await self.adeeper(decision)
-
-    def require_deeper(self, *, on_loop: bool) -> None:
-        """Refuse a way of calling that the deeper branch has not: a mistake must not pass for its failure."""
-
-    # What answers look like
-
-    @abstractmethod
-    def writer_of(self, draft: Answer) -> ModelCall:
-        """The call that wrote the draft, with its logprobs or the reason why there are none."""
-
-    @abstractmethod
-    def annotated(self, answer: Answer, decision: GateDecision) -> Answer:
-        """The answer, or the last chunk of it, with the decision in it, where there is a place for it."""
-
-    @property
-    @abstractmethod
-    def draft_usage(self) -> TokenUsage:
-        """What the draft spent so far."""
-
-    @property
-    @abstractmethod
-    def deeper_usage(self) -> TokenUsage:
-        """What the deeper branch spent so far."""
-
-    def shown(self, draft: Answer) -> Answer:
-        """The draft, or a chunk of it, as it is delivered."""
-        return draft
-
-    def passed_on(self, chunk: Answer) -> Answer:
-        """A chunk of the deeper answer, other than the one that the decision is in."""
-        return chunk
-
-    def has_place(self, chunk: Answer) -> bool:
-        """Whether there is a place for the decision in a chunk."""
-        return True
-
-    def decision_in(self, draft: Answer) -> GateDecision | None:
-        """The decision of a gate further in that the draft holds; None where it holds none."""
-        return None
-
-    def is_draft(self, draft: Answer) -> bool:
-        """Whether a model wrote it; what came from elsewhere is delivered undecided."""
-        return True
-
-    def calls_tools(self, draft: Answer) -> bool:
-        """Whether the draft is a call of tools."""
-        return False
-
-    def why_missing(self, draft: Answer) -> str | None:
-        """What this framework knows of a draft without logprobs; None where that is nothing more."""
-        return None
-
-    def was_asked(self, draft: Answer) -> bool:
-        """Whether a model was asked for logprobs at all; where none was called, none refused."""
-        return True
-
-    def remark(self, draft: Answer) -> str | None:
-        """What is to be said of the decision about a draft beside its reason."""
-        return None
-
-    # What goes on around it
-
-    @property
-    def cap_reached(self) -> str | None:
-        """The cap, in words, that forbids going deeper; None where it is allowed."""
-        return None
-
-    def announce(self, decision: GateDecision) -> None:
-        """Tell whoever listens, before the deeper branch runs."""
-
-    async def aannounce(self, decision: GateDecision) -> None:
-        """The same on the event loop."""
-        self.announce(decision)
-
-    @property
-    def deeper_model(self) -> str | None:
-        """The model that wrote the deeper answer; None where that is not known."""
-        return None
-
-    def question_text(self) -> str | None:
-        """What was asked, in words; wanted only where a ledger keeps texts."""
-        return None
-
-    def text_of(self, answer: Answer) -> str | None:
-        """The words of an answer, or of a chunk of it; likewise."""
-        return None
-
-    def tell(self, decision: GateDecision) -> None:
-        """Tell whoever listens how the turn ended: which answer was taken, and what it cost; or how far it came."""
-
-    def is_control_flow(self, error: Exception) -> bool:
-        """Whether an error is the framework's way to interrupt or redirect, and not a failure."""
-        return False
-
-
-class GatedTurn(FrameworkTurn[Answer]):
-    """One question to a draft and, where the gate says so, to a deeper branch; made anew for each.
+    An integration derives from it and says how its models are called and what its answers look like; the methods for
+    that stand between the way of a question and its steps. Twins differ in ``await`` alone.
 
     Args:
         delivery: The rules.
@@ -181,7 +45,7 @@ class GatedTurn(FrameworkTurn[Answer]):
         self.decision: GateDecision | None = None
         self._went_deeper = False
 
-    # The way
+    # The way of a question
 
     def answer(self) -> Answer:
         """The whole answer, with the decision in it.
@@ -251,7 +115,7 @@ class GatedTurn(FrameworkTurn[Answer]):
                     given = True
                     yield self._with_deeper(chunk, decision) if is_last else self._noted(self.passed_on(chunk))
         except Exception as error:
-            if given:  # what was given out cannot be taken back
+            if given:  # chunks that were given out cannot be taken back
                 raise
             yield self._after_failure(decision, error)
 
@@ -278,10 +142,141 @@ class GatedTurn(FrameworkTurn[Answer]):
                 raise
             yield self._after_failure(decision, error)
 
+    # How models are called: an integration's
+
+    @abstractmethod
+    def draft(self) -> Answer:
+        """Ask for the whole draft.
+
+        Raises:
+            DraftStopped: it was stopped; or DraftAborted, where a framework's code stands in between.
+        """
+
+    @abstractmethod
+    async def adraft(self) -> Answer:
+        """The same on the event loop."""
+
+    def draft_chunks(self) -> Iterator[Answer]:
+        """Ask for the draft as it is written, with ``annotate``; whole where it comes in no other way."""
+        yield self.draft()
+
+    async def adraft_chunks(self) -> AsyncIterator[Answer]:
+        """The same on the event loop."""
+        yield await self.adraft()
+
+    @abstractmethod
+    def deeper(self, decision: GateDecision) -> Answer:
+        """Ask the deeper branch. The draft that was not accepted is in ``kept``."""
+
+    @abstractmethod
+    async def adeeper(self, decision: GateDecision) -> Answer:
+        """The same on the event loop."""
+
+    def deeper_chunks(self, decision: GateDecision) -> Iterator[Answer]:
+        """Ask the deeper branch for its answer as it is written; whole where it comes in no other way."""
+        yield self.deeper(decision)
+
+    async def adeeper_chunks(self, decision: GateDecision) -> AsyncIterator[Answer]:
+        """The same on the event loop."""
+        yield await self.adeeper(decision)
+
+    def require_deeper(self, *, on_loop: bool) -> None:
+        """Raise where the deeper branch cannot be called this way: that is a mistake and no failure of the branch."""
+
+    # What answers look like: an integration's
+
+    @abstractmethod
+    def writer_of(self, draft: Answer) -> ModelCall:
+        """The call that wrote the draft, with its logprobs or the reason why there are none."""
+
+    @abstractmethod
+    def annotated(self, answer: Answer, decision: GateDecision) -> Answer:
+        """The answer, or the last chunk of it, with the decision in it, where there is a place for it."""
+
+    @property
+    @abstractmethod
+    def draft_usage(self) -> TokenUsage:
+        """What the draft spent so far."""
+
+    @property
+    @abstractmethod
+    def deeper_usage(self) -> TokenUsage:
+        """What the deeper branch spent so far."""
+
+    def shown(self, draft: Answer) -> Answer:
+        """The draft, or a chunk of it, as it is delivered."""
+        return draft
+
+    def passed_on(self, chunk: Answer) -> Answer:
+        """A chunk of the deeper answer, other than the one that the decision is in."""
+        return chunk
+
+    def has_place(self, chunk: Answer) -> bool:
+        """Whether there is a place for the decision in a chunk."""
+        return True
+
+    def decision_in(self, draft: Answer) -> GateDecision | None:
+        """The decision that an inner gate left in the draft; None where there is none."""
+        return None
+
+    def is_draft(self, draft: Answer) -> bool:
+        """Whether a model wrote it. Where none did, such as a cached answer, it is delivered without a decision."""
+        return True
+
+    def calls_tools(self, draft: Answer) -> bool:
+        """Whether the draft is a call of tools."""
+        return False
+
+    def why_missing(self, draft: Answer) -> str | None:
+        """Why a draft has no logprobs, as far as this framework knows more than the draft itself; else None."""
+        return None
+
+    def was_asked(self, draft: Answer) -> bool:
+        """Whether a model was asked for logprobs at all."""
+        return True
+
+    def remark(self, draft: Answer) -> str | None:
+        """A remark to be added to the detail of the decision about a draft; None for none."""
+        return None
+
+    # What goes on around a turn: an integration's, where it has something to say
+
+    @property
+    def cap_reached(self) -> str | None:
+        """The cap, in words, that forbids going deeper; None where it is allowed."""
+        return None
+
+    def announce(self, decision: GateDecision) -> None:
+        """Tell whoever listens of the decision, before the deeper branch runs."""
+
+    async def aannounce(self, decision: GateDecision) -> None:
+        """The same on the event loop."""
+        self.announce(decision)
+
+    @property
+    def deeper_model(self) -> str | None:
+        """The model that wrote the deeper answer; None where that is not known."""
+        return None
+
+    def question_text(self) -> str | None:
+        """The text of the question; asked for only where a ledger keeps texts."""
+        return None
+
+    def text_of(self, answer: Answer) -> str | None:
+        """The text of an answer, or of a chunk of it; asked for only where a ledger keeps texts."""
+        return None
+
+    def tell(self, decision: GateDecision) -> None:
+        """Tell whoever listens how the turn ended: which answer was taken and what it cost, or how far it came."""
+
+    def is_control_flow(self, error: Exception) -> bool:
+        """Whether an error is the framework's way to interrupt or redirect, and not a failure."""
+        return False
+
     # The steps
 
     def conclude(self, decision: GateDecision) -> None:
-        """The turn is over: the gate takes its decision in, and whoever listens is told."""
+        """Settle the decision, now that the turn is over, and tell whoever listens."""
         gate = self.delivery.gate
         was_unread = decision.aborted or decision.reason == "tool_call"
         gate.settle(
@@ -289,7 +284,7 @@ class GatedTurn(FrameworkTurn[Answer]):
             may_abort=self.delivery.mode_for(may_call_tools=False) == "abort",
             may_deepen=self.delivery.mode != "annotate",
             latency_seconds=time.monotonic() - self._began,
-            # Of a draft that was stopped, or passed unread, no call is looked at: it was asked of the key's model.
+            # Nobody looks at the calls of a draft that was stopped or passed; it was asked of the key's model.
             draft_model=self._draft_model or (gate.key.model if was_unread else None),
             deeper_model=self.deeper_model if self._went_deeper else None,
             deeper_includes_draft=self.delivery.branch.includes_draft if self.delivery.branch else None,
@@ -308,7 +303,7 @@ class GatedTurn(FrameworkTurn[Answer]):
                 self.conclude(self._so_far(self.decision))
 
     def _so_far(self, decision: GateDecision) -> GateDecision:
-        """The decision with what was spent until now, where nobody answered."""
+        """The decision of a turn that ended before anybody answered, with what was spent until then."""
         if decision.answered_by is not None or decision.draft_usage is not None:
             return decision
         deeper_usage = counted(self.deeper_usage) if self._went_deeper else None
@@ -358,7 +353,7 @@ class GatedTurn(FrameworkTurn[Answer]):
         held = self.decision_in(draft)
         is_of_draft = held is not None and held.answered_by == "draft" and self.delivery.gate.made(held)
         if held is not None and held.decision_id is not None and is_of_draft:
-            # A gate of the same key further in has counted this draft; that it is accepted here, too, saves no more.
+            # An inner gate of the same key has counted this draft: accepting it here as well saves no more.
             decision = replace(decision, decision_id=held.decision_id)
         remark = self.remark(draft)
         if remark is not None:
@@ -369,17 +364,17 @@ class GatedTurn(FrameworkTurn[Answer]):
         return decision
 
     def _explained(self, call: ModelCall, draft: Answer) -> Evidence:
-        """The call's evidence; where there is none, with the reason as far as it is known."""
+        """The evidence of a call; where there is none, the reason as far as anybody knows it."""
         if not isinstance(call.logprobs, MissingLogprobs) or not self.was_asked(draft):
             return call.logprobs
         return self.delivery.gate.capabilities.explained(call.logprobs, call.model, self.why_missing(draft))
 
     def _announced(self, decision: GateDecision) -> GateDecision:
-        """The decision as it is told before the deeper branch runs: where none does, the draft is the answer."""
+        """The decision as it is told before the deeper branch runs; where it does not, the draft is the answer."""
         return self.delivery.announced(decision, counted(self.draft_usage))
 
     def _with_draft(self, decision: GateDecision | None) -> Answer:
-        kept = self._noted(cast("Answer", self.kept))  # None only where that is what the user's own code answered
+        kept = self._noted(cast("Answer", self.kept))  # it is None only where the user's own code answered None
         if decision is None:
             return kept
         self.decision = self.delivery.with_draft(decision, counted(self.draft_usage))
@@ -390,13 +385,13 @@ class GatedTurn(FrameworkTurn[Answer]):
         return self.annotated(self._noted(answer), self.decision)
 
     def _noted(self, answer: Answer) -> Answer:
-        """An answer, or a chunk of it, on its way to the user."""
+        """Keep the text of an answer, or of a chunk of it, on its way to the user, where a ledger wants it."""
         if self._said is not None and (text := self.text_of(answer)) is not None:
             self._said.append(text)
         return answer
 
     def _after_failure(self, decision: GateDecision, error: Exception) -> Answer:
-        """The draft in the place of a deeper branch that failed."""
+        """The draft, in the place of the answer of a deeper branch that failed."""
         if self.is_control_flow(error):
             raise error
         failed = self.delivery.after_failure(decision, error)

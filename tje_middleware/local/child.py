@@ -18,7 +18,7 @@ _PATIENCE = 2.0  # seconds that the child has to end by itself, and again after 
 
 
 class Child:
-    """A running child process; its standard input is the thread its life hangs on."""
+    """A running child process; it ends when its standard input is closed, as it is when this process ends."""
 
     def __init__(self, command: Sequence[str]) -> None:
         self._owner = os.getpid()

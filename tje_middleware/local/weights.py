@@ -101,8 +101,6 @@ def resolve_weights(model: str | Path | None = None) -> Path:
         path = DEFAULT_WEIGHTS.locate()
         DEFAULT_WEIGHTS.verify(path)
     elif hub_id := _as_hub_id(model):
-        from .weights import download  # noqa: PLC0415 (the hub client is optional and slow)
-
         path = download(hub_id["repo"], hub_id["filename"])
     else:
         path = Path(model).expanduser()

@@ -1,13 +1,17 @@
-"""The public entrance: any provider's or framework's payload, whole or as a list of streamed chunks."""
+"""Any provider's or framework's payload, whole or as streamed chunks, becomes a SequenceLogprobs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import TypeGuard
 
-from .envelopes import read_payload
-from .fields import reading
+from ..errors import MissingLogprobs, UnreadableLogprobs
+from .coverage import covered_characters, refuse_partial_cover, without_end
+from .envelopes import locate, read_located, read_payload
+from .fields import field, has, is_sequence, reading
 from .sequence import SequenceLogprobs
-from .stream import LogprobsAccumulator, is_stream, refuse_several_answers
+
+_RESPONSES_DELTA = "response.output_text.delta"
 
 
 def parse_logprobs(payload: object, *, choice: int = 0) -> SequenceLogprobs:
@@ -26,10 +30,90 @@ def parse_logprobs(payload: object, *, choice: int = 0) -> SequenceLogprobs:
             number is NaN, +inf or above 0, or the logprobs cover only part of the text.
     """
     with reading(payload):
-        if is_stream(payload):
-            refuse_several_answers(payload)
+        if _is_stream(payload):
+            _refuse_several_answers(payload)
             return _accumulated(payload, choice)
         return read_payload(payload, choice)
+
+
+class LogprobsAccumulator:
+    """Collect the logprobs of one streamed answer.
+
+    Holds numbers and token texts, never the chunks. Chunks without logprobs (the first, the last, usage)
+    add nothing; a chunk with text but without logprobs is remembered, so that a hole is never overlooked.
+
+    Example:
+        >>> accumulator = LogprobsAccumulator()
+        >>> chunk = {"choices": [{"delta": {"content": "Hi"}, "logprobs": {"content": [
+        ...     {"token": "Hi", "logprob": -0.1, "top_logprobs": [{"token": "Hi", "logprob": -0.1}]}]}}]}
+        >>> accumulator.add(chunk)
+        1
+        >>> accumulator.result()
+        SequenceLogprobs(1 tokens x 1 alternatives)
+
+    Args:
+        choice: Which answer to collect, where the stream interleaves several (``n > 1``).
+    """
+
+    def __init__(self, *, choice: int = 0) -> None:
+        self._choice = choice
+        self._parts: list[SequenceLogprobs] = []
+        self._characters = 0
+        self._holes = False
+
+    def __len__(self) -> int:
+        """Positions collected so far (tokens)."""
+        return sum(map(len, self._parts))
+
+    def add(self, chunk: object) -> int:
+        """Take one chunk as it came; returns how many positions it brought (tokens).
+
+        Raises:
+            UnreadableLogprobs: the chunk's logprobs are there but cannot be read.
+        """
+        with reading(chunk):
+            return self._add(chunk)
+
+    def _add(self, chunk: object) -> int:
+        event = _provider_chunk(chunk)
+        if _is_responses_event(event) and field(event, "type") != _RESPONSES_DELTA:
+            return 0  # the closing events of the Responses API repeat what the deltas brought
+        choice, choices = self._choice, field(event, "choices")
+        if is_sequence(choices):
+            # With n > 1 a chunk carries one choice and its index, not all of them.
+            chosen = [item for item in choices if (field(item, "index") or 0) == self._choice]
+            if not chosen:
+                return 0
+            choice, chunk = 0, {"choices": chosen[:1]}
+        located = locate(chunk, choice)
+        self._characters += len(located.text or "")
+        try:
+            part = read_located(located)
+        except MissingLogprobs:
+            self._holes = self._holes or bool(located.text)
+            return 0
+        self._parts.append(part)
+        return len(part)
+
+    def result(self) -> SequenceLogprobs:
+        """The whole sequence so far.
+
+        Raises:
+            MissingLogprobs: no chunk had logprobs.
+            UnreadableLogprobs: some chunks had logprobs, others had text without them.
+        """
+        if not self._parts:
+            raise MissingLogprobs("no chunk of the stream had logprobs; ask for logprobs=True and top_logprobs=20")
+        sequence = SequenceLogprobs.concatenate(self._parts)
+        # A server that looks ahead for a stop string sends the text some tokens late, at last without any token:
+        # no hole as long as the tokens spell all of it.
+        uncovered = self._characters - (covered_characters(sequence) or 0)
+        if self._holes and uncovered > 0:
+            raise UnreadableLogprobs(
+                f"{uncovered} characters of the stream came without logprobs, so the sequence has holes"
+            )
+        refuse_partial_cover(sequence, self._characters)
+        return without_end(sequence)
 
 
 def _accumulated(chunks: Iterable[object], choice: int) -> SequenceLogprobs:
@@ -37,3 +121,58 @@ def _accumulated(chunks: Iterable[object], choice: int) -> SequenceLogprobs:
     for chunk in chunks:
         accumulator.add(chunk)
     return accumulator.result()
+
+
+def _is_stream(payload: object) -> TypeGuard[Sequence[object]]:
+    """Whether the payload is a list of a stream's chunks rather than of one sequence's positions."""
+    return is_sequence(payload) and bool(payload) and not _is_position(payload[0]) and any(map(_is_chunk, payload))
+
+
+def _refuse_several_answers(payload: Sequence[object]) -> None:
+    """A batch is a list too; joined like a stream's chunks, its answers would be measured as one.
+
+    Raises:
+        UnreadableLogprobs: the list holds a whole answer beside others.
+    """
+    if len(payload) > 1 and any(map(_is_whole_answer, payload)):
+        raise UnreadableLogprobs(
+            f"a list of {len(payload)} answers: pass one at a time (streamed chunks may be a list)"
+        )
+
+
+def _is_whole_answer(item: object) -> bool:
+    choices = field(item, "choices")
+    return field(item, "type") == "ai" or bool(
+        is_sequence(choices) and choices and field(choices[0], "message") is not None
+    )
+
+
+def _is_position(item: object) -> bool:
+    return is_sequence(item) or has(item, "top_logprobs")
+
+
+def _is_chunk(item: object) -> bool:
+    return not is_sequence(item) and (has(item, *_CHUNK_FIELDS) or _is_responses_event(item))
+
+
+_CHUNK_FIELDS = (
+    "choices",
+    "response_metadata",
+    "generation_info",
+    "raw",
+    "delta",
+    "candidates",
+    "done",
+    "completion_probabilities",
+)
+
+
+def _is_responses_event(item: object) -> bool:
+    kind = field(item, "type")
+    return isinstance(kind, str) and kind.startswith("response.")
+
+
+def _provider_chunk(chunk: object) -> object:
+    """The provider's own chunk: LlamaIndex wraps it."""
+    raw = field(chunk, "raw")
+    return chunk if raw is None or field(chunk, "response_metadata") is not None else raw

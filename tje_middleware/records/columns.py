@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import CalibrationError, SignalError, TjeError
 from ..logprobs.arrays import BoolArray, FloatArray
-from ..signals import AUTO, CANDIDATES, RESERVED, SIGNALS
+from ..signals import AUTO, RESERVED, candidates
 from .record import CalibrationRecord
 
 # Larger values are no signal, and their squares would leave the range of floats.
@@ -231,6 +231,5 @@ def _candidates(record: CalibrationRecord) -> list[str]:
     reserved = [name for name in RESERVED if name in record.signals]
     if reserved:
         raise CalibrationError(f"the records bring a signal named {reserved[0]!r}, a name with a meaning of its own")
-    named = dict.fromkeys((*CANDIDATES, *SIGNALS))  # SIGNALS also holds those that the user registered
-    computed = [name for name in named if record.sequence is not None or name in record.signals]
+    computed = [name for name in candidates() if record.sequence is not None or name in record.signals]
     return list(dict.fromkeys((*computed, *record.signals)))

@@ -1,4 +1,4 @@
-"""Records one at a time, from whatever file or stream they are in."""
+"""Files of records: read one record at a time from whatever they are, and written whole or not at all."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ from .form import encoding_fault, fault, from_fields, needing_pyarrow, refuse_em
 from .record import CalibrationRecord
 
 Progress = Callable[[int, int], None]
-
 STANDARD_INPUT = "-"
 _GZIP, _PARQUET, _BYTE_ORDER_MARK = b"\x1f\x8b", b"PAR1", b"\xef\xbb\xbf"
 _BYTES_AT_ONCE = 1 << 18
 _DAMAGE = (EOFError, zlib.error, OSError)  # what gzip raises of a file that was cut or changed
+# As gzip itself has it; Python's own default takes nearly twice as long for one percent.
+_GZIP_LEVEL = 6
 
 
 def read_records(path: str | PathLike[str], *, progress: Progress | None = None) -> Iterator[CalibrationRecord]:
@@ -67,6 +68,58 @@ def read_records(path: str | PathLike[str], *, progress: Progress | None = None)
             yield from _json_lines(name, io.BufferedReader(gzip.GzipFile(fileobj=stream), _BYTES_AT_ONCE))
         else:
             yield from _json_lines(name, stream)
+
+
+def write_records(path: str | PathLike[str], records: Iterable[CalibrationRecord]) -> int:
+    """Write records, raw logprobs included, such that ``read_records`` gives them back.
+
+    The file appears when all records are in it; until then, and after any error, what was there before stays.
+
+    Args:
+        path: Its ending decides: ``.parquet`` is Parquet, ``.gz`` gzipped JSON Lines, any other JSON Lines.
+        records: Read one at a time; a ``sequence`` without positions is left out.
+
+    Returns:
+        How many records were written.
+
+    Raises:
+        CalibrationError: there are none, one has neither signals nor logprobs, or the file cannot be written.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise CalibrationError(f"{target} is a folder: name a file")
+    counted = _Counted(records)
+    try:
+        with replaced(target) as stream:
+            _write(target, stream, counted)
+            if not counted.count:
+                raise CalibrationError(f"{target} was not written: there are no records")
+    except OSError as error:
+        if error is counted.failure:  # what the caller's records raise is not ours to explain
+            raise
+        raise CalibrationError(f"{target} cannot be written: {error.strerror or error}") from error
+    return counted.count
+
+
+@contextmanager
+def replaced(path: str | PathLike[str]) -> Iterator[IO[bytes]]:
+    """A new file beside ``path`` that takes its place when the block ends well; until then the old one stays.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    target = Path(os.path.realpath(path))  # through a link, so that the link stays
+    unfinished = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    stream = unfinished.open("xb")
+    try:
+        with stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        unfinished.replace(target)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
 
 
 class _CountedReads(io.RawIOBase):
@@ -156,62 +209,6 @@ def _uncommon(line: bytes) -> CalibrationRecord:
     except (ValueError, RecursionError):
         return CalibrationRecord.model_validate_json(line)  # which says what is wrong
     return from_fields(fields)
-
-
-@contextmanager
-def replaced(path: str | PathLike[str]) -> Iterator[IO[bytes]]:
-    """A new file beside ``path`` that takes its place when the block ends well; until then the old one stays.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    target = Path(os.path.realpath(path))  # through a link, so that the link stays
-    unfinished = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    stream = unfinished.open("xb")
-    try:
-        with stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        unfinished.replace(target)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
-
-
-# As gzip itself has it; Python's own default takes nearly twice as long for one percent.
-_GZIP_LEVEL = 6
-
-
-def write_records(path: str | PathLike[str], records: Iterable[CalibrationRecord]) -> int:
-    """Write records, raw logprobs included, such that ``read_records`` gives them back.
-
-    The file appears when all records are in it; until then, and after any error, what was there before stays.
-
-    Args:
-        path: Its ending decides: ``.parquet`` is Parquet, ``.gz`` gzipped JSON Lines, any other JSON Lines.
-        records: Read one at a time; a ``sequence`` without positions is left out.
-
-    Returns:
-        How many records were written.
-
-    Raises:
-        CalibrationError: there are none, one has neither signals nor logprobs, or the file cannot be written.
-    """
-    target = Path(path)
-    if target.is_dir():
-        raise CalibrationError(f"{target} is a folder: name a file")
-    counted = _Counted(records)
-    try:
-        with replaced(target) as stream:
-            _write(target, stream, counted)
-            if not counted.count:
-                raise CalibrationError(f"{target} was not written: there are no records")
-    except OSError as error:
-        if error is counted.failure:  # what the caller's records raise is not ours to explain
-            raise
-        raise CalibrationError(f"{target} cannot be written: {error.strerror or error}") from error
-    return counted.count
 
 
 class _Counted:

@@ -16,6 +16,10 @@ from ..logprobs import SequenceLogprobs
 from ..logprobs.sequence import ZERO_PROBABILITY
 from .record import MARKS, CalibrationRecord
 
+_PLACE = re.compile(r" at line \d+ column (\d+)$")
+_LONGEST = 20
+_NO_JSON_NUMBERS = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
+
 
 def to_fields(record: CalibrationRecord) -> dict[str, Any]:
     """What stands on disk for this record; fields that say nothing are left out.
@@ -47,6 +51,26 @@ def refuse_empty(signals: Mapping[str, float], sequence: SequenceLogprobs | None
         raise CalibrationError("neither signals nor logprobs (top_logprobs) are there: one of them is needed")
 
 
+def fault(error: ValidationError | TjeError) -> str:
+    """The first thing wrong, as "field: reason", and how many more there are."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first, *others = error.errors(include_url=False)
+    more = f" (and {len(others)} more)" if others else ""
+    return _reason(first) + more
+
+
+def encoding_fault(line: bytes) -> str | None:
+    """What is wrong with the bytes of a line before anything is read in them; None when they are UTF-8."""
+    if line.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "not UTF-8 but UTF-16: save the file as UTF-8"
+    try:
+        line.decode()
+    except UnicodeDecodeError as error:
+        return f"not UTF-8: the byte 0x{line[error.start]:02x} at column {error.start + 1}"
+    return None
+
+
 def _logprob_fields(sequence: SequenceLogprobs) -> dict[str, Any]:
     top = sequence.top_logprobs
     ends = top.shape[1] - np.argmax(top[:, ::-1] > -np.inf, axis=1)
@@ -66,31 +90,6 @@ def _logprob_fields(sequence: SequenceLogprobs) -> dict[str, Any]:
 def _finite(logprobs: np.typing.NDArray[np.float64]) -> np.typing.NDArray[np.float64]:
     """Probabilities of zero as providers write them, for JSON has no infinity."""
     return np.where(logprobs == -np.inf, ZERO_PROBABILITY, logprobs)
-
-
-_PLACE = re.compile(r" at line \d+ column (\d+)$")
-_LONGEST = 20
-_NO_JSON_NUMBERS = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
-
-
-def fault(error: ValidationError | TjeError) -> str:
-    """The first thing wrong, as "field: reason", and how many more there are."""
-    if not isinstance(error, ValidationError):
-        return str(error)
-    first, *others = error.errors(include_url=False)
-    more = f" (and {len(others)} more)" if others else ""
-    return _reason(first) + more
-
-
-def encoding_fault(line: bytes) -> str | None:
-    """What is wrong with the bytes of a line before anything is read in them; None when they are UTF-8."""
-    if line.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return "not UTF-8 but UTF-16: save the file as UTF-8"
-    try:
-        line.decode()
-    except UnicodeDecodeError as error:
-        return f"not UTF-8: the byte 0x{line[error.start]:02x} at column {error.start + 1}"
-    return None
 
 
 @contextmanager

@@ -11,8 +11,19 @@ where the sequence does not hold what it measures.
 """
 
 from .answers import Find, answer_entropy, answer_entropy_by, answer_span, answer_total, number_entropy, number_max
-from .bounds.rules import BoundKind, LowerBound, bound_kind, lower_bound
-from .catalog import AUTO, CANDIDATES, LEARNED, RESERVED, SIGNALS, Signal, measure, register_signal, resolve_signal
+from .bounds.running import BoundKind, LowerBound, bound_kind, lower_bound
+from .catalog import (
+    AUTO,
+    LEARNED,
+    RESERVED,
+    SIGNALS,
+    NamedSignal,
+    Signal,
+    candidates,
+    measure,
+    register_signal,
+    resolve_signal,
+)
 from .entropies import (
     length,
     max_entropy,
@@ -45,12 +56,14 @@ __all__ = [
     "BoundKind",
     "Find",
     "LowerBound",
+    "NamedSignal",
     "Signal",
     "answer_entropy",
     "answer_entropy_by",
     "answer_span",
     "answer_total",
     "bound_kind",
+    "candidates",
     "deepconf_bottom",
     "deepconf_mean",
     "deepconf_tail",
@@ -76,3 +89,12 @@ __all__ = [
     "worst_margin",
     "worst_nll",
 ]
+
+CANDIDATES: tuple[str, ...]
+
+
+def __getattr__(name: str) -> tuple[str, ...]:
+    """``CANDIDATES`` are the candidates as they are when it is read: users may register more."""
+    if name == "CANDIDATES":
+        return candidates()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

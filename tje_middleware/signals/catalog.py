@@ -1,8 +1,9 @@
-"""Signals by name: those that there are, those of users, and each over one part of the tokens."""
+"""Signals by name: the built-in ones, those of users, and each over one part of the tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from math import inf, isfinite
 from numbers import Real
@@ -12,6 +13,8 @@ from ..errors import SignalError
 from ..logprobs import SequenceLogprobs
 from ..logprobs.entropy import mean_entropy
 from .answers import answer_entropy, answer_total, number_entropy, number_max
+from .bounds.folds import Count, Largest, Quantile, Sum, WindowMean
+from .bounds.rules import BoundRule, bits, doubts, lack_of_confidence, number_bits, ones, uncertain
 from .entropies import (
     length,
     max_entropy,
@@ -33,56 +36,101 @@ from .likelihoods import (
     worst_margin,
     worst_nll,
 )
+from .positions import surprisals
 
 Signal = Callable[[SequenceLogprobs], float]
 SignalT = TypeVar("SignalT", bound=Signal)
 
-#: The named signals; every value is in the unit that its own docstring gives.
-SIGNALS: dict[str, Signal] = {
-    "mean_entropy": mean_entropy,
-    "total_entropy": total_entropy,
-    "max_entropy": max_entropy,
-    "p90_entropy": p90_entropy,
-    "uncertain_tokens": uncertain_tokens,
-    "uncertain_share": uncertain_share,
-    "window_entropy": window_entropy,
-    "tail_entropy": tail_entropy,
-    "deepconf_mean": deepconf_mean,
-    "deepconf_window": deepconf_window,
-    "deepconf_bottom": deepconf_bottom,
-    "deepconf_tail": deepconf_tail,
-    "answer_entropy": answer_entropy,
-    "answer_total": answer_total,
-    "number_entropy": number_entropy,
-    "number_max": number_max,
-    "mean_nll": mean_nll,
-    "total_nll": total_nll,
-    "worst_nll": worst_nll,
-    "margin": margin,
-    "worst_margin": worst_margin,
-    "length": length,
+_ALL, _ANSWER, _THINKING = "", "answer", "thinking"
+
+
+@dataclass(frozen=True)
+class NamedSignal:
+    """A signal with what others must know about it; called like the function itself.
+
+    Attributes:
+        function: From SequenceLogprobs to a number, lower = more confident.
+        unit: Of the number; empty where it has none, or nobody said.
+        looked_at_over: The parts of the tokens over which ``"auto"`` looks at it, an empty name for all of them.
+        bound: How its lower bound is made while a draft is written; None where that is not known.
+        grows: The user's word that it never falls as tokens are added.
+        registered: Whether a user gave it its name; ``"auto"`` looks at these last.
+    """
+
+    function: Signal
+    unit: str = ""
+    looked_at_over: tuple[str, ...] = (_ALL,)
+    bound: BoundRule | None = None
+    grows: bool = False
+    registered: bool = False
+
+    def __call__(self, sequence: SequenceLogprobs) -> float:
+        """The number of a sequence, in the signal's unit.
+
+        Raises:
+            SignalError: it cannot be had of this sequence.
+        """
+        return self.function(sequence)
+
+
+#: The named signals. A new built-in one is written in a file of its own and entered here, the plain before the
+#: special: of signals that separate equally well, ``"auto"`` takes the first.
+SIGNALS: dict[str, NamedSignal] = {
+    "mean_entropy": NamedSignal(
+        mean_entropy, "bits", (_ALL, _ANSWER, _THINKING), bound=BoundRule(bits, Sum, limited=True)
+    ),
+    "total_entropy": NamedSignal(total_entropy, "bits", (_ALL, _ANSWER, _THINKING), bound=BoundRule(bits, Sum)),
+    "max_entropy": NamedSignal(max_entropy, "bits", bound=BoundRule(bits, lambda _: Largest())),
+    "p90_entropy": NamedSignal(
+        p90_entropy, "bits", bound=BoundRule(bits, lambda limit: Quantile(0.9, limit or 1), limited=True)
+    ),
+    "uncertain_tokens": NamedSignal(uncertain_tokens, "tokens", bound=BoundRule(uncertain, Count)),
+    "uncertain_share": NamedSignal(uncertain_share, bound=BoundRule(uncertain, Count, limited=True)),
+    "window_entropy": NamedSignal(
+        window_entropy, "bits", (_ALL, _THINKING), bound=BoundRule(bits, lambda _: WindowMean())
+    ),
+    "tail_entropy": NamedSignal(tail_entropy, "bits"),
+    "deepconf_mean": NamedSignal(deepconf_mean, "nats"),
+    "deepconf_window": NamedSignal(
+        deepconf_window,
+        "nats",
+        bound=BoundRule(lack_of_confidence, lambda _: WindowMean(whole=True), may_fail=True),
+    ),
+    "deepconf_bottom": NamedSignal(deepconf_bottom, "nats"),
+    "deepconf_tail": NamedSignal(deepconf_tail, "nats"),
+    "answer_entropy": NamedSignal(answer_entropy, "bits"),
+    "answer_total": NamedSignal(answer_total, "bits"),
+    "number_entropy": NamedSignal(number_entropy, "bits", bound=BoundRule(number_bits, Sum, may_fail=True)),
+    "number_max": NamedSignal(number_max, "bits", bound=BoundRule(number_bits, lambda _: Largest(), may_fail=True)),
+    "mean_nll": NamedSignal(mean_nll, "bits a token", bound=BoundRule(surprisals, Sum, limited=True, may_fail=True)),
+    "total_nll": NamedSignal(total_nll, "bits", bound=BoundRule(surprisals, Sum, may_fail=True)),
+    "worst_nll": NamedSignal(worst_nll, "bits", bound=BoundRule(surprisals, lambda _: Largest(), may_fail=True)),
+    "margin": NamedSignal(margin, bound=BoundRule(doubts, Sum, limited=True, may_fail=True)),
+    "worst_margin": NamedSignal(worst_margin, bound=BoundRule(doubts, lambda _: Largest(), may_fail=True)),
+    "length": NamedSignal(length, "tokens", bound=BoundRule(ones, Count)),
 }
 
-#: The names that an automatic choice looks at where it is not told which.
-CANDIDATES: tuple[str, ...] = (
-    *SIGNALS,
-    "mean_entropy@answer",
-    "total_entropy@answer",
-    "mean_entropy@thinking",
-    "total_entropy@thinking",
-    "window_entropy@thinking",
-)
-
-# By name, the functions of which register_signal was told that they grow.
-_GROWING: dict[str, Signal] = {}
 _PARTS: dict[str, Callable[[SequenceLogprobs], SequenceLogprobs]] = {
-    "answer": lambda sequence: sequence.answer,
-    "thinking": lambda sequence: sequence.thinking,
+    _ANSWER: lambda sequence: sequence.answer,
+    _THINKING: lambda sequence: sequence.thinking,
 }
 #: A key's signal where calibration is to choose it, and what it is called where it is made of several.
 AUTO, LEARNED = "auto", "learned"
 #: Names with a meaning of their own, which no signal may have.
 RESERVED = (AUTO, LEARNED)
+
+
+def candidates() -> tuple[str, ...]:
+    """The names that an automatic choice looks at where it is not told which, those that users registered last."""
+    built_in = {name: signal for name, signal in SIGNALS.items() if not signal.registered}
+    parts = {_ALL: "", **{part: f"@{part}" for part in _PARTS}}
+    looked_at = [
+        name + behind
+        for part, behind in parts.items()
+        for name, signal in built_in.items()
+        if part in signal.looked_at_over
+    ]
+    return (*looked_at, *(name for name in SIGNALS if name not in built_in))
 
 
 def resolve_signal(name: str) -> Signal:
@@ -98,7 +146,7 @@ def resolve_signal(name: str) -> Signal:
             f"each also with {' or '.join('@' + known for known in _PARTS)} behind it; a signal of your own "
             f"must be registered in this process before it is used: register_signal(name, function)"
         )
-    signal = SIGNALS[base]
+    signal = SIGNALS[base].function
     return partial(_over_part, signal, part) if part else signal
 
 
@@ -127,11 +175,11 @@ def measure(name: str, sequence: SequenceLogprobs) -> float:
 
 
 @overload
-def register_signal(name: str, *, grows: bool = False) -> Callable[[SignalT], SignalT]: ...
+def register_signal(name: str, *, grows: bool = False, unit: str = "") -> Callable[[SignalT], SignalT]: ...
 @overload
-def register_signal(name: str, function: SignalT, *, grows: bool = False) -> SignalT: ...
+def register_signal(name: str, function: SignalT, *, grows: bool = False, unit: str = "") -> SignalT: ...
 def register_signal(
-    name: str, function: SignalT | None = None, *, grows: bool = False
+    name: str, function: SignalT | None = None, *, grows: bool = False, unit: str = ""
 ) -> SignalT | Callable[[SignalT], SignalT]:
     """Give a signal of your own a name, by which profiles and gates find it.
 
@@ -145,6 +193,7 @@ def register_signal(
         grows: Your word that the value never falls as tokens are added to a sequence, as a sum or a maximum over
             tokens does not. A draft that exceeds the threshold before its end can then be stopped there
             (``EntropyGate.watch``). A mean falls.
+        unit: Of its values, for reports, as "bits".
 
     Returns:
         The function itself.
@@ -160,7 +209,7 @@ def register_signal(
     if function is None:
 
         def decorate(decorated: SignalT) -> SignalT:
-            return register_signal(name, decorated, grows=grows)
+            return register_signal(name, decorated, grows=grows, unit=unit)
 
         return decorate
     if not name or name in RESERVED or "@" in name or any(map(str.isspace, name)):
@@ -170,20 +219,16 @@ def register_signal(
         )
     if not callable(function):
         raise SignalError(f"signal {name!r} must be a function of SequenceLogprobs, not {function!r}")
+    plain = function.function if isinstance(function, NamedSignal) else function
     known = SIGNALS.get(name)
-    if known is not None and known is not function and _place(known) != _place(function):
+    if known is not None and known.function is not plain and _place(known.function) != _place(plain):
         raise SignalError(f"there is a signal {name!r} already, another function: give yours another name")
-    SIGNALS[name] = function
-    if grows:
-        _GROWING[name] = function
-    else:
-        _GROWING.pop(name, None)
+    if known is None or known.function is not plain:
+        # A built-in signal keeps its bound under another name.
+        bound = next((signal.bound for signal in SIGNALS.values() if signal.function is plain), None)
+        known = NamedSignal(plain, bound=bound, registered=True)
+    SIGNALS[name] = replace(known, grows=grows, unit=unit or known.unit)
     return function
-
-
-def is_growing(name: str) -> bool:
-    """Whether the user gave their word that the signal registered under this name never falls."""
-    return name in SIGNALS and _GROWING.get(name) is SIGNALS[name]
 
 
 def _place(function: Signal) -> object:

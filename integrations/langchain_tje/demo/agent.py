@@ -14,13 +14,13 @@ from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMes
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool, tool
 from langchain_openai import ChatOpenAI
-from pydantic import SecretStr, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from tje_middleware.demo import Question, calculated, is_right
 
 from ..agents.middleware import EntropyGateMiddleware
 
-# By it a call that came as text is known again, and shown to the model as it wrote it.
+# Ids of calls that a model wrote as text begin with it: such a call is shown to the model as text again.
 _WRITTEN = "written_"
 
 
@@ -136,16 +136,11 @@ def _told(name: str | None, result: str) -> HumanMessage:
 
 
 MAX_TOKENS = 48
-
-
 MAX_TURNS = 4
-
-
 SYSTEM = (
     "Answer questions about numbers. First write the call of the calculator, as JSON in one line. "
     "When you have its result, write the answer."
 )
-
 
 Agent = Runnable[Any, Any]
 
@@ -185,19 +180,6 @@ def with_more_examples(
     # Behind the first ones, so that a server which keeps a prompt's beginning need not read those again.
     conversation = request.messages[len(first) :]
     return handler(request.override(messages=[*first, *more, *conversation]))
-
-
-def agent_model(base_url: str, model: str, api_key: str) -> ChatOpenAI:
-    """A chat model as any user has it: nothing in it knows of the gate."""
-    return ChatOpenAI(
-        base_url=base_url,
-        model=model,
-        api_key=SecretStr(api_key),
-        temperature=0.0,
-        max_completion_tokens=MAX_TOKENS,
-        stop_sequences=["\n"],
-        timeout=120,
-    )
 
 
 def demo_agent(chat: ChatOpenAI, gate: EntropyGateMiddleware | None = None) -> Agent:

@@ -14,15 +14,16 @@ from mapie.risk_control.methods import compute_hoeffding_bentkus_p_value
 from scipy import stats
 
 from tje_middleware import CalibrationError, NoThreshold
-from tje_middleware.calibration.settings import METHOD_NAMES
-from tje_middleware.calibration.thresholds import METHODS, abstain_threshold, noninferiority_threshold, risk_threshold
+from tje_middleware.calibration.settings import CalibrationSettings, Prices
+from tje_middleware.calibration.thresholds import abstain_threshold, noninferiority_threshold, risk_threshold
 from tje_middleware.calibration.thresholds.exact_tests import (
     binomial_p,
     binomial_upper,
     last_rejected,
     mean_loss_upper,
 )
-from tje_middleware.calibration.thresholds.methods import EVERY_METHOD
+from tje_middleware.calibration.thresholds.methods import METHODS
+from tje_middleware.calibration.thresholds.rule import Drafts
 
 LEVELS = {"alpha": 0.2, "delta": 0.1}  # at least 11 drafts without a wrong one: 0.8^11 = 0.086, 0.8^10 = 0.107
 
@@ -332,9 +333,8 @@ def test_a_signal_that_is_no_number_is_refused(value):
             rule(signal, *arguments, delta=0.1, **options)
     for method in METHODS.values():
         with pytest.raises(CalibrationError, match="not finite"):
-            method(signal, np.array([1.0, 2.0]))
+            method.rule(Drafts(signal, some, some), CalibrationSettings(prices=Prices(error=1.0)))
 
 
-def test_the_names_of_the_methods_are_those_that_there_are():
-    assert tuple(EVERY_METHOD) == METHOD_NAMES
-    assert METHOD_NAMES[:4] == tuple(METHODS)
+def test_methods_are_found_by_their_own_names():
+    assert {name: method.name for name, method in METHODS.items()} == {name: name for name in METHODS}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import sys
@@ -16,8 +17,8 @@ import typer
 from typer.testing import CliRunner
 
 from tests.standin import StandIn
-from tje_middleware.cli.doctor import MOST_REQUESTS
 from tje_middleware.cli.doctor.command import doctor
+from tje_middleware.cli.doctor.model import MOST_REQUESTS
 from tje_middleware.local import LocalServer
 
 RUN = CliRunner()
@@ -50,11 +51,11 @@ def found(provider: StandIn, model: str, *options: str) -> dict:
     done = run(provider.base_url, model, "--json", *options)
     result = json.loads(done.stdout)
     assert done.exit_code == (0 if result["can_be_gated"] else 1), done.output
-    return {**result, "findings": {each["check"]: each for each in result["findings"]}}
+    return {**result, "findings": {each["name"]: each for each in result["findings"]}}
 
 
 def outcomes(result: dict) -> dict[str, str]:
-    return {check: finding["outcome"] for check, finding in result["findings"].items()}
+    return {check: finding["status"] for check, finding in result["findings"].items()}
 
 
 class TestModels:
@@ -67,7 +68,7 @@ class TestModels:
     def test_one_that_gives_five_can_be_gated_with_five(self, provider):
         result = found(provider, "top5")
         assert (result["verdict"], result["top_k"]) == ("with top_k=5", 5)
-        assert "calibrate with top_k=5" in result["findings"]["alternatives"]["advice"]
+        assert "calibrate with top_k=5" in result["findings"]["alternatives"]["remedy"]
 
     def test_five_are_enough_where_five_are_asked_for(self, provider):
         result = found(provider, "top5", "--top-k", "5")
@@ -88,26 +89,26 @@ class TestModels:
     def test_one_that_refuses_says_so_in_its_words(self, provider):
         result = found(provider, "refuses-logprobs")
         assert result["verdict"] == "no"
-        assert "logprobs are not supported with reasoning models" in result["findings"]["logprobs"]["words"]
+        assert "logprobs are not supported with reasoning models" in result["findings"]["logprobs"]["found"]
         assert "tool calls" not in result["findings"]  # nothing more is asked of it
 
     def test_a_refusal_that_quotes_the_request_is_not_quoted(self, provider):
         result = found(provider, "refuses-logprobs-echoing")
-        assert "logprobs are not supported" in result["findings"]["logprobs"]["words"]
+        assert "logprobs are not supported" in result["findings"]["logprobs"]["found"]
         assert "17" not in json.dumps(result["findings"])
         assert result["requests"] == 3  # for 20, for 5, for none: what is only quoted is not left out
 
     def test_one_that_ignores_the_request_is_told_from_one_that_refuses(self, provider):
         result = found(provider, "ignores-logprobs")
         assert result["verdict"] == "no"
-        words = result["findings"]["logprobs"]["words"]
+        words = result["findings"]["logprobs"]["found"]
         assert words == "the model was asked for logprobs, but the answer came without logprobs"
 
     def test_one_without_logprobs_in_streams_can_be_gated_whole(self, provider):
         result = found(provider, "whole-only")
         assert result["verdict"] == "yes"
         assert outcomes(result)["streamed"] == "missing"
-        assert 'mode="hold"' in result["findings"]["streamed"]["advice"]
+        assert 'mode="hold"' in result["findings"]["streamed"]["remedy"]
 
     def test_one_with_logprobs_in_streams_alone_can_be_gated_so(self, provider):
         result = found(provider, "streams-only")
@@ -116,22 +117,22 @@ class TestModels:
     def test_calls_of_tools_without_logprobs_are_missing(self, provider):
         result = found(provider, "quiet-calls")
         assert outcomes(result)["tool calls"] == outcomes(result)["tool calls streamed"] == "missing"
-        assert 'tool_calls="pass"' in result["findings"]["tool calls"]["advice"]
+        assert 'tool_calls="pass"' in result["findings"]["tool calls"]["remedy"]
         assert result["verdict"] == "yes"
 
     def test_streams_that_are_refused_with_tools_are_told_from_calls_without_logprobs(self, provider):
         result = found(provider, "like-llama-cpp")
-        assert "not supported with tools + stream" in result["findings"]["tool calls streamed"]["words"]
+        assert "not supported with tools + stream" in result["findings"]["tool calls streamed"]["found"]
 
     def test_one_that_reasons_is_asked_as_it_lets_itself_be(self, provider):
         result = found(provider, "reasons")
         assert result["verdict"] == "yes"
-        assert outcomes(result)["temperature"] == outcomes(result)["thinking"] == "limited"
-        assert "7 tokens are counted" in result["findings"]["thinking"]["words"]
+        assert outcomes(result)["temperature"] == outcomes(result)["thinking"] == "warn"
+        assert "7 tokens are counted" in result["findings"]["thinking"]["found"]
 
     def test_a_snapshot_is_the_same_model(self, provider):
         finding = found(provider, "dated")["findings"]["model name"]
-        assert (finding["outcome"], "'dated-2026-01-01'" in finding["words"]) == ("ok", True)
+        assert (finding["status"], "'dated-2026-01-01'" in finding["found"]) == ("ok", True)
 
     @pytest.mark.parametrize(
         "model", ["good", "reasons", "at-most-5", "refuses-logprobs-echoing", "like-llama-cpp", "streams-only"]
@@ -145,6 +146,7 @@ class TestModels:
         assert f"at most {MOST_REQUESTS} short requests" in plain(RUN.invoke(APP, ["--help"]).stdout)
 
     def test_the_embedded_model_can_be_gated(self):
+        pytest.importorskip("xllamacpp")
         with LocalServer(parallel=1) as server:
             done = run(server.base_url, server.model)
         assert done.exit_code == 0, done.output
@@ -289,14 +291,31 @@ class TestTrouble:
         with served(always(status, '{"error": {"message": "THE KEY"}}')) as server:
             done = run(server.base_url, "m", "--json")
         (finding,) = json.loads(done.stdout)["findings"]
-        assert (finding["words"], done.exit_code, len(server.keys)) == (words, 1, 1)
+        assert (finding["found"], done.exit_code, len(server.keys)) == (words, 1, 1)
+
+    def test_a_redirection_is_told_and_does_not_take_the_key_along(self):
+        with served(always(307, "")) as server:
+            done = run(server.base_url, "m", "--json")
+        (finding,) = json.loads(done.stdout)["findings"]
+        assert finding["found"] == "requests are sent on to another address (HTTP 307)"
+        assert len(server.keys) == 1
+
+    def test_an_error_within_a_stream(self):
+        def answer(request: dict) -> tuple[int, str]:
+            broken = 'data: {"error": {"message": "out of memory", "code": 503}}\n\n'
+            return 200, broken if request.get("stream") else completion(0.7, 0.3)
+
+        with served(answer) as server:
+            done = run(server.base_url, "m", "--top-k", "2", "--json")
+        found = {each["name"]: each["found"] for each in json.loads(done.stdout)["findings"]}
+        assert found["streamed"] == "the server failed (HTTP 503)"
 
     @pytest.mark.parametrize("kind", ["text/html", "application/json"])
     def test_what_is_no_answer_of_this_api(self, kind):
         with served(always(200, "<html>welcome</html>"), kind) as server:
             done = run(server.base_url, "m", "--json")
         (finding,) = json.loads(done.stdout)["findings"]
-        assert "no answer of this API" in finding["words"]
+        assert "no answer of this API" in finding["found"]
 
     def test_a_server_that_quotes_the_key_in_its_refusal(self, monkeypatch):
         monkeypatch.setenv("OPENAI_API_KEY", KEY)
@@ -321,13 +340,17 @@ class TestTrouble:
         with served(always(200, '{"choices":' + "[" * 200_000)) as server:
             done = run(server.base_url, "m", "--json")
         (finding,) = json.loads(done.stdout)["findings"]
-        assert "no answer of this API" in finding["words"]
+        assert "no answer of this API" in finding["found"]
 
-    def test_without_the_client_it_is_named(self, monkeypatch):
-        monkeypatch.setitem(sys.modules, "openai", None)
-        done = run("http://127.0.0.1:9/v1", "m")
-        assert done.exit_code == 1
-        assert 'pip install "tje-middleware[openai]"' in plain(done.stderr)
+    def test_the_client_of_no_provider_is_needed(self, provider, monkeypatch):
+        for client in ("openai", "httpx", "httpx2"):
+            monkeypatch.setitem(sys.modules, client, None)
+        assert run(provider.base_url, "good").exit_code == 0
+
+    def test_a_user_in_the_url_is_told_to_the_server(self):
+        with served(always(500, "{}")) as server:
+            run(server.base_url.replace("127", "me:hidden%20word@127"), "m")
+        assert server.keys == ["Basic " + base64.b64encode(b"me:hidden word").decode()]
 
     def test_a_password_in_the_url_is_not_shown(self):
         done = run("http://me:hidden-word@127.0.0.1:9/v1", "m", "--json")

@@ -11,8 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from tje_middleware.cli.doctor import LiveModel, examine
 from tje_middleware.cli.doctor.endpoint import MOST_BYTES, within
+from tje_middleware.cli.doctor.model import LiveModel, examine
 
 BRIEF = 0.5  # s
 PAUSE = 0.02  # s, far below the timeout: no single read takes too long
@@ -88,7 +88,7 @@ def examined(server: Server, timeout: float = BRIEF) -> LiveModel:
 
 
 def words(found: LiveModel) -> dict[str, str]:
-    return {finding.check: finding.words for finding in found.findings}
+    return {finding.name: finding.found for finding in found.findings}
 
 
 def completion() -> bytes:
@@ -121,7 +121,6 @@ class TestTime:
 
         with serving(send) as server:
             found = examined(server)
-            assert server.hung_up.wait(10.0)
         assert words(found) == {"answer": "there was no whole answer within 0.5 s"}
 
     def test_a_refusal_that_dribbles(self):
@@ -150,6 +149,20 @@ class TestTime:
         late = {check for check, said in words(found).items() if "no whole answer within" in said}
         assert late == {"streamed", "tool calls streamed", "completions"}
         assert found.can_be_gated
+
+    def test_a_stream_that_says_it_is_over_is_not_waited_for(self):
+        def send(sending: Sending, request: dict) -> None:
+            if request.get("stream"):
+                sending.head(kind="text/event-stream")
+                sending.wfile.write(EVENT + b"data: [DONE]\n\n")
+                sending.server.over.wait()
+            else:
+                sending.head()
+                sending.wfile.write(completion())
+
+        with serving(send) as server:
+            found = examined(server)
+        assert words(found)["streamed"] == "the answer came without logprobs"
 
 
 class TestSize:

@@ -6,10 +6,12 @@ import pytest
 from tje_middleware import CalibrationRecord, SequenceLogprobs
 from tje_middleware.errors import CalibrationError
 from tje_middleware.evaluation.report import DraftText
-from tje_middleware.evaluation.report.heatmap import heat_legend, heat_map, legible
+from tje_middleware.evaluation.report.page import environment
 from tje_middleware.gate.decision import Route
 
 from ...samples import draft, profile
+
+MACROS = environment().get_template("heatmap.html.jinja").module
 
 
 def with_texts(bits=1.0, texts=("a", "b", "c", "d"), **fields):
@@ -43,28 +45,28 @@ class TestDraftText:
 
 class TestHeatMap:
     def test_says_what_the_draft_is_and_where_it_would_go(self):
-        made = heat_map(DraftText("q1", False, ("a",), (0.0,), 0.25), Route.DEEPER)
+        made = MACROS.heat_map(DraftText("q1", False, ("a",), (0.0,), 0.25), Route.DEEPER)
         assert "q1" in made
         assert "✗ wrong" in made
         assert "signal 0.25" in made
         assert ">deeper</span>" in made
 
     def test_shades_by_entropy_and_gives_it_in_bits(self):
-        made = heat_map(DraftText("q", True, ("a", "b", "c"), (0.0, 1.0, 9.0)), Route.FINAL)
+        made = MACROS.heat_map(DraftText("q", True, ("a", "b", "c"), (0.0, 1.0, 9.0)), Route.FINAL)
         assert 'class="token h0" title="0.00 bits">a<' in made
         assert 'class="token h4" title="1.00 bits">b<' in made
         assert 'class="token h7" title="9.00 bits">c<' in made
 
     def test_cuts_a_long_draft_and_says_so(self):
-        made = heat_map(DraftText("q", True, ("a",) * 1500, (0.0,) * 1500), Route.FINAL)
+        made = MACROS.heat_map(DraftText("q", True, ("a",) * 1500, (0.0,) * 1500), Route.FINAL)
         assert made.count('class="token h0"') == 1200
         assert "300 more tokens" in made
 
     def test_of_an_empty_draft_says_so(self):
-        assert "no tokens" in heat_map(DraftText(None, True, (), ()), Route.DEEPER)
+        assert "no tokens" in MACROS.heat_map(DraftText(None, True, (), ()), Route.DEEPER)
 
     def test_has_a_legend_with_every_shade(self):
-        assert [f"h{shade}" in heat_legend() for shade in range(8)] == [True] * 8
+        assert [f"h{shade}" in MACROS.heat_legend() for shade in range(8)] == [True] * 8
 
 
 class TestLegible:
@@ -88,8 +90,8 @@ class TestLegible:
         ],
     )
     def test_shows_what_is_there(self, text, seen):
-        assert seen in legible(text)
+        assert seen in MACROS.token_text(text)
 
     def test_never_writes_a_character_that_cannot_be_seen(self):
-        made = legible("a\u202eb\u200bc\x00\ud83d")
+        made = MACROS.token_text("a\u202eb\u200bc\x00\ud83d")
         assert not {"\u202e", "\u200b", "\x00", "\ud83d"} & set(made)

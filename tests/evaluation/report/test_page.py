@@ -50,7 +50,8 @@ class Page(HTMLParser):
         if self._open and self._open[-1] == "script":
             self.scripts[-1] += data
         else:
-            self.text[self._section] = self.text.get(self._section, "") + data
+            # White space is shown as one blank, however the template is broken into lines.
+            self.text[self._section] = re.sub(r"\s+", " ", self.text.get(self._section, "") + data)
 
     @property
     def figures(self):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from tje_middleware.calibration.reference import reference_of, rounded
-from tje_middleware.gate.drift.bins import MOST_BINS, Bins
+from tje_middleware.gate.drift.betting import MOST_BINS, Bins
 
 values = st.floats(-1e6, 1e6, allow_subnormal=False)
 signals = st.lists(st.one_of(values, st.integers(0, 5).map(float)), min_size=1, max_size=80).map(np.array)

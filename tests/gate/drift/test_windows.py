@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from scipy import special, stats
 
 from tje_middleware.calibration.reference import reference_of, rounded
-from tje_middleware.gate.drift.bins import Bins, Window
+from tje_middleware.gate.drift.betting import Bins
+from tje_middleware.gate.drift.monitor import Window
 
 columns = st.lists(
     st.one_of(st.floats(-100, 100, allow_subnormal=False), st.integers(0, 5).map(float)), min_size=1, max_size=50

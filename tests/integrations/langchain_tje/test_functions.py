@@ -61,7 +61,7 @@ def test_the_name_of_a_model_will_do_as_a_deeper_branch(
     chat: Chat, gate: EntropyGate, provider: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "none")
-    monkeypatch.setenv("OPENAI_BASE_URL", provider.base_url)
+    monkeypatch.setenv("OPENAI_API_BASE", provider.base_url)
     answer = think_just_enough(chat(), deeper="openai:deep", gate=gate).invoke("bits=2.5")
     assert answer.response_metadata["model_name"] == "deep"
 

@@ -188,7 +188,8 @@ class TestTheDeeperModel:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.setenv("OPENAI_API_KEY", "none")
-        monkeypatch.setenv("OPENAI_BASE_URL", provider.base_url)
+        # Not OPENAI_BASE_URL: all models whose URL stands there share connections, which belong to one event loop.
+        monkeypatch.setenv("OPENAI_API_BASE", provider.base_url)
         gated = agent(deeper="openai:deep")
         assert (await answer(gated, UNSURE))["messages"][-1].text.startswith("deep-0")
 
@@ -218,7 +219,7 @@ class TestTheAgentsModel:
         self, agent: Callable[..., Any], answer: Answer, provider: StandIn, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("OPENAI_API_KEY", "none")
-        monkeypatch.setenv("OPENAI_BASE_URL", provider.base_url)
+        monkeypatch.setenv("OPENAI_API_BASE", provider.base_url)
         state = await answer(agent(model="openai:standin"), UNSURE)
         assert state["tje"][0]["reason"] == "uncertain"
         assert provider.asked_for_logprobs() == [20, None]

@@ -24,7 +24,6 @@ from tje_middleware.signals import (
     quantile_entropy,
     uncertain_tokens,
 )
-from tje_middleware.signals.bounds import rules
 from tje_middleware.signals.bounds.tokens import AnswerTokens
 from tje_middleware.signals.entropies import WINDOW
 
@@ -278,12 +277,9 @@ class TestSignalsOfUsers:
 
 @pytest.mark.parametrize("name", sorted(GROWING | LIMITED))
 def test_every_token_is_looked_at_once(name, monkeypatch):
-    rule, looked = rules._rule(SIGNALS[name]), []
-    monkeypatch.setattr(
-        rules,
-        "_RULES",
-        ((SIGNALS[name], replace(rule, values=lambda part: looked.append(len(part)) or rule.values(part))),),
-    )
+    rule, looked = SIGNALS[name].bound, []
+    watched = replace(rule, values=lambda part: looked.append(len(part)) or rule.values(part))
+    monkeypatch.setitem(SIGNALS, name, replace(SIGNALS[name], bound=watched))
     row = draft(1.0).top_logprobs[0]
     parts = [SequenceLogprobs(row[None], ["4"], row[:1]) for _ in range(200)]
     assert bound_of(name, parts, top_k=20, max_tokens=400).value() is not None

@@ -1,15 +1,13 @@
 """Threshold methods: pure functions of arrays, from a signal and its outcomes to the value up to which to accept.
 
 ``paper`` holds the four of *Think Just Enough*, ``guaranteed`` those with a finite-sample guarantee, ``cost`` the one
-for given prices. Each raises NoThreshold, saying what is missing, where it has no answer.
+for given prices; ``methods`` lists them all. Each raises NoThreshold, saying what is missing, where it has no answer.
 """
 
 from .cost import CostRule, cost_threshold
 from .guaranteed import Guaranteed, abstain_threshold, noninferiority_threshold, risk_threshold
 from .paper import (
-    METHODS,
     Moments,
-    ThresholdMethod,
     bayes_threshold,
     cohens_d,
     info_threshold,
@@ -19,11 +17,9 @@ from .paper import (
 )
 
 __all__ = [
-    "METHODS",
     "CostRule",
     "Guaranteed",
     "Moments",
-    "ThresholdMethod",
     "abstain_threshold",
     "bayes_threshold",
     "cohens_d",

@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from ...errors import NoThreshold
 from ...logprobs.arrays import FloatArray, IntArray
-from ..settings import Prices
+from ..settings import CalibrationSettings, Prices
 from .exact_tests import Ladder
+from .rule import Drafts, Found, ThresholdMethod
 
 _FOLDS = 10
 
@@ -74,6 +74,8 @@ def cost_threshold(
         NoThreshold: deeper tokens have a price but were not recorded, or the saving is not shown; the message says
             how many more records would be needed.
     """
+    from scipy import stats  # noqa: PLC0415 (not in every process that has a gate)
+
     costs = costs_of(correct, prices, deeper_correct, deeper_tokens)
     accept, give_up = cheapest(signal, costs, may_abstain=deeper_correct is not None)
     saved = _saved_out_of_fold(signal, costs, may_abstain=deeper_correct is not None, seed=seed)
@@ -133,6 +135,33 @@ def cheapest(signal: FloatArray, costs: Costs, *, may_abstain: bool) -> tuple[fl
     if accept is None:
         raise NoThreshold("cost finds nothing to accept: at these prices always going deeper is the cheapest")
     return accept, give_up
+
+
+def _cost(drafts: Drafts, settings: CalibrationSettings) -> Found:
+    if settings.prices is None:
+        raise NoThreshold("cost needs to know what things cost: Prices(error=...), on the command line --error-price")
+    rule = cost_threshold(
+        drafts.signal,
+        drafts.correct,
+        prices=settings.prices,
+        delta=settings.delta,
+        deeper_correct=drafts.deeper_correct,
+        deeper_tokens=drafts.deeper_tokens,
+        looks=drafts.looks,
+        seed=settings.seed,
+    )
+    return Found(rule.value, rule.statement, rule.abstain_from)
+
+
+def _cheapest(drafts: Drafts, settings: CalibrationSettings) -> Found:
+    """The rule without the cross-validation that tests it."""
+    if settings.prices is None:
+        raise NoThreshold("cost needs prices")
+    costs = costs_of(drafts.correct, settings.prices, drafts.deeper_correct, drafts.deeper_tokens)
+    return Found(cheapest(drafts.signal, costs, may_abstain=drafts.deeper_correct is not None)[0])
+
+
+COST = ThresholdMethod("cost", _cost, mark=("cross", "✚"), precedence=5, has_own_abstention=True, resampled=_cheapest)
 
 
 def _cuts(signal: FloatArray, costs: Costs, *, may_abstain: bool) -> tuple[float | None, float | None]:

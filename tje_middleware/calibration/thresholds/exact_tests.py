@@ -21,7 +21,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
 from ...logprobs.arrays import FloatArray, IntArray
 from .paper import require_finite
@@ -147,6 +146,8 @@ def binomial_p(events: ArrayLike, trials: ArrayLike, rate: float) -> FloatArray:
         trials: Out of how many, same shape; 0 trials give 1.
         rate: The rate to reject, in (0, 1).
     """
+    from scipy import special  # noqa: PLC0415 (not in every process that has a gate)
+
     events, trials = np.asarray(events, dtype=np.float64), np.asarray(trials, dtype=np.int64)
     return np.asarray(special.bdtr(events, trials, rate))
 
@@ -159,6 +160,8 @@ def binomial_upper(events: ArrayLike, trials: ArrayLike, *, delta: float) -> Flo
         trials: Out of how many, same shape.
         delta: In (0, 1).
     """
+    from scipy import special  # noqa: PLC0415 (not in every process that has a gate)
+
     events, trials = np.asarray(events, dtype=np.float64), np.asarray(trials, dtype=np.float64)
     below = np.maximum(trials - events, _TINY)
     return np.asarray(np.where(events >= trials, 1.0, special.betaincinv(events + 1, below, 1 - delta)))

@@ -13,6 +13,7 @@ import numpy as np
 
 from ...errors import NoThreshold
 from ...logprobs.arrays import BoolArray, FloatArray, IntArray
+from ..settings import CalibrationSettings
 from .exact_tests import (
     Ladder,
     binomial_p,
@@ -23,6 +24,7 @@ from .exact_tests import (
     plan,
     ranks_from,
 )
+from .rule import Drafts, Found, ThresholdMethod
 
 # Nobody labels more than this; beyond it the answer is "no number of records".
 _MOST_RECORDS = 10**8
@@ -156,6 +158,47 @@ def noninferiority_threshold(
         f"with probability {1 - delta:.4g} accuracy is at most {epsilon * 100:.3g} points below always going deeper "
         f"({m} of {n} accepted here: {losses[m]} right answers lost, {gains[m]} won)",
     )
+
+
+def _risk(drafts: Drafts, settings: CalibrationSettings) -> Found:
+    found = risk_threshold(
+        drafts.signal, ~drafts.correct, alpha=settings.alpha, delta=settings.delta, looks=drafts.looks
+    )
+    return Found(found.value, found.statement)
+
+
+def _noninferior(drafts: Drafts, settings: CalibrationSettings) -> Found:
+    if drafts.deeper_correct is None:
+        raise NoThreshold("noninferior needs deeper_correct in every record: what the deeper branch made of it")
+    found = noninferiority_threshold(
+        drafts.signal,
+        drafts.correct,
+        drafts.deeper_correct,
+        epsilon=settings.epsilon,
+        delta=settings.delta,
+        looks=drafts.looks,
+    )
+    return Found(found.value, found.statement)
+
+
+def hopeless(drafts: Drafts, settings: CalibrationSettings) -> Found:
+    """From which value on drafts are hopeless: a rule like those of the methods, but not one to accept by.
+
+    Raises:
+        NoThreshold: unknown, or not to be shown.
+    """
+    if drafts.deeper_correct is None:
+        raise NoThreshold("giving up needs deeper_correct in every record: what the deeper branch made of it")
+    found = abstain_threshold(
+        drafts.signal, drafts.deeper_correct, eta=settings.eta, delta=settings.delta, looks=drafts.looks
+    )
+    return Found(found.value, found.statement)
+
+
+RISK = ThresholdMethod(
+    "risk", _risk, mark=("star", "★"), precedence=6, promises=True, risk_limit=lambda settings: settings.alpha
+)
+NONINFERIOR = ThresholdMethod("noninferior", _noninferior, mark=("triangle-down", "▼"), precedence=7, promises=True)
 
 
 def _most_passing(ladder: Ladder, events: IntArray, rate: float, delta: float) -> int | None:

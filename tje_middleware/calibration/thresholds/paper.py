@@ -10,15 +10,15 @@ incorrect drafts; d = (mu_i - mu_c) / sd_pooled is Cohen's d, positive when inco
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from math import log, log1p, sqrt
-from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 
 from ...errors import CalibrationError, NoThreshold
 from ...logprobs.arrays import FloatArray
+from .rule import Found, ThresholdMethod
 
 # Beyond these spreads, in units of the gap between the means, fourth powers leave the range of floats.
 _LEAST_SPREAD, _LARGEST_SPREAD = 1e-75, 1e75
@@ -45,7 +45,6 @@ class Moments(NamedTuple):
 
 
 Sample = FloatArray | Moments
-ThresholdMethod = Callable[[Sample, Sample], float]
 
 
 def mean_threshold(correct: Sample, incorrect: Sample) -> float:  # noqa: ARG001
@@ -119,15 +118,18 @@ def bayes_threshold(correct: Sample, incorrect: Sample, *, prior_correct: float 
     return right.mean + gap * inside[0]
 
 
-#: The paper's methods, by name.
-METHODS: Mapping[str, ThresholdMethod] = MappingProxyType(
-    {
-        "mean": mean_threshold,
-        "info": info_threshold,
-        "bayes": bayes_threshold,
-        "universal": universal_threshold,
-    }
-)
+def _method(
+    name: str, threshold: Callable[[Sample, Sample], float], mark: tuple[str, str], *, precedence: int
+) -> ThresholdMethod:
+    return ThresholdMethod(
+        name, lambda drafts, _: Found(threshold(*drafts.classes)), mark=mark, precedence=precedence
+    )
+
+
+MEAN = _method("mean", mean_threshold, ("circle", "●"), precedence=3)
+INFO = _method("info", info_threshold, ("square", "■"), precedence=2)
+BAYES = _method("bayes", bayes_threshold, ("diamond", "◆"), precedence=4)
+UNIVERSAL = _method("universal", universal_threshold, ("triangle-up", "▲"), precedence=1)
 
 
 def cohens_d(correct: Sample, incorrect: Sample) -> float:

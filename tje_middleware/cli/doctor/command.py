@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
-from ..console import explained, print_result, say
-
-if TYPE_CHECKING:
-    from . import Finding, LiveModel
+from ..console import print_result, say
 
 _KEY_ENV = "OPENAI_API_KEY"
-_COLOURS = {"ok": "green", "limited": "yellow", "missing": "yellow", "failed": "red"}
 
 
 def doctor(
@@ -39,29 +34,14 @@ def doctor(
     key = os.environ.get(api_key_env or _KEY_ENV)
     if api_key_env and not key:
         say(f"{api_key_env} is not set: the model is asked without a key")
-    with explained("openai"):
-        from . import examine  # noqa: PLC0415 (numpy and an extra)
+    from .finding import findings_table  # noqa: PLC0415 (--help must not wait for numpy)
+    from .model import examine  # noqa: PLC0415
 
-        found = examine(base_url, model, api_key=key or "none", top_k=top_k, timeout=timeout)
+    found = examine(base_url, model, api_key=key or "none", top_k=top_k, timeout=timeout)
     # First, as the verdict is to be the last thing that is read.
     say(f"{found.requests} {'request' if found.requests == 1 else 'requests'} to {found.endpoint}")
-    print_result(_shown(found), found.as_dict(), as_json=as_json)
+    verdict = Text(found.verdict, style="bold green" if found.can_be_gated else "bold red")
+    table = findings_table(found.findings, f"What {found.model} returns")
+    print_result(Group(table, Text("can be gated: ") + verdict), found.as_dict(), as_json=as_json)
     if not found.can_be_gated:
         raise typer.Exit(1)
-
-
-def _shown(found: LiveModel) -> Group:
-    table = Table(title=Text(f"What {found.model} returns"), title_justify="left", show_lines=False)
-    table.add_column("check", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    table.add_column("what was seen, and what to do about it")
-    for finding in found.findings:
-        table.add_row(Text(finding.check), Text(finding.outcome, style=_COLOURS[finding.outcome]), _words(finding))
-    style = "bold green" if found.can_be_gated else "bold red"
-    return Group(table, Text("can be gated: ") + Text(found.verdict, style=style))
-
-
-def _words(finding: Finding) -> Text:
-    # Text, not markup, and nothing that a terminal obeys: a provider may say anything.
-    words = Text("".join(each if each.isprintable() else " " for each in finding.words))
-    return words + Text(f"\n→ {finding.advice}", style="dim") if finding.advice else words

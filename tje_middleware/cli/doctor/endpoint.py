@@ -2,22 +2,52 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
+import json
+import re
+import ssl
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from threading import Thread
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.error import URLError
+from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.request import HTTPHandler, HTTPSHandler, OpenerDirector, ProxyHandler, Request
 
-import httpx
-
+from ..._version import __version__
 from ...errors import UnknownShape
 from ...logprobs.evidence import Evidence, StreamedEvidence, read
 from ...logprobs.fields import field, is_sequence, text_of
-from .finding import Manner
 
 _REASONING = ("reasoning_content", "reasoning")
+_MIB = 2**20
+#: More than this is not read of one answer (bytes, unpacked); one with all that is asked for takes some 100 kB.
+MOST_BYTES = 16 * _MIB
+_PIECE = 2**16  # bytes that are read at once
+# How a stream says that it is over, at the end of what has been read; a server may keep the connection open after it.
+_STREAM_ENDS = re.compile(rb"data: ?\[DONE\]\s*$")
+_STREAM_END_BYTES = 32
+
+T = TypeVar("T")
+
+
+class StatusError(Exception):
+    """The server answered with an error.
+
+    Attributes:
+        status_code: The HTTP status.
+    """
+
+    def __init__(self, status_code: int, said: str) -> None:
+        super().__init__(f"HTTP {status_code}: {said}")
+        self.status_code = status_code
+
+
+class TooLongError(Exception):
+    """An answer is longer than ``MOST_BYTES``."""
 
 
 @dataclass(frozen=True)
@@ -49,134 +79,113 @@ class Answer:
         Raises:
             UnknownShape: it is neither, such as a web page.
         """
-        choices = field(payload, "choices")
-        choice = choices[0] if is_sequence(choices) and choices else None
-        message = field(choice, "message")
-        calls = field(message, "tool_calls")
-        text = text_of(field(message, "content")) if message is not None else text_of(field(choice, "text"))
         evidence = read(payload)
         if isinstance(evidence, UnknownShape):
             raise evidence
-        return cls(
-            evidence=evidence,
-            text=text or "",
-            reasoning=text_of(field(message, *_REASONING)),
-            arguments=_arguments(calls) if calls and is_sequence(calls) else None,
-            model=text_of(field(payload, "model")),
-            **_usage(field(payload, "usage")),
-        )
+        choice = _first_choice(payload)
+        return cls._of(evidence, field(choice, "message") or {"content": field(choice, "text")}, payload)
 
     @classmethod
     def of_stream(cls, chunks: Iterable[object]) -> Answer:
         """The answer that a stream's chunks are together."""
         streamed, texts, thoughts, calls = StreamedEvidence(), list[str](), list[str](), list[object]()
-        model: str | None = None
-        usage: object = None
+        told: dict[str, object] = {}
         for chunk in chunks:
             streamed.add(chunk)
-            model = model or text_of(field(chunk, "model"))
-            usage = field(chunk, "usage") or usage
-            choices = field(chunk, "choices")
-            delta = field(choices[0], "delta") if is_sequence(choices) and choices else None
+            told = {name: field(chunk, name) or told.get(name) for name in ("model", "usage")}
+            delta = field(_first_choice(chunk), "delta")
             texts.append(text_of(field(delta, "content")) or "")
             thoughts.append(text_of(field(delta, *_REASONING)) or "")
             more = field(delta, "tool_calls")
             calls.extend(more if is_sequence(more) else ())
-        text = "".join(texts)
-        whole = {"choices": [{"message": {"content": text, "tool_calls": calls or None}}]}
+        message = {"content": "".join(texts), "tool_calls": calls or None}
+        evidence = streamed.of({"choices": [{"message": message}]})
+        return cls._of(evidence, {**message, "reasoning": "".join(thoughts) or None}, told)
+
+    @classmethod
+    def _of(cls, evidence: Evidence, message: object, payload: object) -> Answer:
+        calls, usage = field(message, "tool_calls"), field(payload, "usage")
+        thought = field(field(usage, "completion_tokens_details"), "reasoning_tokens")
         return cls(
-            evidence=streamed.of(whole),
-            text=text,
-            reasoning="".join(thoughts) or None,
-            arguments=_arguments(calls) if calls else None,
-            model=model,
-            **_usage(usage),
+            evidence=evidence,
+            text=text_of(field(message, "content")) or "",
+            reasoning=text_of(field(message, *_REASONING)),
+            arguments=_arguments(calls) if calls and is_sequence(calls) else None,
+            model=text_of(field(payload, "model")),
+            reasoning_tokens=thought if isinstance(thought, int) else None,
+            has_usage=field(usage, "completion_tokens") is not None,
         )
 
 
 class Endpoint:
     """Asks one model, and counts how often.
 
+    It speaks HTTP by the standard library: what is read of an answer has to be bounded, which the clients of
+    providers do not offer, and what a client is built on changes with its releases.
+
     Args:
         base_url: Of the OpenAI-compatible API.
         model: The model's name.
         api_key: The key; it is sent there and shown nowhere.
         timeout: What one whole answer may take (seconds).
-
-    Raises:
-        ImportError: the package ``openai`` is not installed.
     """
 
     def __init__(self, base_url: str, model: str, api_key: str, timeout: float) -> None:
-        from openai import DefaultHttpxClient, OpenAI  # noqa: PLC0415 (an extra)
-
-        from .endpoint import limiting  # noqa: PLC0415 (needs httpx, which comes with openai)
-
         self.model = model
         self.timeout = timeout
         self.requests = 0
-        # A hook, as a transport of our own would not go by the environment's proxies.
-        limited = DefaultHttpxClient(event_hooks={"response": [limiting(timeout)]})
-        self._client = OpenAI(base_url=base_url, api_key=api_key, timeout=timeout, max_retries=0, http_client=limited)
+        self._base_url = base_url
+        self._api_key = api_key
 
-    def chat(self, question: str, options: Manner) -> Answer:
-        """An answer of chat completions.
+    def chat(self, question: str, options: Mapping[str, Any]) -> Answer:
+        """An answer of chat completions, which the options may ask for as a stream.
 
         Raises:
-            Exception: whatever the client raises; ``trouble`` says it in words.
+            Exception: whatever goes wrong; ``trouble`` says it in words.
         """
-        asked = self._client.chat.completions
-        return self._in_time(
-            lambda: Answer.of(asked.create(model=self.model, messages=_messages(question), **options))
-        )
+        return self._answer("chat/completions", {"messages": [{"role": "user", "content": question}], **options})
 
-    def chat_streamed(self, question: str, options: Manner) -> Answer:
-        """The same as a stream."""
-        options = {**options, "stream": True}
-
-        def ask() -> Answer:
-            asked = self._client.chat.completions
-            with asked.create(model=self.model, messages=_messages(question), **options) as stream:
-                return Answer.of_stream(stream)
-
-        return self._in_time(ask)
-
-    def complete(self, prompt: str, options: Manner) -> Answer:
+    def complete(self, prompt: str, options: Mapping[str, Any]) -> Answer:
         """An answer of completions."""
-        asked = self._client.completions
-        return self._in_time(lambda: Answer.of(asked.create(model=self.model, prompt=prompt, **options)))
+        return self._answer("completions", {"prompt": prompt, **options})
 
-    def close(self) -> None:
-        """Close the connections."""
-        self._client.close()
-
-    def _in_time(self, ask: Callable[[], Answer]) -> Answer:
-        from .endpoint import within  # noqa: PLC0415 (needs httpx, which comes with openai)
-
+    def _answer(self, path: str, asked: Mapping[str, Any]) -> Answer:
         self.requests += 1
-        return within(self.timeout, ask)
+        request = self._request(path, {"model": self.model, **asked})
+        body = within(self.timeout, lambda: _body(request, self.timeout))
+        return Answer.of_stream(_chunks(body)) if asked.get("stream") else Answer.of(json.loads(body))
+
+    def _request(self, path: str, asked: Mapping[str, Any]) -> Request:
+        url = urlsplit(self._base_url)
+        user, _, host = url.netloc.rpartition("@")
+        secret = f"Basic {base64.b64encode(unquote(user).encode()).decode()}" if user else f"Bearer {self._api_key}"
+        return Request(
+            urlunsplit((url.scheme, host, f"{url.path.rstrip('/')}/{path}", url.query, "")),
+            data=json.dumps(asked).encode(),
+            headers={
+                "Authorization": secret,
+                "Content-Type": "application/json",
+                "User-Agent": f"tje-middleware/{__version__}",  # some providers turn Python's own away
+            },
+        )
 
 
 def trouble(error: Exception, timeout: float) -> tuple[str, str]:
     """What went wrong and what to do about it, without the error's text: it may quote keys and requests."""
-    status = getattr(error, "status_code", None)
+    if isinstance(error, StatusError):
+        return _trouble_of(error.status_code)
+    if isinstance(error, URLError) and isinstance(error.reason, Exception):
+        error = error.reason
     name = type(error).__name__
-    too_long = _too_long(error)
-    if too_long is not None:
-        return f"the answer was not read to its end: it is {too_long}", "check --base-url (most end in /v1)"
+    if isinstance(error, TooLongError):
+        return (
+            f"the answer was not read to its end: it is more than {MOST_BYTES // _MIB} MiB",
+            "check --base-url (most end in /v1)",
+        )
     if "Timeout" in name:
         return f"there was no whole answer within {timeout:g} s", "is the model loaded? --timeout gives it longer"
-    if status in {401, 403}:
-        return f"the key was refused (HTTP {status})", "put a key into the variable that --api-key-env names"
-    if status == 404:
-        return "there is no such model or path (HTTP 404)", "check --model, and --base-url (most end in /v1)"
-    if status == 429:
-        return "too many requests, or no credit left (HTTP 429)", "try again later"
-    if status is not None:
-        return (
-            f"the request was refused (HTTP {status})" if status < 500 else f"the server failed (HTTP {status})",
-            "",
-        )
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return "the server's certificate is not trusted", "name the file of the authorities to trust in SSL_CERT_FILE"
     if isinstance(error, (ValueError, RecursionError)):  # UnknownShape, and what JSON and encodings raise
         return f"what came back is no answer of this API ({name})", "check --base-url (most end in /v1)"
     return f"the endpoint could not be reached ({name})", "check --base-url, and that the server runs"
@@ -190,43 +199,6 @@ def shown(base_url: str) -> str:
         return "(no URL)"
     host = parts.netloc.rpartition("@")[2]
     return f"{parts.scheme}://{host}{parts.path}" if host else "(no URL)"
-
-
-def _too_long(error: Exception) -> str | None:
-    from .endpoint import TooLongError  # noqa: PLC0415 (needs httpx, which comes with openai)
-
-    # The client wraps what is raised while it reads an answer, and not what is while it reads a stream.
-    return next((str(each) for each in (error, error.__cause__) if isinstance(each, TooLongError)), None)
-
-
-def _messages(question: str) -> Any:  # noqa: ANN401 (the client's own types, which are an extra)
-    return [{"role": "user", "content": question}]
-
-
-def _arguments(calls: Iterable[object]) -> str:
-    return "".join(text_of(field(field(call, "function"), "arguments")) or "" for call in calls)
-
-
-def _usage(usage: object) -> dict[str, Any]:
-    counted = field(field(usage, "completion_tokens_details"), "reasoning_tokens")
-    return {
-        "reasoning_tokens": counted if isinstance(counted, int) else None,
-        "has_usage": field(usage, "completion_tokens") is not None,
-    }
-
-
-_MIB = 2**20
-#: More than this is not read of one answer (bytes, unpacked); one with all that is asked for takes some 100 kB.
-MOST_BYTES = 16 * _MIB
-
-T = TypeVar("T")
-
-
-class TooLongError(Exception):
-    """An answer is longer than ``MOST_BYTES``."""
-
-    def __init__(self) -> None:
-        super().__init__(f"more than {MOST_BYTES // _MIB} MiB")
 
 
 def within(timeout: float, ask: Callable[[], T]) -> T:
@@ -246,45 +218,77 @@ def within(timeout: float, ask: Callable[[], T]) -> T:
     return asked.result(timeout)
 
 
-def limiting(timeout: float) -> Callable[[httpx.Response], None]:
-    """A hook of the client for responses, which bounds what is read of each: answers, refusals and redirections.
-
-    Args:
-        timeout: How long a body is read (seconds): it ends the thread that ``within`` has left to itself.
-    """
-
-    def limit(response: httpx.Response) -> None:
-        # Unpacked here, as little may unpack to a lot.
-        packed = httpx.Response(response.status_code, headers=response.headers, stream=response.stream)
-        response.headers.pop("Content-Encoding", None)
-        response.stream = _Limited(packed, time.monotonic() + timeout)
-
-    return limit
-
-
-class _Limited(httpx.SyncByteStream):
-    """The body of a response, as far as the limits let it come."""
-
-    def __init__(self, response: httpx.Response, end: float) -> None:
-        self._response = response
-        self._end = end
-
-    def __iter__(self) -> Iterator[bytes]:
-        size = 0
-        for chunk in self._response.iter_bytes():
-            size += len(chunk)
-            if size > MOST_BYTES:
-                raise TooLongError
-            if time.monotonic() > self._end:
-                raise httpx.ReadTimeout("the answer is not whole in time")
-            yield chunk
-
-    def close(self) -> None:
-        self._response.close()
-
-
 def _settle(asked: Future[T], ask: Callable[[], T]) -> None:
     try:
         asked.set_result(ask())
     except BaseException as error:  # it is raised where the answer is waited for
         asked.set_exception(error)
+
+
+def _body(request: Request, timeout: float) -> bytes:
+    """What the server answers to a request.
+
+    Args:
+        request: The request.
+        timeout: How long it is read (seconds): it ends the thread that ``within`` has left to itself.
+
+    Raises:
+        StatusError: the answer is an error, or sends the request elsewhere.
+        TooLongError: it is longer than ``MOST_BYTES``.
+        TimeoutError: it is not whole in time.
+        OSError: the server cannot be reached.
+    """
+    end = time.monotonic() + timeout
+    # No handler follows redirections, which would take the key along.
+    opener = OpenerDirector()
+    for handler in (ProxyHandler(), HTTPHandler(), HTTPSHandler()):
+        opener.add_handler(handler)
+    with opener.open(request, timeout=timeout) as response:
+        is_packed = response.headers["Content-Encoding"] == "gzip"
+        pieces = gzip.GzipFile(fileobj=response) if is_packed else response
+        body = bytearray()
+        while piece := pieces.read1(_PIECE):
+            body += piece
+            if len(body) > MOST_BYTES:
+                raise TooLongError
+            if time.monotonic() > end:
+                raise TimeoutError
+            if _STREAM_ENDS.search(body, max(0, len(body) - _STREAM_END_BYTES)):
+                break
+    if response.status >= 300:
+        raise StatusError(response.status, body.decode(errors="replace"))
+    return bytes(body)
+
+
+def _chunks(body: bytes) -> Iterator[object]:
+    """The chunks of a stream of server-sent events."""
+    for line in body.splitlines():
+        name, _, data = line.partition(b":")
+        if name != b"data" or data.strip() == b"[DONE]":
+            continue
+        chunk = json.loads(data)
+        if error := field(chunk, "error"):
+            code = field(error, "code")
+            raise StatusError(code if isinstance(code, int) else 500, json.dumps(error))
+        yield chunk
+
+
+def _trouble_of(status: int) -> tuple[str, str]:
+    if status < 400:
+        return f"requests are sent on to another address (HTTP {status})", "name that one in --base-url"
+    if status in {401, 403}:
+        return f"the key was refused (HTTP {status})", "put a key into the variable that --api-key-env names"
+    if status == 404:
+        return "there is no such model or path (HTTP 404)", "check --model, and --base-url (most end in /v1)"
+    if status == 429:
+        return "too many requests, or no credit left (HTTP 429)", "try again later"
+    return f"the request was refused (HTTP {status})" if status < 500 else f"the server failed (HTTP {status})", ""
+
+
+def _first_choice(payload: object) -> object:
+    choices = field(payload, "choices")
+    return choices[0] if is_sequence(choices) and choices else None
+
+
+def _arguments(calls: Iterable[object]) -> str:
+    return "".join(text_of(field(field(call, "function"), "arguments")) or "" for call in calls)

@@ -1,132 +1,74 @@
-"""What was found out about a live model."""
+"""What a doctor says of one thing that it looked at."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
-from ...calls.capabilities import is_refused_request, may_refuse, sentence_that_refuses
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
 
-#: ``limited``: there, with something to know about it. ``missing``: not given. ``failed``: given in a form that is of
-#: no use, or not found out.
-Outcome = Literal["ok", "limited", "missing", "failed"]
+#: ``ok``: as it should be. ``warn``: it works, with something to know or to do about it. ``missing``: it is not
+#: given. ``fail``: it does not work, is given in a form that is of no use, or could not be looked at.
+Status = Literal["ok", "warn", "missing", "fail"]
+
+_COLOURS = {"ok": "green", "warn": "yellow", "missing": "yellow", "fail": "bold red"}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The answer to one question about a model.
+    """One thing that was looked at. Nothing in it shows a secret.
 
     Attributes:
-        check: What was looked at, in a word or three.
-        outcome: How that stands.
-        words: What was seen, as a sentence without its full stop.
-        advice: What to do about it; empty where nothing is to be done.
+        name: What was looked at, in a word or three.
+        status: How it is.
+        found: What was seen, as a sentence without its full stop.
+        remedy: What to do about it; empty where nothing is to be done.
     """
 
-    check: str
-    outcome: Outcome
-    words: str
-    advice: str = ""
+    name: str
+    status: Status
+    found: str
+    remedy: str = ""
 
 
-@dataclass(frozen=True)
-class LiveModel:
-    """What a model behind an endpoint really returns.
-
-    Attributes:
-        model: Its name, as it was asked for.
-        endpoint: Where it was asked, without credentials.
-        findings: One for each question, in the order in which they were asked.
-        top_k: Alternatives a position that the gate can have of it; None where it cannot be gated.
-        verdict: Whether it can be gated, in words: ``yes``, ``with top_k=5``, ``no``, ...
-        requests: How many requests that took.
-    """
-
-    model: str
-    endpoint: str
-    findings: tuple[Finding, ...]
-    top_k: int | None
-    verdict: str
-    requests: int
-
-    @property
-    def can_be_gated(self) -> bool:
-        """Whether a gate has anything to measure."""
-        return self.top_k is not None
-
-    def as_dict(self) -> dict[str, Any]:
-        """All of it as plain values, fit for JSON."""
-        return {**asdict(self), "findings": [*map(asdict, self.findings)], "can_be_gated": self.can_be_gated}
+#: Looks at one thing or at several that belong together.
+Check: TypeAlias = Callable[[], Iterable[Finding]]
+#: The checks by name, one after the other, so that what was found so far can decide about those that are left.
+Checks: TypeAlias = Callable[[Sequence[Finding]], Iterable[tuple[str, Check]]]
+#: What it means that the check of this name raised this error.
+Explain: TypeAlias = Callable[[str, Exception], Finding]
 
 
-PLAIN = "What is 17 + 26? Answer with one short sentence."
-PROMPT = "17 + 26 ="
-FOR_TOOL = "What is the weather in Paris now? Use the tool get_weather."
-
-TOOL = {
-    "type": "function",
-    "function": {
-        "name": "get_weather",
-        "description": "The weather in a city now.",
-        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
-    },
-}
-
-_SCHEMA = {
-    "type": "object",
-    "properties": {"answer": {"type": "integer"}},
-    "required": ["answer"],
-    "additionalProperties": False,
-}
-FORMAT = {"type": "json_schema", "json_schema": {"name": "sum", "strict": True, "schema": _SCHEMA}}
-
-#: The fewest alternatives that are asked for before a model counts as one that refuses.
-FEW = 5
-_LONGEST = 512  # tokens of an answer, thinking included
-
-#: The options of a request.
-Manner = Mapping[str, Any]
+def findings_of(checks: Checks, explain: Explain) -> list[Finding]:
+    """What the checks find; one that raises is a finding, too, and the others go on."""
+    findings: list[Finding] = []
+    for name, check in checks(findings):
+        findings += _findings_of(name, check, explain)
+    return findings
 
 
-def full_manner(top_k: int) -> Manner:
-    """With all that the gate would like to have.
-
-    Args:
-        top_k: Alternatives a position.
-    """
-    return {"logprobs": True, "top_logprobs": top_k, "temperature": 0, "max_tokens": _LONGEST}
-
-
-def asks_for_logprobs(manner: Manner) -> bool:
-    """Whether logprobs are still asked for."""
-    return "logprobs" in manner
-
-
-def asking_for_less(manner: Manner, error: Exception) -> Manner | None:
-    """The options without what an error refuses of them; None where nothing that it refuses can be left out.
-
-    Each is left out once, so that this comes to an end whatever errors say. They may quote the whole request: a
-    sentence that refuses logprobs counts before the mere name of an option.
-    """
-    refuses_logprobs = is_refused_request(error) and bool(sentence_that_refuses(error))
-    if refuses_logprobs and asks_for_logprobs(manner):
-        return _with_fewer_logprobs(manner)
-    if may_refuse("max_tokens", error) and "max_tokens" in manner:  # OpenAI's reasoning models want the newer name
-        return {**without(manner, "max_tokens"), "max_completion_tokens": _LONGEST}
-    if may_refuse("temperature", error) and "temperature" in manner:
-        return without(manner, "temperature")
-    if may_refuse("logprob", error) and asks_for_logprobs(manner):
-        return _with_fewer_logprobs(manner)
-    return None
+def findings_table(findings: Iterable[Finding], title: str | None = None) -> Table:
+    """The findings for a person."""
+    table = Table(
+        box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title=title and Text(title), title_justify="left"
+    )
+    table.add_column("", no_wrap=True)
+    table.add_column("Looked at", no_wrap=True)
+    table.add_column("Found, and what to do", overflow="fold")
+    for finding in findings:
+        # Text, not markup, and nothing that a terminal obeys: a provider may say anything.
+        said = Text("".join(each if each.isprintable() else " " for each in finding.found))
+        if finding.remedy:
+            said.append(f"\n→ {finding.remedy}", style="bold")
+        table.add_row(Text(finding.status, style=_COLOURS[finding.status]), Text(finding.name), said)
+    return table
 
 
-def without(manner: Manner, *names: str) -> Manner:
-    """The other options."""
-    return {name: value for name, value in manner.items() if name not in names}
-
-
-def _with_fewer_logprobs(manner: Manner) -> Manner:
-    if manner["top_logprobs"] > FEW:
-        return {**manner, "top_logprobs": FEW}
-    return without(manner, "logprobs", "top_logprobs")
+def _findings_of(name: str, check: Check, explain: Explain) -> Iterator[Finding]:
+    try:
+        yield from check()
+    except Exception as error:
+        yield explain(name, error)

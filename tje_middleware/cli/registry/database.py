@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -94,11 +95,11 @@ def doctor(
     with explained("postgres"):
         from ...registry import CalibrationRegistry  # noqa: PLC0415 (--help must not wait for a database)
         from ..doctor.database import examine  # noqa: PLC0415
-        from .tables import finding_as_dict, findings_table  # noqa: PLC0415
+        from ..doctor.finding import findings_table  # noqa: PLC0415
 
         with CalibrationRegistry(url) as store:
             findings = examine(store, old_after=timedelta(days=old_after))
-        print_result(findings_table(findings), [finding_as_dict(one) for one in findings], as_json=as_json)
+        print_result(findings_table(findings), [asdict(one) for one in findings], as_json=as_json)
         if any(finding.status == "fail" for finding in findings):
             raise typer.Exit(1)
 

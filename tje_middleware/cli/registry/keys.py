@@ -12,6 +12,7 @@ from rich.console import Group
 from rich.text import Text
 
 from ..console import explained, print_result, say, warn, with_options
+from ..request import known_method
 
 if TYPE_CHECKING:
     from ...calibration.key import ProfileKey
@@ -96,17 +97,9 @@ class KeyRequest:
         ]
 
 
-def _known_method(given: str) -> str:
-    from ...calibration.settings import METHOD_NAMES  # noqa: PLC0415 (--help must not wait for pydantic)
-
-    if given not in METHOD_NAMES:
-        raise typer.BadParameter(f"{given!r} is none of {', '.join(METHOD_NAMES)}")
-    return given
-
-
 #: For a command that shows one of a profile's thresholds.
 Method = Annotated[
-    str, typer.Option(callback=_known_method, metavar="NAME", help="The threshold method whose thresholds are shown.")
+    str, typer.Option(callback=known_method, metavar="NAME", help="The threshold method whose thresholds are shown.")
 ]
 
 #: For a command that takes ``wanted: KeyRequest``.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -18,11 +18,9 @@ if TYPE_CHECKING:
     from ...calibration.key import ProfileKey
     from ...calibration.profile import Alarm, CalibrationProfile
     from ...registry import KeyOverview, StoredAlarm
-    from ..doctor.database import Finding
 
 #: Where there is no value.
 NOTHING = "-"
-_STATUS = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 _VERDICT = {"usable": "green", "weak": "yellow"}
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
@@ -63,25 +61,6 @@ def key_as_dict(one: KeyOverview, method: str) -> dict[str, Any]:
         "auroc": profile and profile.auroc,
         "created_at": profile and profile.created_at.isoformat(),
     }
-
-
-def findings_table(findings: Iterable[Finding]) -> RenderableType:
-    """What the doctor found, and what to do."""
-    table = table_of()
-    table.add_column("", no_wrap=True)
-    table.add_column("Looked at", no_wrap=True)
-    table.add_column("Found, and what to do", overflow="fold")
-    for finding in findings:
-        said = Text(finding.found)
-        if finding.remedy:
-            said.append(f"\n{finding.remedy}", style="bold")
-        table.add_row(Text(finding.status, style=_STATUS[finding.status]), finding.name, said)
-    return table
-
-
-def finding_as_dict(finding: Finding) -> dict[str, Any]:
-    """The same of one finding, fit for JSON."""
-    return asdict(finding)
 
 
 def alarms_table(alarms: Sequence[StoredAlarm]) -> RenderableType:

@@ -1,16 +1,16 @@
 """One self-contained HTML page about a calibration and its evaluation, for a person to read.
 
-Importing it raises ImportError where plotly is not installed, before anything is computed in vain; plotly itself is
-loaded when a page is made.
+Importing it raises ImportError where plotly or jinja2 is not installed, before anything is computed in vain; plotly
+itself is loaded when a page is made.
 """
 
 from importlib.util import find_spec
 
-from .heatmap import DraftText
-from .page import render_report, write_report
+for _needed in ("plotly", "jinja2"):
+    if find_spec(_needed) is None:
+        raise ImportError(f'a report needs {_needed}: pip install "tje-middleware[report]"', name=_needed)
 
-if find_spec("plotly") is None:
-    raise ImportError('a report needs plotly: pip install "tje-middleware[report]"', name="plotly")
-
+from .heatmap import DraftText  # noqa: E402 (what is missing is named first)
+from .page import render_report, write_report  # noqa: E402
 
 __all__ = ["DraftText", "render_report", "write_report"]

@@ -10,11 +10,9 @@ import numpy as np
 
 from ...calibration.profile import CalibrationProfile
 from ...errors import CalibrationError
-from ...gate.decision import Route
 from ...logprobs.entropy import token_entropies
 from ...records.record import CalibrationRecord
-from .markup import Html, join, tag
-from .words import NONE, counted, number
+from .words import number
 
 #: Where each shade begins (bits); the same in every report, so that drafts compare.
 SHADES = (0.0, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0)
@@ -50,6 +48,13 @@ class DraftText:
         if not np.isfinite(np.array([*self.entropies, 0.0 if self.signal is None else self.signal])).all():
             raise CalibrationError(f"an entropy or the signal of draft {self.id!r} is not finite")
 
+    @property
+    def shown(self) -> list[tuple[str, int, float]]:
+        """Text, shade and entropy (bits) of each token that is shown."""
+        found = np.searchsorted(SHADES, self.entropies, side="right") - 1
+        shades = np.maximum(found, 0).tolist()
+        return list(zip(self.tokens, shades, self.entropies, strict=True))[:_MOST_TOKENS]
+
     @classmethod
     def of_record(cls, record: CalibrationRecord, profile: CalibrationProfile) -> DraftText:
         """From a record that has logprobs with the tokens' texts.
@@ -73,83 +78,38 @@ class DraftText:
         )
 
 
-def heat_legend() -> Html:
-    """What the shades mean."""
-    ends = [*(number(bits) for bits in SHADES[1:]), None]
-    shades = (
-        tag(
-            "li",
-            tag("span", f"{number(low)} to {high}" if high else f"{number(low)} and more", class_=f"token h{shade}"),
-        )
-        for shade, (low, high) in enumerate(zip(SHADES, ends, strict=True))
-    )
-    return join(
-        tag("p", "Entropy of a token (bits); 1 bit is a toss between two, underlined from there on:", class_="note"),
-        tag("ul", *shades, class_="shades"),
-    )
+def shades() -> list[str]:
+    """What each shade means (bits)."""
+    ends = [*(f"to {number(bits)}" for bits in SHADES[1:]), "and more"]
+    return [f"{number(low)} {end}" for low, end in zip(SHADES, ends, strict=True)]
 
 
-def heat_map(draft: DraftText, route: Route) -> Html:
-    """One draft: what it is, and its tokens."""
-    outcome = ("✓", "right") if draft.correct else ("✗", "wrong")
-    badge = tag("span", " ".join(outcome), class_=f"badge {outcome[1]}")
-    shown, left = draft.tokens[:_MOST_TOKENS], len(draft.tokens) - _MOST_TOKENS
-    shades = np.searchsorted(SHADES, draft.entropies, side="right") - 1
-    tokens = (
-        tag(
-            "span",
-            legible(text),
-            class_=f"token h{max(shade, 0)}",
-            title=f"{bits:.2f} bits",
-        )
-        for text, shade, bits in zip(shown, shades.tolist(), draft.entropies, strict=False)
-    )
-    head = tag(
-        "h3",
-        tag("span", draft.id if draft.id is not None else "draft without an id", class_="id"),
-        " ",
-        badge,
-        " ",
-        tag("span", f"signal {NONE if draft.signal is None else number(draft.signal)} → ", class_="note"),
-        tag("span", route.value, class_=f"badge route {route.value}"),
-    )
-    return tag(
-        "article",
-        head,
-        tag("div", *tokens, class_="tokens", dir="auto", tabindex="0", role="region", aria_label="the draft")
-        if shown
-        else tag("p", "This draft has no tokens."),
-        tag("p", f"… and {counted(left, 'more token')}.", class_="note") if left > 0 else "",
-        class_="draft",
-    )
+def legible(text: str) -> list[tuple[str, str]]:
+    """A token's text in parts, so that line ends, lone blanks, bytes and invisible characters can be seen.
 
-
-def legible(text: str) -> Html:
-    """A token's text as markup in which line ends, lone blanks, bytes and invisible characters can be seen."""
-    if text and not text.strip(" "):
-        return tag("span", "·" * len(text), class_="blank")
-    parts, at = [], 0
+    Returns:
+        Kind and text of each part: plain text, a ``blank`` or ``end`` of line as a character that can be seen, or a
+        ``chip`` with the code of what cannot.
+    """
+    if not text:
+        return [("chip", "empty")]
+    if not text.strip(" "):
+        return [("blank", "·" * len(text))]
+    parts: list[tuple[str, str]] = []
+    at = 0
     for match in _BYTE.finditer(text):
-        parts += [_characters(text[at : match.start()]), _chip((match[1] or match[2]).upper())]
+        parts += [*map(_seen, text[at : match.start()]), ("chip", (match[1] or match[2]).upper())]
         at = match.end()
-    return join(*parts, _characters(text[at:])) if text else _chip("empty")
+    return [*parts, *map(_seen, text[at:])]
 
 
-def _characters(text: str) -> Html:
-    return join(*(_seen(character) if _hidden(character) else character for character in text))
-
-
-def _hidden(character: str) -> bool:
-    return character == "\ufffd" or unicodedata.category(character) in _INVISIBLE
-
-
-def _seen(character: str) -> Html:
+def _seen(character: str) -> tuple[str, str]:
     if character == "\n":
-        return join(tag("span", "↵", class_="blank"), Html("<br>"))
+        return "end", "↵"
     if character == "\t":
-        return tag("span", "⇥   ", class_="blank")
-    return _chip("byte" if character == "\ufffd" else f"{ord(character):04X}")
-
-
-def _chip(text: str) -> Html:
-    return tag("span", text, class_="chip")
+        return "blank", "⇥   "
+    if character == "\ufffd":
+        return "chip", "byte"
+    if unicodedata.category(character) in _INVISIBLE:
+        return "chip", f"{ord(character):04X}"
+    return "plain", character

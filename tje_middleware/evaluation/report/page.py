@@ -5,34 +5,22 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from os import PathLike
 
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
+
+from ..._version import __version__
 from ...errors import CalibrationError
 from ...records.columns import Observations
 from ...records.files import replaced
 from .. import Evaluation
 from ..sample_size import LearningCurve
-from . import background, findings
+from . import heatmap, words
 from .heatmap import DraftText
-from .inputs import Evidence
-from .marks import Figure
-from .markup import Html, join, tag
-from .section import Section
-
-_SECTIONS: tuple[tuple[str, str, Callable[[Section, Evidence], None]], ...] = (
-    ("result", "What was found", findings.found),
-    ("signal", "Right and wrong drafts by the signal", findings.signal),
-    ("savings", "Savings against accuracy", findings.savings),
-    ("risk", "Errors among accepted drafts", findings.risk),
-    ("roc", "How well the signal orders drafts", findings.order),
-    ("reliability", "What a value means, and what going deeper adds", findings.reliability),
-    ("learning", "How many labels it takes", background.labels),
-    ("thresholds", "Signals and thresholds", background.thresholds),
-    ("drafts", "Drafts, token by token", background.drafts),
-    ("method", "How it was computed", background.how),
-)
+from .inputs import ReportInputs
 
 
 def write_report(
@@ -86,58 +74,80 @@ def render_report(
     Raises:
         CalibrationError: there are no records, or they lack the profile's signal.
     """
-    plotly = _plotly()
-    evidence = Evidence.gather(evaluation, observations, curve, drafts)
+    # Half a second, for a page only.
+    from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]  # noqa: PLC0415
+
+    from . import tables  # noqa: PLC0415 (it loads plotly)
+    from .figures import draw  # noqa: PLC0415 (so does it)
+
+    inputs = ReportInputs.gather(evaluation, observations, curve, drafts)
+    figures = draw(inputs)
+    script, plotly = read("page.js"), _with_line_feeds(get_plotlyjs())
     key = evaluation.profile.key
-    title = title or f"{key.model} on {key.task}"
-    parts = [Section(name, heading) for name, heading, _ in _SECTIONS]
-    for part, (*_, fill) in zip(parts, _SECTIONS, strict=True):
-        fill(part, evidence)
-    script, style = _resource("page.js"), _resource("page.css")
-    head = tag(
-        "head",
-        Html('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
-        Html(f'<meta http-equiv="Content-Security-Policy" content="{_policy(script, plotly)}">'),
-        tag("title", title),
-        tag("style", Html(style)),
-        tag("script", Html(script)),
+    return (
+        environment()
+        .get_template("page.html.jinja")
+        .render(
+            title=title or f"{key.model} on {key.task}",
+            inputs=inputs,
+            figures=figures,
+            tables=tables,
+            replayed=_replayed(evaluation),
+            library=__version__,
+            policy=_policy(script, plotly),
+            style=Markup(read("page.css")),
+            script=Markup(script),
+            plotly=Markup(plotly),
+            drawn=_as_json({name: figure.drawn() for name, figure in figures.items()}),
+        )
     )
-    contents = tag("nav", tag("ol", *(tag("li", tag("a", part.title, href=f"#{part.id}")) for part in parts[1:])))
-    body = tag(
-        "body",
-        tag(
-            "header",
-            tag(
-                "div",
-                tag("p", "Think just enough · report on a calibration"),
-                tag("button", "Theme", id="theme", type="button", hidden=True),
-                class_="top",
-            ),
-            tag("h1", title),
-        ),
-        tag("noscript", tag("p", "Figures need JavaScript; every number also stands in the tables.")),
-        tag("main", parts[0].markup(), contents, *(part.markup() for part in parts[1:])),
-        tag(
-            "script",
-            _json([figure for part in parts for figure in part.figures]),
-            type="application/json",
-            id="figures",
-        ),
-        tag("script", Html(plotly)),
+
+
+def environment() -> Environment:
+    """Where templates are found, and what they can call. Whatever is put into them is escaped."""
+    found = Environment(
+        loader=FunctionLoader(read), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
-    return join(Html("<!doctype html>\n"), tag("html", head, body, lang="en", data_theme="auto"), Html("\n"))
+    for function in (
+        words.area,
+        words.area_of,
+        words.counted,
+        words.marked,
+        words.meaning_of,
+        words.negated,
+        words.number,
+        words.percent,
+        words.percent_of,
+        words.points,
+        words.sentence,
+        words.two_lines,
+        words.unit_of,
+        heatmap.legible,
+    ):
+        found.filters[function.__name__] = function
+    found.globals["shades"] = heatmap.shades
+    return found
 
 
-def _plotly() -> str:
-    from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]  # noqa: PLC0415 (half a second)
-
-    source: str = get_plotlyjs()
-    # The browser reads every line end as a line feed, and compares what it read with the policy's digest.
-    return source.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _resource(name: str) -> str:
+def read(name: str) -> str:
+    """A file that stands beside this one, in the repository as in a wheel."""
     return files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _replayed(evaluation: Evaluation) -> str:
+    """On which records the policies were tried."""
+    n = words.counted(evaluation.records, "record")
+    if evaluation.folds is None:
+        return f"Policies were replayed over {n} that no threshold was made from."
+    return (
+        f"Policies were replayed over {n} in {evaluation.folds} folds: each is decided by a calibration on the "
+        f"others, so no draft is judged by a threshold that it helped to make."
+    )
+
+
+def _with_line_feeds(source: str) -> str:
+    """The browser reads every line end as a line feed, and compares what it read with the policy's digest."""
+    return source.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _policy(*scripts: str) -> str:
@@ -150,7 +160,6 @@ def _policy(*scripts: str) -> str:
     )
 
 
-def _json(figures: Sequence[Figure]) -> Html:
-    drawn = {figure.name: {"data": list(figure.data), "layout": figure.layout} for figure in figures}
+def _as_json(figures: Mapping[str, object]) -> Markup:
     # Without any "<" no text in it can end the script element, or begin a comment.
-    return Html(json.dumps(drawn, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"))
+    return Markup(json.dumps(figures, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"))

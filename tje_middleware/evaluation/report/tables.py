@@ -3,97 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from ...calibration.profile import Threshold
-from .. import ALWAYS, NEVER, ORACLE
+from .. import ALWAYS, NEVER, ORACLE, SavingsCurve
 from ..refinability import RefinabilityBin
 from ..sample_size import AtSize, LearningCurve, MethodAtSize, Middle
-from .inputs import Evidence
-from .marks import symbol
-from .markup import Html, join, tag
-from .numbers import Histogram, RiskCoverage, Roc, thinned
+from .inputs import Histogram, ReportInputs, RiskCoverage, Roc, thinned
+from .traces import mark
 from .words import NONE, area, number, p_value, percent, percent_of, points, sentence, span
 
 _MOST_ROWS = 24
 
 
-class Column(NamedTuple):
-    """A column: its heading, and whether it holds words rather than numbers."""
+@dataclass(frozen=True)
+class Table:
+    """A table of the page.
 
-    heading: str
-    words: bool = False
+    Attributes:
+        caption: What it holds.
+        columns: Their headings; the first is that of the rows' own headings.
+        rows: The cells, as text.
+        chosen: The heading of a row to be marked.
+        words: The heading of a column that holds words rather than numbers.
+    """
 
-
-def table(
-    caption: str, columns: Sequence[str | Column], rows: Sequence[Sequence[str]], *, chosen: str | None = None
-) -> Html:
-    """A table in a box of its own that scrolls sideways; the first cell of a row is its heading."""
-    kinds = [Column(column) if isinstance(column, str) else column for column in columns]
-    classes = ["words" if kind.words else "num" for kind in kinds]
-    head = (
-        tag("th", kind.heading, scope="col", class_=one if place else "")
-        for place, (kind, one) in enumerate(zip(kinds, classes, strict=True))
-    )
-    body = (
-        tag(
-            "tr",
-            tag("th", row[0], scope="row"),
-            *(
-                tag("td", cell if one == "words" else _two_lines(cell), class_=one)
-                for cell, one in zip(row[1:], classes[1:], strict=True)
-            ),
-            class_="chosen" if row[0] == chosen else False,
-        )
-        for row in rows
-    )
-    made = tag("table", tag("caption", tag("span", caption)), tag("thead", tag("tr", *head)), tag("tbody", *body))
-    return tag("div", made, class_="scroll", tabindex="0", role="region", aria_label=caption)
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    chosen: str | None = None
+    words: str | None = None
 
 
-def _two_lines(cell: str) -> Html:
-    """A figure, and below it its interval in brackets: tables become narrow enough to be seen whole."""
-    figure, bracket, rest = cell.partition(" [" if " [" in cell else " (")
-    return join(figure, tag("span", f"{bracket.strip()}{rest}", class_="interval")) if bracket else join(cell)
-
-
-def folded(summary: str, content: Html) -> Html:
-    """Shown when asked for."""
-    return tag("details", tag("summary", summary), content)
-
-
-def histogram_table(bars: Histogram) -> Html:
+def histogram_table(bars: Histogram) -> Table:
     """The counts behind the histogram."""
     rows = [
         (span((low, high)), f"{right:,}", f"{wrong:,}")
         for low, high, right, wrong in zip(bars.edges[:-1], bars.edges[1:], bars.right, bars.wrong, strict=True)
     ]
-    return table("Drafts by value of the signal", ["signal", "right", "wrong"], rows)
+    return Table("Drafts by value of the signal", ["signal", "right", "wrong"], rows)
 
 
-def risk_coverage_table(curve: RiskCoverage) -> Html:
+def risk_coverage_table(curve: RiskCoverage) -> Table:
     """Some points of the curve."""
     rows = [
         (percent(curve.accepted[at]), percent(curve.wrong[at]), f"{curve.low[at]:.1%} to {curve.high[at]:.1%}")
         for at in thinned(len(curve.accepted), _MOST_ROWS)
     ]
-    return table("Errors among accepted drafts", ["accepted", "wrong among them", "95 % interval"], rows)
+    return Table("Errors among accepted drafts", ["accepted", "wrong among them", "95 % interval"], rows)
 
 
-def roc_table(curve: Roc) -> Html:
+def roc_table(curve: Roc) -> Table:
     """Some points of the curve."""
     rows = [
         (percent(curve.wrong_accepted[at]), percent(curve.right_accepted[at]))
         for at in thinned(len(curve.wrong_accepted), _MOST_ROWS)
     ]
-    return table("Points of the ROC curve", ["of wrong drafts accepted", "of right drafts accepted"], rows)
+    return Table("Points of the ROC curve", ["of wrong drafts accepted", "of right drafts accepted"], rows)
 
 
-def savings_table(evidence: Evidence) -> Html:
+def savings_table(curve: SavingsCurve) -> Table:
     """Some points of the savings curve."""
-    curve = evidence.evaluation.curve
-    if curve is None:
-        return Html("")
     rows = [
         (
             percent(curve.accepted[at]),
@@ -103,10 +73,10 @@ def savings_table(evidence: Evidence) -> Html:
         for at in thinned(len(curve.accepted), _MOST_ROWS)
     ]
     columns = ["accepted", "tokens saved by the gate", "accuracy: gate", "random", "oracle"]
-    return table("Points of the savings curve", columns, rows)
+    return Table("Points of the savings curve", columns, rows)
 
 
-def bins_table(bins: Sequence[RefinabilityBin]) -> Html:
+def bins_table(bins: Sequence[RefinabilityBin]) -> Table:
     """Reliability and refinability."""
     rows = [
         (
@@ -119,12 +89,12 @@ def bins_table(bins: Sequence[RefinabilityBin]) -> Html:
         for found in bins
     ]
     columns = ["signal", "drafts", "draft right", "deeper right", "gain in points"]
-    return table("By bins of the signal, with 95 % intervals", columns, rows)
+    return Table("By bins of the signal, with 95 % intervals", columns, rows)
 
 
-def candidates_table(evidence: Evidence) -> Html:
+def candidates_table(inputs: ReportInputs) -> Table:
     """What automatic choice looked at."""
-    profile = evidence.profile
+    profile = inputs.profile
     rows = [
         (
             found.signal,
@@ -137,23 +107,19 @@ def candidates_table(evidence: Evidence) -> Html:
         )
         for found in profile.candidates
     ]
-    columns: list[str | Column] = [
-        "signal",
-        "AUROC",
-        "out of fold",
-        "p alone",
-        "p corrected",
-        "chosen in folds",
-        Column("why it was left out", words=True),
-    ]
-    return table(
-        "Signals that automatic choice looked at; the chosen one marked", columns, rows, chosen=profile.signal
+    columns = ["signal", "AUROC", "out of fold", "p alone", "p corrected", "chosen in folds", "why it was left out"]
+    return Table(
+        "Signals that automatic choice looked at; the chosen one marked",
+        columns,
+        rows,
+        profile.signal,
+        words="why it was left out",
     )
 
 
-def thresholds_table(evidence: Evidence) -> Html:
+def thresholds_table(inputs: ReportInputs) -> Table:
     """Every method's threshold, with what holds for it or why there is none."""
-    profile = evidence.profile
+    profile = inputs.profile
     found = list(profile.thresholds.items())
     if profile.abstain is not None:
         found.append(("give up", profile.abstain))
@@ -168,15 +134,15 @@ def thresholds_table(evidence: Evidence) -> Html:
         )
         for name, threshold in found
     ]
-    columns: list[str | Column] = [
+    columns = [
         "method",
         "threshold",
         "95 % interval",
         "found in resamples",
         "gives up from",
-        Column("what holds for it, or why there is no threshold", words=True),
+        "what holds for it, or why there is no threshold",
     ]
-    return table("Thresholds in the signal's unit", columns, rows, chosen=evidence.method)
+    return Table("Thresholds in the signal's unit", columns, rows, inputs.method, words=columns[-1])
 
 
 def _said(threshold: Threshold) -> str:
@@ -185,10 +151,10 @@ def _said(threshold: Threshold) -> str:
     return sentence(threshold.guarantee) if threshold.guarantee else "No guarantee."
 
 
-def policies_table(evidence: Evidence) -> Html:
+def policies_table(inputs: ReportInputs) -> Table:
     """Every policy's figures."""
-    policies = evidence.evaluation.policies
-    order = [*(name for name in (NEVER, ALWAYS, ORACLE) if name in policies), *evidence.methods]
+    policies = inputs.evaluation.policies
+    order = [*(name for name in (NEVER, ALWAYS, ORACLE) if name in policies), *inputs.methods]
     order += [name for name in policies if name not in order]
     rows = []
     for name in order:
@@ -197,7 +163,7 @@ def policies_table(evidence: Evidence) -> Html:
         rows.append(
             (
                 name,
-                symbol(name)[1],
+                mark(name)[1],
                 percent_of(figures.accepted),
                 percent_of(figures.risk),
                 percent_of(figures.accuracy),
@@ -220,10 +186,10 @@ def policies_table(evidence: Evidence) -> Html:
         "saved",
         "not inferior",
     ]
-    return table("Policies, with 95 % intervals", columns, rows, chosen=evidence.method)
+    return Table("Policies, with 95 % intervals", columns, rows, chosen=inputs.method)
 
 
-def learning_table(curve: LearningCurve, method: str | None) -> Html:
+def learning_table(curve: LearningCurve, method: str | None) -> Table:
     """What became of draws of each size."""
     rows = [_learning_row(at, at.methods.get(method or "")) for at in curve.sizes]
     columns = [
@@ -240,7 +206,7 @@ def learning_table(curve: LearningCurve, method: str | None) -> Html:
         "accuracy difference",
         "tokens saved",
     ]
-    return table(f"Median and range of nine draws in ten{f'; method {method}' if method else ''}", columns, rows)
+    return Table(f"Median and range of nine draws in ten{f'; method {method}' if method else ''}", columns, rows)
 
 
 def _learning_row(at: AtSize, method: MethodAtSize | None) -> tuple[str, ...]:

@@ -7,11 +7,10 @@ import re
 from functools import partial
 
 from ...errors import SignalError
-from ...signals import resolve_signal
+from ...signals import LEARNED, SIGNALS, resolve_signal
 from .. import Estimate
 
 NONE = "\N{EN DASH}"
-_UNIT = re.compile(r"(?:\(|\bin )(bits a token|bits|nats|tokens)\b")
 
 
 def number(value: float | None) -> str:
@@ -84,16 +83,16 @@ def sentence(text: str, name: str | None = None) -> str:
 
 
 def unit_of(signal: str) -> str:
-    """The unit of a signal, as its docstring gives it; empty where unknown."""
-    if signal == "learned":
+    """The unit of a signal; empty where it has none, or nobody said."""
+    if signal == LEARNED:
         return "nats of log-odds"
-    found = _UNIT.search(meaning_of(signal))
-    return found[1] if found else ""
+    known = SIGNALS.get(signal.partition("@")[0])
+    return known.unit if known is not None else ""
 
 
 def meaning_of(signal: str) -> str:
     """What a signal is: the first sentence of its docstring; empty for one that is unknown here."""
-    if signal == "learned":
+    if signal == LEARNED:
         return "The log-odds that a draft is wrong, from several signals weighed together (nats)."
     try:
         function = resolve_signal(signal.partition("@")[0])
@@ -105,6 +104,22 @@ def meaning_of(signal: str) -> str:
     text = re.sub(r":func:`(\w+)`|[`*]+", lambda match: match[1] or "", " ".join(documented.split()))
     _, _, part = signal.partition("@")
     return f"{text} Over the {part} tokens alone." if text and part else text
+
+
+def negated(estimate: Estimate) -> Estimate:
+    """Spent instead of saved."""
+    return Estimate(-estimate.value, -estimate.high, -estimate.low)
+
+
+def two_lines(cell: str) -> tuple[str, str]:
+    """A figure, and its interval in brackets, to stand below it: tables become narrow enough to be seen whole."""
+    figure, bracket, rest = cell.partition(" [" if " [" in cell else " (")
+    return figure, f"{bracket.strip()}{rest}"
+
+
+def marked(text: str) -> list[str]:
+    """Text cut at its backticks: every second part stood between two of them and is a name."""
+    return re.split(r"`([^`]+)`", text.replace("95 %", "95\N{NO-BREAK SPACE}%"))
 
 
 def _minus(text: str) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 from tje_middleware import CalibrationRegistry
-from tje_middleware.cli.doctor.database import Finding, examine
+from tje_middleware.cli.doctor.database import examine
+from tje_middleware.cli.doctor.finding import Finding
 from tje_middleware.storage import Database
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
-from statistics import median
+from functools import partial
+from typing import TYPE_CHECKING
 
 from sqlalchemy import (
     Column,
@@ -16,30 +16,74 @@ from sqlalchemy import (
     Integer,
     MetaData,
     Table,
-    TextClause,
     delete,
-    func,
     insert,
     literal,
     select,
     text,
     update,
 )
+from sqlalchemy.exc import SQLAlchemyError
 
-from ....ledger.tables import DECISIONS, DROPS
-from ....registry.overviews import KeyOverview, overview
+from ....errors import TjeError
 from ....registry.tables import KEYS, PROFILES, PROMOTIONS
 from ....storage import HEAD, Database
+from ....storage.faults import explained
 from ....storage.migrating import known_revisions
 from ....storage.schema import METADATA
 from ....storage.sqlite import is_set_in_stone, stone_engine
-from .finding import Finding
+from ..finding import Check, Finding, findings_of
+from .contents import contents
+from .postgres import on_postgres
+from .sqlite import on_sqlite
 
-_ROUND_TRIPS = 9
-# A decision waits for no database; but a process's first look-up does, and every put.
-_SLOW_SECONDS = 0.1
+if TYPE_CHECKING:
+    from ....registry.registry import CalibrationRegistry
+
 # So long the doctor waits for others who write (milliseconds).
 _PATIENCE = 3000
+
+
+def examine(of: Database | CalibrationRegistry, *, old_after: timedelta = timedelta(days=90)) -> list[Finding]:
+    """Look at a registry's database: whether it answers, its schema, what may be done with it, and what it holds.
+
+    Nothing is changed: what has to be tried by writing is rolled back, and a file that is not there is not made.
+    Never raises; what cannot be looked at is a finding.
+
+    Args:
+        of: The registry, or its database.
+        old_after: From which age on a profile should be calibrated anew.
+    """
+    database = of if isinstance(of, Database) else of.database
+    return findings_of(partial(_checks, database, old_after), partial(_explained, database))
+
+
+def _checks(database: Database, old_after: timedelta, findings: Sequence[Finding]) -> Iterator[tuple[str, Check]]:
+    yield "reachable", partial(reached, database)
+    if findings[-1].status == "fail":
+        return
+    yield "schema", partial(schema_is_ours, database)
+    schema = findings[-1]
+    if schema.status == "fail" and not schema.remedy:
+        return  # it could not be looked at, so it is another application's, or not for this role
+    if schema.status == "ok":
+        yield "read", partial(tables_read, database)
+        yield "write", partial(tables_written, database)
+    else:
+        yield "migrate", partial(changed, database)
+    yield from (on_sqlite if database.is_sqlite else on_postgres)(database, _for_reading(database))
+    if schema.status == "ok":
+        yield "contents", partial(contents, database, old_after)
+
+
+def _explained(database: Database, name: str, error: Exception) -> Finding:
+    if isinstance(error, SQLAlchemyError):
+        error = explained(database.url, error)
+    if isinstance(error, TjeError):
+        return Finding(name, "fail", str(error))
+    said = database.url.scrubbed(f"{type(error).__name__}: {error}")
+    remedy = "check its file and folder" if isinstance(error, OSError) else ""
+    return Finding(name, "fail", f"{database.url}: {said}", remedy)
 
 
 def reached(database: Database) -> Iterator[Finding]:
@@ -52,33 +96,11 @@ def reached(database: Database) -> Iterator[Finding]:
             "check the path and the folder that it is relative to; the first put() or tje registry migrate makes it",
         )
         return
-    with for_reading(database).connect() as connection:
-        connection.execute(_smallest(database))
+    # Every role may ask this, and only a database answers it.
+    smallest = text("SELECT count(*) FROM sqlite_master" if database.is_sqlite else "SELECT 1")
+    with _for_reading(database).connect() as connection:
+        connection.execute(smallest)
     yield Finding("reachable", "ok", f"{database.url} answers")
-
-
-def round_trips(database: Database) -> Iterator[Finding]:
-    """How long the smallest query takes."""
-    question = _smallest(database)
-    seconds = []
-    with for_reading(database).connect() as connection:
-        connection.execute(question)  # the first one pays for the connection
-        for _ in range(_ROUND_TRIPS):
-            began = time.perf_counter()
-            connection.execute(question).all()
-            seconds.append(time.perf_counter() - began)
-    middle = median(seconds)
-    found = f"{middle * 1000:.2g} ms, median of {_ROUND_TRIPS} (slowest {max(seconds) * 1000:.2g} ms)"
-    if middle < _SLOW_SECONDS:
-        yield Finding("round trip", "ok", found)
-    else:
-        yield Finding(
-            "round trip",
-            "warn",
-            found,
-            "decisions do not wait for it once a profile is known, but a process's first look-up does: "
-            "bring the database nearer",
-        )
 
 
 def schema_is_ours(database: Database) -> Iterator[Finding]:
@@ -152,12 +174,7 @@ def changed(database: Database) -> Iterator[Finding]:
         yield Finding("migrate", "ok", "this user may make and change tables, tried and rolled back")
 
 
-def _smallest(database: Database) -> TextClause:
-    """A query that every role may ask, and that only a database answers."""
-    return text("SELECT count(*) FROM sqlite_master" if database.is_sqlite else "SELECT 1")
-
-
-def for_reading(database: Database) -> Engine:
+def _for_reading(database: Database) -> Engine:
     """The engine that can read: a file in a folder that cannot be written needs one of its own."""
     if database.is_sqlite and is_set_in_stone(database.url.path):
         return stone_engine(database.url)
@@ -188,113 +205,3 @@ def _tables_of_others(connection: Connection) -> list[str]:
         "AND NOT pg_has_role(tableowner, 'USAGE') ORDER BY tablename"
     )
     return list(connection.execute(query).scalars())
-
-
-# So many decisions are counted; more are not worth the time.
-_MOST_DECISIONS = 1_000_000
-_RECENT = timedelta(days=7)
-_MOST_NAMES = 3
-
-
-def holdings(database: Database, *, old_after: timedelta) -> Iterator[Finding]:
-    """Whether profiles can be read, are active, usable, undisputed and recent; and whether the ledger is whole."""
-    keys = overview(database)
-    yield _readable(keys)
-    yield from _waiting(keys)
-    yield from _unusable(keys)
-    yield from _disputed(keys)
-    yield from _old(keys, old_after)
-    yield _ledger(database)
-
-
-def _readable(keys: Sequence[KeyOverview]) -> Finding:
-    broken = [one.problem or f"its key cannot be read: {one.name}" for one in keys if one.problem or one.key is None]
-    if broken:
-        return Finding(
-            "profiles",
-            "fail",
-            f"{len(broken)} of {len(keys)} keys cannot be used by this release: {'; '.join(broken[:_MOST_NAMES])}",
-            "upgrade tje-middleware to the release that put them, or calibrate and put() them anew",
-        )
-    if not keys:
-        return Finding("profiles", "ok", "none yet", "tje calibrate --registry URL stores one")
-    versions = sum(len(one.versions) for one in keys)
-    active = sum(one.active is not None for one in keys)
-    return Finding("profiles", "ok", f"{active} active, all can be read; {versions} versions of {len(keys)} keys")
-
-
-def _waiting(keys: Sequence[KeyOverview]) -> Iterator[Finding]:
-    if never := [one for one in keys if one.active_version is None]:
-        yield Finding(
-            "candidates",
-            "warn",
-            f"none of its versions is active, so gates have no profile: {_names(never)}",
-            "tje registry promote MODEL TASK VERSION",
-        )
-    elif waiting := [one for one in keys if one.candidates]:
-        yield Finding("candidates", "ok", f"waiting to be promoted or left: {_names(waiting)}")
-
-
-def _unusable(keys: Sequence[KeyOverview]) -> Iterator[Finding]:
-    active = [one for one in keys if one.active is not None]
-    if unusable := [one for one in active if one.active is not None and one.active.verdict == "unusable"]:
-        yield Finding(
-            "verdicts",
-            "warn",
-            f"unusable, so that every draft goes deeper: {_names(unusable)}",
-            "tje registry rollback MODEL TASK makes the version before active; or calibrate on more records",
-        )
-    elif active:
-        yield Finding("verdicts", "ok", "every active profile can be gated by")
-
-
-def _disputed(keys: Sequence[KeyOverview]) -> Iterator[Finding]:
-    if disputed := [one for one in keys if one.alarms]:
-        yield Finding(
-            "alarms",
-            "warn",
-            f"{sum(one.alarms for one in disputed)} that nobody dismissed: {_names(disputed)}",
-            "tje registry alarms tells them; calibrate on recent records and promote that, or dismiss them",
-        )
-    else:
-        yield Finding("alarms", "ok", "none about an active version")
-
-
-def _old(keys: Sequence[KeyOverview], old_after: timedelta) -> Iterator[Finding]:
-    now = datetime.now(timezone.utc)
-    active = [one for one in keys if one.active is not None]
-    old = [one for one in active if one.active is not None and now - one.active.created_at > old_after]
-    if old:
-        yield Finding(
-            "age",
-            "warn",
-            f"calibrated more than {old_after.days} days ago: {_names(old)}",
-            "providers change models behind a name: calibrate on recent records and promote that",
-        )
-    elif active:
-        yield Finding("age", "ok", f"every active profile was calibrated within {old_after.days} days")
-
-
-def _ledger(database: Database) -> Finding:
-    some = select(literal(1)).select_from(DECISIONS).limit(_MOST_DECISIONS + 1).subquery()
-    since = datetime.now(timezone.utc) - _RECENT
-    with database.reading() as read:
-        decisions = read(select(func.count()).select_from(some))[0][0]
-        sums = select(func.sum(DROPS.c.decisions), func.sum(DROPS.c.refused)).where(DROPS.c.at >= since)
-        dropped, refused = (number or 0 for number in read(sums)[0])
-    size = f"more than {_MOST_DECISIONS:,}" if decisions > _MOST_DECISIONS else f"{decisions:,}"
-    if dropped:
-        causes = (
-            (refused, "could not be stored", "what is wrong with them is in the log of the process that made them"),
-            (dropped - refused, "found a queue full", "give DecisionLedger a larger capacity or a faster database"),
-        )
-        why = ", ".join(f"{number:,} {what}" for number, what, _ in causes if number)
-        remedy = "; ".join(remedy for number, _, remedy in causes if number)
-        found = f"{size} decisions; {dropped:,} were dropped in the last {_RECENT.days} days: {why}"
-        return Finding("ledger", "warn", found, remedy)
-    return Finding("ledger", "ok", f"{size} decisions, none dropped in the last {_RECENT.days} days")
-
-
-def _names(keys: Sequence[KeyOverview]) -> str:
-    rest = len(keys) - _MOST_NAMES
-    return "; ".join(one.name for one in keys[:_MOST_NAMES]) + (f"; and {rest} more" if rest > 0 else "")

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import stat
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 
 from ....storage import Database
-from .checks import for_reading
-from .finding import Check, Finding
+from ..finding import Check, Finding
 
-_MEGABYTE = 1_000_000
-_LITTLE_DISK = 100 * _MEGABYTE
-_NO_DISK = 5 * _MEGABYTE
-# SQLite folds a log of 4 MB back; so large it becomes where something keeps it from doing so.
-_LARGE_LOG = 64 * _MEGABYTE
 _MOUNTS = Path("/proc/self/mountinfo")
 # Where a folder's name has a space, a tab, a line break or a backslash.
 _ESCAPED = re.compile(rb"\\([0-3][0-7]{2})")
@@ -27,21 +21,20 @@ _ESCAPED = re.compile(rb"\\([0-3][0-7]{2})")
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "lustre", "glusterfs", "sshfs", "beegfs"}
 
 
-def on_sqlite() -> Iterator[tuple[str, Check]]:
+def on_sqlite(database: Database, engine: Engine) -> Iterator[tuple[str, Check]]:
     """The checks of a file, by name."""
-    yield "private file", private
-    yield "write-ahead log", written_ahead
-    yield "file system", on_this_machine
-    yield "free disk", room
-    yield "integrity", intact
+    path = database.url.path
+    yield "private file", partial(private, path)
+    yield "write-ahead log", partial(written_ahead, engine)
+    yield "file system", partial(on_this_machine, path)
+    yield "integrity", partial(intact, engine)
 
 
-def private(database: Database) -> Iterator[Finding]:
+def private(path: Path) -> Iterator[Finding]:
     """Whether the owner alone can read the file and those beside it."""
     if os.name != "posix":
         return
-    path = database.url.path
-    files = [path, *_beside(path)]
+    files = [file for ending in ("", "-wal", "-shm") if (file := Path(f"{path}{ending}")).exists()]
     modes = {file: stat.S_IMODE(file.stat().st_mode) for file in files}
     open_to_others = [file for file, mode in modes.items() if mode & 0o077]
     if not open_to_others:
@@ -54,34 +47,24 @@ def private(database: Database) -> Iterator[Finding]:
     )
 
 
-def written_ahead(database: Database) -> Iterator[Finding]:
-    """Whether readers can go on while somebody writes, and whether the log is folded back."""
-    with for_reading(database).connect() as connection:
+def written_ahead(engine: Engine) -> Iterator[Finding]:
+    """Whether readers can go on while somebody writes."""
+    with engine.connect() as connection:
         mode = str(connection.execute(text("PRAGMA journal_mode")).scalar_one())
-    if mode != "wal":
+    if mode == "wal":
+        yield Finding("write-ahead log", "ok", "on")
+    else:
         yield Finding(
             "write-ahead log",
             "warn",
             f"off (journal mode {mode}): who writes makes everyone else wait",
             "tje registry migrate switches it on; a file system that cannot do it is no place for a registry",
         )
-        return
-    log = Path(f"{database.url.path}-wal")
-    size = log.stat().st_size if log.exists() else 0
-    if size < _LARGE_LOG:
-        yield Finding("write-ahead log", "ok", f"on, {_megabytes(size)} not yet folded back")
-    else:
-        yield Finding(
-            "write-ahead log",
-            "warn",
-            f"on, but {_megabytes(size)} are not folded back",
-            "a process keeps a transaction open, or one was killed: end it, and the next write folds the log back",
-        )
 
 
-def on_this_machine(database: Database) -> Iterator[Finding]:
+def on_this_machine(path: Path) -> Iterator[Finding]:
     """Whether the file lies on a disk of this machine, as far as the system tells."""
-    kind = file_system_of(database.url.path)
+    kind = file_system_of(path)
     if kind is None:
         return
     if not _NETWORK & {kind, kind.split(".")[0], kind.split(".")[-1]}:
@@ -95,22 +78,9 @@ def on_this_machine(database: Database) -> Iterator[Finding]:
     )
 
 
-def room(database: Database) -> Iterator[Finding]:
-    """Whether there is disk left."""
-    path = database.url.path
-    free = shutil.disk_usage(path.parent).free
-    found = f"{_megabytes(free)} free, the file has {_megabytes(path.stat().st_size)}"
-    if free >= _LITTLE_DISK:
-        yield Finding("free disk", "ok", found)
-    else:
-        yield Finding(
-            "free disk", "fail" if free < _NO_DISK else "warn", found, f"make room on the disk of {path.parent}"
-        )
-
-
-def intact(database: Database) -> Iterator[Finding]:
+def intact(engine: Engine) -> Iterator[Finding]:
     """Whether SQLite finds its pages in order."""
-    with for_reading(database).connect() as connection:
+    with engine.connect() as connection:
         said = [str(line) for line in connection.execute(text("PRAGMA quick_check(3)")).scalars()]
     if said == ["ok"]:
         yield Finding("integrity", "ok", "every page is in order")
@@ -129,21 +99,10 @@ def file_system_of(path: Path, mounts: Path | None = None) -> str | None:
         lines = (mounts or _MOUNTS).read_bytes().splitlines()
     except OSError:  # no Linux
         return None
-    found: tuple[int, bytes] | None = None
-    resolved = path.resolve()
+    kinds: dict[Path, str] = {}  # of two mounts on one place the later one is seen
     for line in lines:
         before, _, after = line.partition(b" - ")
-        place = Path(os.fsdecode(_ESCAPED.sub(lambda octal: bytes([int(octal[1], 8)]), before.split(b" ")[4])))
-        depth = len(place.parts)
-        # Of two mounts on one place the later one is seen.
-        if resolved.is_relative_to(place) and (found is None or depth >= found[0]):
-            found = depth, after.split(b" ")[0]
-    return os.fsdecode(found[1]) if found else None
-
-
-def _beside(path: Path) -> list[Path]:
-    return [file for ending in ("-wal", "-shm") if (file := Path(f"{path}{ending}")).exists()]
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / _MEGABYTE:,.1f} MB"
+        mounted = _ESCAPED.sub(lambda octal: bytes([int(octal[1], 8)]), before.split(b" ")[4])
+        kinds[Path(os.fsdecode(mounted))] = os.fsdecode(after.split(b" ")[0])
+    place_of_file = path.resolve()
+    return next((kinds[place] for place in (place_of_file, *place_of_file.parents) if place in kinds), None)

@@ -1,8 +1,9 @@
-"""What a plain answer of a live model says about it: pure functions, each gives one finding."""
+"""What the answers of a live model say about it: pure functions, each gives one finding."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,9 +12,9 @@ from ...errors import MissingLogprobs, UnreadableLogprobs
 from ...logprobs import SequenceLogprobs
 from ...logprobs.arrays import FloatArray
 from ...logprobs.entropy import mean_entropy
-from ...logprobs.evidence import Evidence, without_advice
+from ...logprobs.evidence import without_advice
 from .endpoint import Answer
-from .finding import Finding, Outcome
+from .finding import Finding
 
 # Rounding of alternatives' probabilities that are summed, and of one logprob that is given twice (nats).
 _ROUNDING = 2e-3
@@ -26,20 +27,20 @@ _NO_BITS = 1e-9
 _NO_LOGPROBS = "serve or choose a model with logprobs; every draft goes by on_missing meanwhile"
 _LONGEST_NAME = 100  # characters
 
+WHOLE = 'let such drafts come whole: mode="hold", not "abort" or "annotate"'
+UNKNOWN_CALLS = (
+    "matters to agents only: a call that logprobs do not cover goes deeper by default, and is then paid for twice; "
+    'tool_calls="pass" accepts calls unjudged'
+)
+NO_FORMAT = "leave response_format out of drafts"
+
 #: Of a model that takes no temperature of 0.
 NO_TEMPERATURE = Finding(
     "temperature",
-    "limited",
+    "warn",
     "a temperature of 0 is refused",
     "set none on the model, and name none in the profile's key",
 )
-
-
-def why_missing(evidence: Evidence) -> str:
-    """Why there are no logprobs, of a model that was asked for them."""
-    if not isinstance(evidence, MissingLogprobs):
-        return str(evidence)
-    return without_advice(evidence).replace("the draft", "the answer")
 
 
 def refused(refusal: str) -> Finding:
@@ -57,13 +58,9 @@ def logprobs_of(answer: Answer) -> Finding:
     if isinstance(found, SequenceLogprobs):
         return Finding("logprobs", "ok", f"{len(found)} tokens came with logprobs")
     if isinstance(found, MissingLogprobs):
-        return Finding(
-            "logprobs",
-            "missing",
-            f"the model was asked for logprobs, but {why_missing(found)}",
-            _NO_LOGPROBS,
-        )
-    return Finding("logprobs", "failed", f"logprobs came that cannot be read: {found}", "report this to the provider")
+        missing = _unmeasured("logprobs", found, _NO_LOGPROBS)
+        return replace(missing, found=f"the model was asked for logprobs, but {missing.found}")
+    return Finding("logprobs", "fail", f"logprobs came that cannot be read: {found}", "report this to the provider")
 
 
 def alternatives_of(sequence: SequenceLogprobs, asked: int) -> Finding:
@@ -77,11 +74,11 @@ def alternatives_of(sequence: SequenceLogprobs, asked: int) -> Finding:
     if given == 1:
         return Finding(
             "alternatives",
-            "limited",
+            "warn",
             words,
             'one is no distribution: calibrate with top_k=1 and a signal of the sampled tokens (signal="mean_nll")',
         )
-    return Finding("alternatives", "limited", words, f"calibrate with top_k={given}: entropies over fewer are lower")
+    return Finding("alternatives", "warn", words, f"calibrate with top_k={given}: entropies over fewer are lower")
 
 
 def fewer_of(sequence: SequenceLogprobs, asked: int) -> Finding:
@@ -90,7 +87,7 @@ def fewer_of(sequence: SequenceLogprobs, asked: int) -> Finding:
     if sequence.top_k == asked:
         return Finding("fewer alternatives", "ok", words)
     return Finding(
-        "fewer alternatives", "limited", words, "the number is the server's: calibrate with the top_k that it gives"
+        "fewer alternatives", "warn", words, "the number is the server's: calibrate with the top_k that it gives"
     )
 
 
@@ -110,7 +107,7 @@ def numbers_of(sequence: SequenceLogprobs, warm: SequenceLogprobs | None = None)
     if masses.max() > 1 + _ROUNDING:
         return Finding(
             "numbers",
-            "failed",
+            "fail",
             f"the alternatives' probabilities add up to {masses.max():.3f}: no distribution",
             "entropies of it mean nothing; report this to the provider",
         )
@@ -118,7 +115,7 @@ def numbers_of(sequence: SequenceLogprobs, warm: SequenceLogprobs | None = None)
         helps = warm is not None and not is_certain(warm)
         return Finding(
             "numbers",
-            "limited" if helps else "failed",
+            "warn" if helps else "fail",
             "at temperature 0 every token has probability 1: the logprobs are those after sampling",
             "ask for drafts at a temperature above 0, and name it in the profile's key"
             if helps
@@ -133,7 +130,7 @@ def numbers_of(sequence: SequenceLogprobs, warm: SequenceLogprobs | None = None)
     if absent:
         return Finding(
             "numbers",
-            "limited",
+            "warn",
             f"{words}; at {absent} of {len(sequence)} positions the sampled token is not among the alternatives",
             "entropies hold; prefer them to signals of the sampled tokens (mean_nll, worst_nll)",
         )
@@ -144,16 +141,16 @@ def cover_of(answer: Answer, sequence: SequenceLogprobs) -> Finding:
     """Whether the tokens spell the answer."""
     spelled = sequence.text
     if spelled is None:
-        return Finding("text", "limited", "the tokens are not named, so what they cover cannot be checked")
+        return Finding("text", "warn", "the tokens are not named, so what they cover cannot be checked")
     texts = {_plain(spelled), _plain(sequence.answer.text or "")}
     if _plain(answer.text) in texts:
         return Finding("text", "ok", "the tokens spell the answer")
     if _plain(answer.text) in _plain(spelled):
         extra = len(_plain(spelled)) - len(_plain(answer.text))
-        return Finding("text", "limited", f"the tokens spell the answer and {extra} characters beside it")
+        return Finding("text", "warn", f"the tokens spell the answer and {extra} characters beside it")
     return Finding(
         "text",
-        "limited",
+        "warn",
         "the tokens do not spell the answer (are they bytes, or another tokenizer's?)",
         "signals that read the text (@thinking, answer_entropy, number_entropy) may go wrong; mean_entropy does not",
     )
@@ -176,7 +173,7 @@ def thinking_of(answer: Answer) -> Finding:
     words = f"the model thinks ({counted} tokens are counted)" if counted else "the model thinks"
     return Finding(
         "thinking",
-        "limited",
+        "warn",
         f"{words}, and no logprobs cover that",
         "signals see the answer alone, in calibration as in use",
     )
@@ -189,11 +186,11 @@ def temperature_of(cold: SequenceLogprobs, warm: SequenceLogprobs | None) -> Fin
         cold: Of an answer at temperature 0.
         warm: Of one to the same question at temperature 1, where there is one.
     """
-    others = likelier_elsewhere(cold)
+    others = _likelier_elsewhere(cold)
     if others > max(1, len(cold) // 10):
         return Finding(
             "temperature",
-            "limited",
+            "warn",
             f"at temperature 0 another token was likelier at {others} of {len(cold)} positions",
             "the server samples otherwise than it was asked to: name no temperature in the profile's key",
         )
@@ -205,7 +202,7 @@ def temperature_of(cold: SequenceLogprobs, warm: SequenceLogprobs | None) -> Fin
         return Finding("temperature", "ok", "logprobs are those from before the temperature is applied")
     return Finding(
         "temperature",
-        "limited",
+        "warn",
         "logprobs change with the temperature",
         "calibrate at the temperature that you use, and name it in the key: --temperature",
     )
@@ -214,7 +211,7 @@ def temperature_of(cold: SequenceLogprobs, warm: SequenceLogprobs | None) -> Fin
 def name_of(answer: Answer, asked: str) -> Finding:
     """Whether answers come under the name that was asked for."""
     if answer.model is None:
-        return Finding("model name", "limited", "answers do not name their model")
+        return Finding("model name", "warn", "answers do not name their model")
     if answer.model == asked:
         return Finding("model name", "ok", f"answers come under the name {asked!r}")
     named = repr(answer.model[:_LONGEST_NAME])
@@ -222,37 +219,11 @@ def name_of(answer: Answer, asked: str) -> Finding:
         return Finding("model name", "ok", f"{asked!r} answers as {named}, which a gate takes for the same")
     return Finding(
         "model name",
-        "limited",
+        "warn",
         f"asked for {asked!r}, the server answers as another model: {named}; what is found holds for that one",
         "check --model; if it is right, the model in the profile's key has to be the name that the server answers "
         "with, or have it as an alias (tje registry alias), or no draft can be judged",
     )
-
-
-def likelier_elsewhere(sequence: SequenceLogprobs) -> int:
-    """At how many positions another token than the sampled one was likelier; 0 where that is not known."""
-    if sequence.sampled_logprobs is None:
-        return 0
-    return int((sequence.top_logprobs.max(axis=1) > sequence.sampled_logprobs + _ROUNDING).sum())
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _finite(logprobs: FloatArray) -> FloatArray:
-    """Without -inf, which cannot be subtracted from itself."""
-    finite: FloatArray = np.maximum(logprobs, -1e4)
-    return finite
-
-
-WHOLE = 'let such drafts come whole: mode="hold", not "abort" or "annotate"'
-UNKNOWN_CALLS = (
-    "matters to agents only: a call that logprobs do not cover goes deeper by default, and is then paid for twice; "
-    'tool_calls="pass" accepts calls unjudged'
-)
-NO_CALL = "the model called no tool when it was asked to, so nothing is known of its calls' logprobs"
-NO_FORMAT = "leave response_format out of drafts"
 
 
 def stream_of(answer: Answer) -> Finding:
@@ -260,7 +231,7 @@ def stream_of(answer: Answer) -> Finding:
     found = answer.evidence
     if isinstance(found, SequenceLogprobs):
         return Finding("streamed", "ok", f"{len(found)} tokens came with logprobs, {found.top_k} alternatives each")
-    return Finding("streamed", _missing_or_failed(found), why_missing(found), WHOLE)
+    return _unmeasured("streamed", found, WHOLE)
 
 
 def usage_of_stream(answer: Answer, refusal: str) -> Finding:
@@ -278,49 +249,72 @@ def usage_of_stream(answer: Answer, refusal: str) -> Finding:
 
 def completion_of(answer: Answer) -> Finding:
     """Whether the model answers as a completion model too, with logprobs."""
-    if isinstance(answer.evidence, SequenceLogprobs):
-        return Finding("completions", "ok", f"{answer.evidence.top_k} alternatives a position")
-    return Finding("completions", "missing", why_missing(answer.evidence))
+    if isinstance(answer.evidence, UnreadableLogprobs):
+        return _unmeasured("completions", answer.evidence)
+    return Finding("completions", "ok", f"{answer.evidence.top_k} alternatives a position")
 
 
-def tool_call_of(answer: Answer, check: str) -> Finding:
+def tool_call_of(answer: Answer, name: str) -> Finding:
     """Whether the logprobs of a turn that calls a tool cover the call."""
     found, arguments = answer.evidence, answer.arguments
     if arguments is None:
-        return Finding(check, "missing", NO_CALL, UNKNOWN_CALLS)
+        return Finding(
+            name,
+            "missing",
+            "the model called no tool when it was asked to, so nothing is known of its calls' logprobs",
+            UNKNOWN_CALLS,
+        )
     if isinstance(found, UnreadableLogprobs):
-        return Finding(check, _missing_or_failed(found), why_missing(found), UNKNOWN_CALLS)
+        return _unmeasured(name, found, UNKNOWN_CALLS)
     if _compact(arguments) in _compact(found.text or ""):
-        return Finding(check, "ok", f"{len(found)} logprobs cover the call and its arguments")
-    return Finding(check, "limited", "logprobs came, but do not spell the call's arguments", UNKNOWN_CALLS)
+        return Finding(name, "ok", f"{len(found)} logprobs cover the call and its arguments")
+    return Finding(name, "warn", "logprobs came, but do not spell the call's arguments", UNKNOWN_CALLS)
 
 
 def structured_of(answer: Answer) -> Finding:
     """Whether an answer that has to follow a JSON schema does so, with logprobs."""
-    found, check = answer.evidence, "structured output"
+    found, name = answer.evidence, "structured output"
     if isinstance(found, UnreadableLogprobs):
-        return Finding(check, _missing_or_failed(found), why_missing(found), NO_FORMAT)
+        return _unmeasured(name, found, NO_FORMAT)
     try:
         json.loads(answer.text)
     except ValueError:
-        return Finding(
-            check, "limited", "the answer is not JSON: response_format is ignored, or the model failed at it"
-        )
-    others = likelier_elsewhere(found)
+        return Finding(name, "warn", "the answer is not JSON: response_format is ignored, or the model failed at it")
+    others = _likelier_elsewhere(found)
     if others:
         return Finding(
-            check,
-            "limited",
+            name,
+            "warn",
             f"{len(found)} tokens came with logprobs; another token was likelier at {others} of them, so these are "
             "the model's own and not those under the schema",
             "calibrate structured drafts as a task of their own",
         )
-    return Finding(check, "ok", f"JSON; {len(found)} tokens came with logprobs")
+    return Finding(name, "ok", f"JSON; {len(found)} tokens came with logprobs")
 
 
-def _missing_or_failed(error: UnreadableLogprobs) -> Outcome:
-    return "missing" if isinstance(error, MissingLogprobs) else "failed"
+def _unmeasured(name: str, error: UnreadableLogprobs, remedy: str = "") -> Finding:
+    """Of an answer that came without logprobs, or with some that cannot be read."""
+    if not isinstance(error, MissingLogprobs):
+        return Finding(name, "fail", str(error), remedy)
+    return Finding(name, "missing", without_advice(error).replace("the draft", "the answer"), remedy)
 
 
 def _compact(text: str) -> str:
     return "".join(text.split())
+
+
+def _likelier_elsewhere(sequence: SequenceLogprobs) -> int:
+    """At how many positions another token than the sampled one was likelier; 0 where that is not known."""
+    if sequence.sampled_logprobs is None:
+        return 0
+    return int((sequence.top_logprobs.max(axis=1) > sequence.sampled_logprobs + _ROUNDING).sum())
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _finite(logprobs: FloatArray) -> FloatArray:
+    """Without -inf, which cannot be subtracted from itself."""
+    finite: FloatArray = np.maximum(logprobs, -1e4)
+    return finite
