@@ -6,10 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import TypeGuard
 
 from ..errors import MissingLogprobs, UnreadableLogprobs
-from .coverage import covered_characters, refuse_partial_cover, without_end
 from .envelopes import locate, read_located, read_payload
 from .fields import field, has, is_sequence, reading
-from .sequence import SequenceLogprobs
+from .sequence import SequenceLogprobs, covered_characters, refuse_partial_cover, without_end
 
 _RESPONSES_DELTA = "response.output_text.delta"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
 from langchain.agents.middleware import ModelRequest, ModelResponse
@@ -14,40 +14,70 @@ from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.tools import BaseTool
 from langgraph.pregel import Pregel
 
-from tje_middleware import GateDecision
-from tje_middleware.branches.base import parameters_of
-from tje_middleware.errors import described
+from tje_middleware.branches import Branch, Message
+from tje_middleware.branches.base import OFFERED
 
 from ..asking.chain import is_chat_model, named_model
 from ..asking.model import AskedModel
-from ..branches.deeper import as_runnable, deeper_arguments, require_sync
-from ..messages.trace import NOSTREAM
+from ..branches.deeper import ChainBranch, RejectedQuestion, as_message, as_runnable, is_branch
 
-#: A model's name for ``init_chat_model``, a chat model, a Runnable of messages, or a function of messages.
-AgentDeeper = str | BaseChatModel | Runnable[Any, Any] | Callable[..., Any]
+#: A model's name for ``init_chat_model``, a chat model, a Runnable of messages, a function of messages, or a branch.
+AgentDeeper = str | BaseChatModel | Runnable[Any, Any] | Callable[..., Any] | Branch[Any, Any]
 Request = ModelRequest[Any]
 Response = ModelResponse[Any]
 Handler = Callable[[Request], Response]
 AsyncHandler = Callable[[Request], Awaitable[Response]]
 
 
-@dataclass(frozen=True)
-class Rejected:
-    """What a deeper branch is told.
+@dataclass(frozen=True, kw_only=True)
+class AgentAsk(RejectedQuestion):
+    """A turn of an agent whose draft was not accepted, and the agent's handler to ask its model again.
 
     Attributes:
+        question: The conversation, the system message first.
+        draft: The draft's message; None where it was stopped, or could not be parsed.
         request: The request that the draft answered, with the instruction for the deeper branch.
-        draft: The draft; None where it was stopped, or could not be parsed.
-        decision: Why it was rejected.
+        handler: Calls the agent's model; to be awaited on the event loop.
     """
 
     request: Request
-    draft: AIMessage | None
-    decision: GateDecision
+    handler: Handler | AsyncHandler
+
+    @property
+    def offered(self) -> dict[str, Any]:
+        """What a function is given beside the conversation, as far as it names it."""
+        return {**super().offered, "request": self.request, "handler": self.handler}
+
+    def again(self, *following: Message, **settings: object) -> Response:
+        """Ask the agent's model once more, the conversation followed by these messages."""
+        return cast("Response", self.handler(self._followed(following, settings)))
+
+    async def aagain(self, *following: Message, **settings: object) -> Response:
+        """The same on the event loop."""
+        return await cast("AsyncHandler", self.handler)(self._followed(following, settings))
+
+    def text_of(self, answer: AIMessage | Response, /) -> str:
+        """The text of the message that the model wrote; a structured output's tool message may follow it."""
+        messages = answer.result if isinstance(answer, ModelResponse) else [answer]
+        return next((str(each.text) for each in reversed(messages) if isinstance(each, AIMessage)), "")
+
+    def _followed(self, following: tuple[Message, ...], settings: Mapping[str, object]) -> Request:
+        return self.request.override(
+            messages=[*self.request.messages, *cast("list[AnyMessage]", list(map(as_message, following)))],
+            model_settings={**self.request.model_settings, **settings},
+        )
 
 
 class AgentBranch(Protocol):
-    """A deeper branch."""
+    """A deeper branch in an agent."""
+
+    @property
+    def needs_draft(self) -> bool:
+        """Whether it cannot answer without the draft."""
+
+    @property
+    def includes_draft(self) -> bool:
+        """Whether always going deeper costs the draft as well."""
 
     def require(self, *, on_loop: bool) -> None:
         """Refuse a way of calling that this branch has not.
@@ -56,10 +86,10 @@ class AgentBranch(Protocol):
             TypeError: it has not; such a mistake must not pass for a failure of the branch.
         """
 
-    def run(self, rejected: Rejected, handler: Handler) -> object:
+    def run(self, ask: AgentAsk) -> object:
         """Answer."""
 
-    async def arun(self, rejected: Rejected, handler: AsyncHandler) -> object:
+    async def arun(self, ask: AgentAsk) -> object:
         """The same on the event loop."""
 
     def read(self, answer: object, request: Request) -> Response:
@@ -74,17 +104,45 @@ def branch_of(deeper: AgentDeeper | None, settings: Mapping[str, Any] | None) ->
     """The branch that ``deeper`` and its settings stand for.
 
     Raises:
-        TypeError: ``deeper`` is nothing that could answer.
+        TypeError: ``deeper`` is nothing that could answer, or a function that requires what it is not given.
         ValueError: there are settings without a model that they could be of, or the model has tools of its own.
     """
     if deeper is None or isinstance(deeper, str) or (isinstance(deeper, Runnable) and is_chat_model(deeper)):
-        return ModelBranch(deeper, settings or {})
+        return AskingBranch(ModelBranch(deeper, settings or {}))
     if settings:
         kind = type(deeper).__name__
         raise ValueError(f"deeper_settings are a model's, and deeper is a {kind}, which has to set its model itself")
-    if isinstance(deeper, type) or not (isinstance(deeper, Runnable) or callable(deeper)):
-        raise TypeError(f"deeper must be a model, its name, a Runnable or a function, not {described(deeper)}")
-    return CustomBranch(deeper)
+    if is_branch(deeper):
+        return AskingBranch(deeper)
+    return CustomBranch(cast("Runnable[Any, Any] | Callable[..., Any]", deeper))
+
+
+class AskingBranch:
+    """A branch that asks the agent's own handler, as often as it needs; its answer is the agent's own.
+
+    Args:
+        branch: What is asked.
+    """
+
+    def __init__(self, branch: Branch[AgentAsk, Response]) -> None:
+        self._branch = branch
+        self.needs_draft = branch.needs_draft
+        self.includes_draft = branch.includes_draft
+
+    def require(self, *, on_loop: bool) -> None:
+        """Both ways are the agent's own."""
+
+    def run(self, ask: AgentAsk) -> Response:
+        """Answer."""
+        return self._branch.run(ask)
+
+    async def arun(self, ask: AgentAsk) -> Response:
+        """The same on the event loop."""
+        return await self._branch.arun(ask)
+
+    def read(self, answer: object, request: Request) -> Response:
+        """The agent's own answer needs no reading."""
+        return _response_in(answer)
 
 
 class ModelBranch:
@@ -94,6 +152,9 @@ class ModelBranch:
         model: The model, or its name; None for the request's own.
         settings: Settings of its calls.
     """
+
+    needs_draft = False
+    includes_draft = False
 
     def __init__(self, model: str | Runnable[Any, Any] | None, settings: Mapping[str, Any]) -> None:
         bound: dict[str, Any] = {}
@@ -105,29 +166,21 @@ class ModelBranch:
         self._model: Any = named_model(model, "deeper") if isinstance(model, str) else model
         self._settings = {**bound, **settings}
 
-    def require(self, *, on_loop: bool) -> None:
-        """Both ways are the agent's own."""
-
-    def run(self, rejected: Rejected, handler: Handler) -> Response:
+    def run(self, ask: AgentAsk) -> Response:
         """The agent's answer to the request as it is for the deeper branch."""
-        return handler(self._of(rejected.request))
+        return self._of(ask).again(**self._settings)
 
-    async def arun(self, rejected: Rejected, handler: AsyncHandler) -> Response:
+    async def arun(self, ask: AgentAsk) -> Response:
         """The same on the event loop."""
-        return await handler(self._of(rejected.request))
+        return await self._of(ask).aagain(**self._settings)
 
-    def read(self, answer: object, request: Request) -> Response:
-        """The agent's own answer needs no reading."""
-        return cast("Response", answer)
-
-    def _of(self, request: Request) -> Request:
-        model_settings = {**request.model_settings, **self._settings}
+    def _of(self, ask: AgentAsk) -> AgentAsk:
         if self._model is None:
-            return request.override(model_settings=model_settings)
-        return request.override(model=_as_asked(self._model, request.model), model_settings=model_settings)
+            return ask
+        return replace(ask, request=ask.request.override(model=_as_asked(self._model, ask.request.model)))
 
 
-class CustomBranch:
+class CustomBranch(ChainBranch):
     """A Runnable or a function, called with the messages; an agent or graph gets them as its state.
 
     Args:
@@ -136,24 +189,19 @@ class CustomBranch:
     """
 
     def __init__(self, deeper: Runnable[Any, Any] | Callable[..., Any]) -> None:
-        self._runnable = as_runnable(deeper)
+        super().__init__(as_runnable(deeper), given="the messages", offered=(*OFFERED, "request", "handler"))
         self._takes_state = isinstance(deeper, Pregel)
-        self._wants = frozenset() if isinstance(deeper, Runnable) else frozenset(parameters_of(deeper))
 
     def require(self, *, on_loop: bool) -> None:
-        """An asynchronous function needs the loop; and on it, ``handler`` can be awaited alone."""
-        if not on_loop:
-            require_sync(self._runnable)
-        elif "handler" in self._wants and hasattr(self._runnable, "func"):
+        """Refuse a way of calling that the user's code has not; on the loop, ``handler`` can be awaited alone."""
+        super().require(on_loop=on_loop)
+        is_async = hasattr(self.runnable, "afunc") or not hasattr(self.runnable, "func")
+        if on_loop and not is_async and self.names("handler"):
             raise TypeError("on the event loop, handler is to be awaited: make the deeper branch an async function")
 
-    def run(self, rejected: Rejected, handler: Handler) -> object:
-        """What the user's code answers."""
-        return self._runnable.invoke(self._input(rejected), **self._arguments(rejected, handler))
-
-    async def arun(self, rejected: Rejected, handler: AsyncHandler) -> object:
-        """The same on the event loop."""
-        return await self._runnable.ainvoke(self._input(rejected), **self._arguments(rejected, handler))
+    def input_of(self, ask: RejectedQuestion) -> Any:
+        """The messages."""
+        return {"messages": ask.question} if self._takes_state else ask.question
 
     def read(self, answer: object, request: Request) -> Response:
         """The messages in it.
@@ -169,18 +217,6 @@ class CustomBranch:
             "the agent has a response_format: let the deeper branch answer with a ModelResponse that has its "
             "structured_response, such as handler(request) gives"
         )
-
-    def _input(self, rejected: Rejected) -> object:
-        system = rejected.request.system_message
-        messages: list[AnyMessage] = [*([system] if system else []), *rejected.request.messages]
-        return {"messages": messages} if self._takes_state else messages
-
-    def _arguments(self, rejected: Rejected, handler: object) -> dict[str, Any]:
-        of_agents = {"request": rejected.request, "handler": handler}
-        return {
-            **deeper_arguments(self._runnable, rejected.draft, rejected.decision),
-            **{name: value for name, value in of_agents.items() if name in self._wants},
-        }
 
 
 def with_instruction(request: Request, instruction: str | None) -> Request:
@@ -229,7 +265,4 @@ def _as_asked(model: Any, asked: object) -> Any:
     """The model, asked for logprobs as the request's own is: by a gate around this one, whose draft it writes."""
     if not isinstance(asked, AskedModel) or not isinstance(model, BaseChatModel):
         return model
-    held = NOSTREAM in (asked.tags or [])
-    return AskedModel.of(
-        model, top_k=asked.top_k, capabilities=asked.capabilities, mode="hold" if held else "annotate"
-    )
+    return AskedModel.of(model, top_k=asked.top_k, capabilities=asked.capabilities, visibility=asked.visibility)

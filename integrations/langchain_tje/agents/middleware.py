@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 from langchain.agents.middleware import AgentMiddleware, ExtendedModelResponse, ModelRequest, ModelResponse
@@ -48,7 +49,9 @@ class EntropyGateMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Res
     given the messages and whichever it names of ``draft`` (the rejected message; None where it was stopped),
     ``decision``, ``request`` and ``handler`` (which calls the agent's model with a request); it returns an
     ``AIMessage``, a ``str``, or a ``ModelResponse``, which an agent with a ``response_format`` needs. A function may
-    interrupt the graph; when it is resumed, the turn begins again, with a new draft.
+    interrupt the graph; when it is resumed, the turn begins again, with a new draft. A branch of
+    ``tje_middleware.branches``, such as ``SequentialRefinement()``, asks the agent's model again, as often as it
+    needs.
 
     **Tools.** ``tool_calls="gate"`` judges a draft that calls tools like any other; providers that give no logprobs
     for calls make it one that cannot be judged, and the gate's ``on_missing`` says what to do. ``"pass"`` accepts
@@ -102,7 +105,7 @@ class EntropyGateMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Res
 
     Raises:
         ValueError: no deeper branch is given, or an option that does not exist.
-        TypeError: an argument is of no kind that could serve.
+        TypeError: an argument is of no kind that could serve, or the deeper function requires what it is not given.
     """
 
     def __init__(
@@ -130,7 +133,8 @@ class EntropyGateMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Res
         self.tools = []
         self._name = name or type(self).__name__
         self._caps = Caps(max_deeper_per_turn, max_deeper_per_run)
-        self._rules = TurnRules(delivery, branch_of(deeper, deeper_settings), instruction)
+        branch = branch_of(deeper, deeper_settings)
+        self._rules = TurnRules(replace(delivery, branch=branch), branch, instruction)
         self.state_schema = cast("type[AgentState[ResponseT]]", state_schema_of(self._name))
 
     def __repr__(self) -> str:

@@ -19,16 +19,14 @@ from langgraph.types import Command
 
 from tje_middleware import GateDecision
 from tje_middleware.gate.decision import METADATA_KEY
-from tje_middleware.gate.delivery import Delivery, Mode
+from tje_middleware.gate.delivery import Delivery
 
 from ..asking.chain import Asking, resolved
-from ..branches.deeper import rejecting
-from ..callbacks.draft_capture import DraftCapture
-from ..callbacks.usage import SpendingHandler
+from ..callbacks.handler import SpendingHandler
 from ..messages.answer import annotated, in_words, without_logprobs
-from ..messages.trace import EVENT, NOSTREAM, trace_metadata
-from ..messages.turn import MessageTurn
-from .branch import AgentBranch, AsyncHandler, Handler, Rejected, Request, Response, with_instruction
+from ..messages.turn import DraftCapture, MessageTurn
+from ..messages.visibility import EVENT, Visibility, trace_metadata
+from .branch import AgentAsk, AgentBranch, AsyncHandler, Handler, Request, Response, with_instruction
 from .state import DeeperCount
 
 
@@ -61,10 +59,11 @@ class AgentTurn(MessageTurn):
         self, rules: TurnRules, request: Request, handler: Handler | AsyncHandler, count: DeeperCount
     ) -> None:
         gate = rules.delivery.gate
-        self._mode = rules.delivery.mode_for(
+        mode = rules.delivery.mode_for(
             may_call_tools=bool(request.tools or request.response_format), capped=count.cap_reached is not None
         )
-        asking = Asking(top_k=gate.key.top_k, capabilities=gate.capabilities, mode=self._mode, gate=gate)
+        self._visibility = Visibility(mode)
+        asking = Asking(top_k=gate.key.top_k, capabilities=gate.capabilities, visibility=self._visibility, gate=gate)
         visited = asking.visit(_known(request.model))
         super().__init__(
             rules.delivery,
@@ -83,7 +82,7 @@ class AgentTurn(MessageTurn):
 
     def draft(self) -> Response:
         """The agent's answer, also one that is not what its response format says."""
-        with drafting(self._drafting, self._mode):
+        with drafting(self._drafting, self._visibility):
             try:
                 return cast("Response", self._handler(self._draft_request))
             except StructuredOutputError as error:
@@ -91,7 +90,7 @@ class AgentTurn(MessageTurn):
 
     async def adraft(self) -> Response:
         """The same on the event loop."""
-        with drafting(self._drafting, self._mode):
+        with drafting(self._drafting, self._visibility):
             try:
                 return cast("Response", await self._handler(self._draft_request))
             except StructuredOutputError as error:
@@ -99,15 +98,13 @@ class AgentTurn(MessageTurn):
 
     def deeper(self, decision: GateDecision) -> object:
         """What the branch answers."""
-        rejected = self._rejected(decision)
-        with self._count.going_deeper(), deepening(self._deepening, rejected):
-            return self._rules.branch.run(rejected, self._handler)
+        with self._count.going_deeper(), deepening(self._deepening, decision):
+            return self._rules.branch.run(self._ask(decision))
 
     async def adeeper(self, decision: GateDecision) -> object:
         """The same on the event loop."""
-        rejected = self._rejected(decision)
-        with self._count.going_deeper(), deepening(self._deepening, rejected):
-            return await self._rules.branch.arun(rejected, self._handler)
+        with self._count.going_deeper(), deepening(self._deepening, decision):
+            return await self._rules.branch.arun(self._ask(decision))
 
     def require_deeper(self, *, on_loop: bool) -> None:
         """Refuse a way of calling that the branch has not."""
@@ -167,11 +164,18 @@ class AgentTurn(MessageTurn):
         self._unparsed = error
         return Response(result=[error.ai_message])
 
-    def _rejected(self, decision: GateDecision) -> Rejected:
+    def _ask(self, decision: GateDecision) -> AgentAsk:
         """What the branch is told."""
         known = None if self.kept is None or self._unparsed is not None else self.message_in(self.kept)
         request = with_instruction(self._request, self._rules.instruction)
-        return Rejected(request, without_logprobs(known), decision)
+        system = request.system_message
+        return AgentAsk(
+            question=[*([system] if system else []), *request.messages],
+            draft=without_logprobs(known),
+            decision=decision,
+            request=request,
+            handler=self._handler,
+        )
 
 
 def _known(model: Runnable[Any, Any]) -> Runnable[Any, Any]:
@@ -184,19 +188,17 @@ def _known(model: Runnable[Any, Any]) -> Runnable[Any, Any]:
 
 
 @contextmanager
-def drafting(capture: DraftCapture, mode: Mode) -> Iterator[None]:
+def drafting(capture: DraftCapture, visibility: Visibility) -> Iterator[None]:
     """What runs inside writes a draft; one that may be rejected is kept out of the agent's streams."""
-    # The tag is for the models of other middleware as well, such as one that a fallback brings in.
-    tags = [] if mode == "annotate" else [NOSTREAM]
-    with _running(RunnableConfig(callbacks=[capture], tags=tags, metadata={"tje.role": "draft"})):
+    # The tags are for the models of other middleware as well, such as one that a fallback brings in.
+    with _running(RunnableConfig(callbacks=[capture], tags=visibility.tags, metadata={"tje.role": "draft"})):
         yield
 
 
 @contextmanager
-def deepening(spent: SpendingHandler, rejected: Rejected) -> Iterator[None]:
+def deepening(spent: SpendingHandler, decision: GateDecision) -> Iterator[None]:
     """What runs inside answers in the place of a rejected draft."""
-    metadata = {"tje.role": "deeper", **trace_metadata(rejected.decision)}
-    with _running(RunnableConfig(callbacks=[spent], metadata=metadata)), rejecting(rejected.draft):
+    with _running(RunnableConfig(callbacks=[spent], metadata={"tje.role": "deeper", **trace_metadata(decision)})):
         yield
 
 

@@ -25,13 +25,14 @@ from pydantic import Field
 
 from tje_middleware import EntropyGate
 from tje_middleware.calls.capabilities import LogprobsCapabilities
-from tje_middleware.gate.delivery import Mode
 
+from ..messages.visibility import Visibility
 from .model import AskedModel
 
 Input = TypeVar("Input")
 Output = TypeVar("Output")
 AnyRunnable = Runnable[Any, Any]
+_HELD = Visibility()
 
 
 class Visited(NamedTuple):
@@ -93,8 +94,8 @@ class Asking:
     Args:
         top_k: Alternatives a token that models are asked for.
         capabilities: Where models' refusals are remembered.
-        mode: How drafts are treated while they are written.
-        gate: With ``abort``, the gate whose rejections are to be foreseen.
+        visibility: What is shown of drafts.
+        gate: The gate whose rejections are to be foreseen, where drafts are stopped.
     """
 
     def __init__(
@@ -102,12 +103,12 @@ class Asking:
         *,
         top_k: int,
         capabilities: LogprobsCapabilities | None = None,
-        mode: Mode = "hold",
+        visibility: Visibility = _HELD,
         gate: EntropyGate | None = None,
     ) -> None:
         self._top_k = top_k
         self._capabilities = LogprobsCapabilities() if capabilities is None else capabilities
-        self._mode = mode
+        self._visibility = visibility
         self._gate = gate
         self._by_kind: tuple[tuple[type[AnyRunnable], Callable[[Any], Visited]], ...] = (
             (RunnableSequence, self._sequence),
@@ -151,7 +152,7 @@ class Asking:
             model,
             top_k=self._top_k,
             capabilities=self._capabilities,
-            mode=self._mode,
+            visibility=self._visibility,
             gate=self._gate,
         )
 
@@ -194,7 +195,7 @@ class Asking:
     def _parallel(self, parallel: RunnableParallel[Any]) -> Visited:
         steps = {name: self.visit(step) for name, step in parallel.steps__.items()}
         several = sum(step.asked for step in steps.values()) > 1 or any(step.several for step in steps.values())
-        if several and self._mode == "abort":
+        if several and self._visibility.is_stopped:
             # What one of them writes must not stop the others.
             return Asking(top_k=self._top_k, capabilities=self._capabilities)._parallel(parallel)
         rebuilt = parallel.model_copy(update={"steps__": {name: step.runnable for name, step in steps.items()}})

@@ -20,11 +20,10 @@ from pydantic import Field
 from tje_middleware import EntropyGate
 from tje_middleware.calls.capabilities import LogprobsCapabilities
 from tje_middleware.calls.streams import aclosed, closed
-from tje_middleware.gate.delivery import Mode
 from tje_middleware.gate.request import DraftRequest, watch_for
 from tje_middleware.gate.stopping.watch import DraftAborted, DraftStopped, raise_if_rejected
 
-from ..messages.trace import NOSTREAM
+from ..messages.visibility import Visibility, can_stream
 
 if TYPE_CHECKING:
     from tje_middleware.gate.stopping.watch import RejectionWatch
@@ -63,7 +62,8 @@ class FrontChatModel(BaseChatModel):
         try:
             return super().__getattr__(name)  # type: ignore[misc]  # pydantic hides it from type checkers
         except AttributeError:
-            if name.startswith("_") or not self.__dict__:  # the fields come all at once
+            # While pydantic makes this model it has no fields, and so there is no model behind it to ask.
+            if name.startswith("_") or not self.__dict__:
                 raise
             return getattr(self._behind, name)
 
@@ -165,6 +165,7 @@ class AskedModel(WrappedChatModel):
     stopping: Any = Field(
         default=None, exclude=True, repr=False, description="The EntropyGate whose sure rejection stops a draft."
     )
+    visibility: Visibility = Field(exclude=True, repr=False, description="What is shown of what it writes.")
 
     @classmethod
     def of(
@@ -173,7 +174,7 @@ class AskedModel(WrappedChatModel):
         *,
         top_k: int,
         capabilities: LogprobsCapabilities,
-        mode: Mode = "hold",
+        visibility: Visibility,
         gate: EntropyGate | None = None,
     ) -> AskedModel:
         """The model, asked for logprobs.
@@ -182,23 +183,16 @@ class AskedModel(WrappedChatModel):
             model: The model; it is not changed.
             top_k: Alternatives a token.
             capabilities: Where refusals are remembered.
-            mode: ``hold`` and ``abort`` keep the draft out of every stream, since it may still be rejected; they
-                also ask for it unstreamed, because one kind of event streaming keeps only the last chunk's logprobs.
-            gate: With ``abort``, the gate whose rejections are to be foreseen.
+            visibility: What is shown of its answers, which are drafts.
+            gate: The gate whose rejections are to be foreseen, where drafts are stopped.
         """
-        fields = taken_over(model)
-        if mode != "annotate":
-            fields |= {"disable_streaming": True, "tags": [*(model.tags or []), NOSTREAM]}
-            if getattr(model, "streaming", False):
-                model = model.model_copy(update={"streaming": False})  # some put it into every request
-        elif not _streams(model):
-            fields["disable_streaming"] = True
         return cls(
-            inner=model,
+            inner=visibility.unstreamed(model),
             top_k=top_k,
             capabilities=capabilities,
-            stopping=gate if mode == "abort" else None,
-            **fields,
+            stopping=gate if visibility.is_stopped else None,
+            visibility=visibility,
+            **{**taken_over(model), **visibility.settings_of(model)},
         )
 
     def _should_stream(self, **kwargs: Any) -> bool:
@@ -229,8 +223,9 @@ class AskedModel(WrappedChatModel):
         except DraftStopped as stopped:
             raise DraftAborted(stopped) from None
 
-    # Callbacks are this model's business: the wrapped one is called below them. Only some event streams have a run
-    # manager told of tokens by whoever streams them, and pass one to the streaming methods.
+    # LangChain runs this model's callbacks around these methods, so the wrapped model's own methods are called
+    # without any. Only streams are given the run manager: it is passed by those event streams that hear of each token
+    # from the model's own code.
     def _generate(
         self,
         messages: list[BaseMessage],
@@ -381,7 +376,7 @@ class AskedModel(WrappedChatModel):
             return False
         if not self._draft_request(kwargs).may_be_stopped(self.stopping):
             return False
-        return _streams(self.inner) and bool(
+        return can_stream(self.inner) and bool(
             self.inner._should_stream(async_api=async_api, **{**kwargs, "stream": True})
         )
 
@@ -392,9 +387,3 @@ def _settings_of(model: BaseChatModel, kwargs: dict[str, Any], names: tuple[str,
     for held in (kwargs, getattr(model, "model_kwargs", None), getattr(model, "extra_body", None)):
         own += [held, held.get("extra_body")] if isinstance(held, dict) else []
     return [settings[name] for settings in own if isinstance(settings, dict) for name in names if settings.get(name)]
-
-
-def _streams(model: BaseChatModel) -> bool:
-    kind = type(model)
-    implemented = kind._stream is not BaseChatModel._stream or kind._astream is not BaseChatModel._astream
-    return implemented and model.disable_streaming is not True

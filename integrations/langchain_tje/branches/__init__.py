@@ -1,1 +1,1 @@
-"""What LangChain users give as the deeper branch."""
+"""Deeper branches of LangChain's users: whatever they give as ``deeper=`` is made one kind of object here."""

@@ -1,20 +1,20 @@
-"""The paper's deeper branch for LangChain: the model revises its own answer, step by step."""
+"""Branches that ask a chain's model again, such as the paper's: the model checks its own answer, step by step."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.messages import BaseMessage, HumanMessage
 from langchain_core.prompt_values import PromptValue
-from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda, RunnableSequence
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableSequence
 from langchain_core.runnables.base import RunnableBindingBase
 
 from tje_middleware import GateDecision
-from tje_middleware.branches import REFINE_INSTRUCTION, Message, SequentialRefinement
+from tje_middleware.branches import REFINE_INSTRUCTION, Branch, Message, SequentialRefinement
 
-from .deeper import rejected_draft
+from ..asking.chain import is_chat_model
+from .deeper import OverChain, as_message, rejected_draft
 
 AnyRunnable = Runnable[Any, Any]
 
@@ -43,22 +43,40 @@ def sequential_refinement(
     Raises:
         ValueError: no chat model is to be seen in the chain, or fewer than one step.
     """
-    before, model, after = _parted(chain)
     refinement = SequentialRefinement(steps=steps, instruction=instruction, until_repeated=until_repeated)
+    return over_chain(refinement, chain, name="sequential_refinement")
 
-    def refine(
+
+def over_chain(branch: Branch[Any, Any], chain: AnyRunnable, *, name: str | None = None) -> OverChain:
+    """A branch that asks a chain's model, as a Runnable of the chain's input.
+
+    Args:
+        branch: The branch.
+        chain: A chat model, or a sequence with one. What comes after the model is done once, with the branch's
+            answer.
+        name: The Runnable's; None for the branch's.
+
+    Raises:
+        ValueError: no chat model is to be seen in the chain.
+    """
+    name = name or type(branch).__name__
+    before, model, after = _parted(chain, name)
+
+    def run(
         question: object, config: RunnableConfig, draft: object = None, decision: GateDecision | None = None
     ) -> object:
-        answer = refinement.run(ChainAsk(before, model, question, config, _known(draft), decision))
+        answer = branch.run(ChainAsk(before, model, question, config, _known(draft), decision))
         return after.invoke(answer, config) if after else answer
 
-    async def arefine(
+    async def arun(
         question: object, config: RunnableConfig, draft: object = None, decision: GateDecision | None = None
     ) -> object:
-        answer = await refinement.arun(ChainAsk(before, model, question, config, _known(draft), decision))
+        answer = await branch.arun(ChainAsk(before, model, question, config, _known(draft), decision))
         return await after.ainvoke(answer, config) if after else answer
 
-    return RunnableLambda(refine, arefine, name="sequential_refinement")
+    runnable = OverChain(run, arun, name=name)
+    runnable.branch = branch
+    return runnable
 
 
 @dataclass(frozen=True)
@@ -84,38 +102,30 @@ class ChainAsk:
     def again(self, *following: Message, **settings: Any) -> Any:
         """Ask the model the chain's own messages, followed by these."""
         asked = self.before.invoke(self.question, self.config) if self.before else self.question
-        return self.model.invoke([*_messages(asked), *map(_message, following)], self.config, **settings)
+        return self.model.invoke([*_messages(asked), *map(as_message, following)], self.config, **settings)
 
     async def aagain(self, *following: Message, **settings: Any) -> Any:
         """The same on the event loop."""
         asked = await self.before.ainvoke(self.question, self.config) if self.before else self.question
-        return await self.model.ainvoke([*_messages(asked), *map(_message, following)], self.config, **settings)
+        return await self.model.ainvoke([*_messages(asked), *map(as_message, following)], self.config, **settings)
 
     def text_of(self, answer: object, /) -> str:
         """The text of a message, or of what a parser made of one."""
         return answer.text if isinstance(answer, BaseMessage) else str(answer)
 
 
-def _message(following: Message) -> BaseMessage:
-    role, text = following
-    return AIMessage(text) if role == "assistant" else HumanMessage(text)
-
-
 def _known(draft: object) -> object:
-    draft = rejected_draft() if draft is None else draft
-    if draft is None:
-        raise ValueError("sequential_refinement refines a draft: use it as deeper=, or give it draft=")
-    return draft
+    return rejected_draft() if draft is None else draft
 
 
-def _parted(chain: AnyRunnable) -> tuple[AnyRunnable | None, AnyRunnable, AnyRunnable | None]:
+def _parted(chain: AnyRunnable, name: str) -> tuple[AnyRunnable | None, AnyRunnable, AnyRunnable | None]:
     """What comes before the model, the model, and what comes after it."""
     steps = chain.steps if isinstance(chain, RunnableSequence) else [chain]
     for index in reversed(range(len(steps))):
         if _is_model(steps[index]):
             return _joined(steps[:index]), steps[index], _joined(steps[index + 1 :])
     raise ValueError(
-        "sequential_refinement needs a chat model in the chain, as in prompt | model | parser; "
+        f"{name} needs a chat model in the chain, as in prompt | model | parser; "
         "for other chains write a function of (input, draft) and give it as deeper="
     )
 
@@ -123,7 +133,7 @@ def _parted(chain: AnyRunnable) -> tuple[AnyRunnable | None, AnyRunnable, AnyRun
 def _is_model(step: AnyRunnable) -> bool:
     while isinstance(step, RunnableBindingBase):
         step = step.bound
-    return isinstance(step, BaseChatModel)
+    return is_chat_model(step)
 
 
 def _joined(steps: list[AnyRunnable]) -> AnyRunnable | None:
@@ -140,4 +150,4 @@ def _messages(asked: object) -> list[BaseMessage]:
         return [HumanMessage(asked)]
     if isinstance(asked, list) and all(isinstance(message, BaseMessage) for message in asked):
         return list(asked)
-    raise ValueError(f"sequential_refinement cannot show a {type(asked).__name__} to a chat model")
+    raise ValueError(f"a deeper branch cannot show a {type(asked).__name__} to a chat model")

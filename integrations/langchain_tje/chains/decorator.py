@@ -13,7 +13,7 @@ from langchain_core.runnables.utils import Input, Output
 from tje_middleware import EntropyGate
 from tje_middleware.gate.delivery import Delivery, Mode, OnBranchError
 
-from ..branches.deeper import Deeper, as_runnable
+from ..branches.deeper import ChainBranch, Deeper, as_runnable, is_branch
 from .runnable import EntropyGateRunnable
 
 #: What can be gated: a chain, a function that builds one (without parameters), or a function that is one.
@@ -77,7 +77,8 @@ def think_just_enough(
             A chat model that such a function calls itself must be wrapped in ``ask_logprobs`` there.
         gate: Decides which answer is taken.
         deeper: A Runnable, or a function, of the same input. A function may also name the parameters ``draft`` and
-            ``decision``, and is then given the rejected answer and the GateDecision.
+            ``decision``, and is then given the rejected answer and the GateDecision. Or a branch of
+            ``tje_middleware.branches``, such as ``SequentialRefinement()``, which asks the chain's model again.
         mode: ``"hold"`` shows nobody a draft before it is accepted; ``"abort"`` also cancels its request as soon as
             it is sure to be rejected; ``"annotate"`` lets drafts pass as they come, never goes deeper, and says in
             the answer what would have been done.
@@ -89,15 +90,18 @@ def think_just_enough(
         ``response_metadata["tje"]``.
 
     Raises:
-        TypeError: what was given is neither a Runnable nor a function, or builds no Runnable; or no gate.
-        ValueError: an option that does not exist.
+        TypeError: what was given is neither a Runnable nor a function, or builds no Runnable; or the deeper function
+            requires what it is not given; or no gate.
+        ValueError: an option that does not exist; or a branch is to ask a chain in which no chat model is to be seen.
     """
-    Delivery(gate, mode, on_branch_error)  # what it refuses is refused here, and not first where a chain comes
+    # What cannot work is refused here, and not first where a chain comes.
+    Delivery(gate, mode, on_branch_error)
+    checked = deeper if is_branch(deeper) else ChainBranch(as_runnable(deeper)).runnable
 
     def gated(chain: Gateable[Any, Any]) -> EntropyGateRunnable[Any, Any]:
         return EntropyGateRunnable(
             draft=_as_chain(chain),
-            deeper=as_runnable(deeper),
+            deeper=checked,
             gate=gate,
             mode=mode,
             on_branch_error=on_branch_error,

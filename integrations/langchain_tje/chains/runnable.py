@@ -1,22 +1,30 @@
-"""The entropy gate as a LangChain Runnable: a draft, a gate, a deeper branch."""
+"""The entropy gate as a LangChain Runnable: a draft, a gate, a deeper branch; and one run of it."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable
 from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.utils import ConfigurableFieldSpec, Input, Output, get_unique_config_specs
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from typing_extensions import Self
 
-from tje_middleware import EntropyGate
+from tje_middleware import EntropyGate, GateDecision
+from tje_middleware.branches import Branch
 from tje_middleware.calls.streams import aclosed
 from tje_middleware.gate.delivery import Delivery, Mode, OnBranchError
 
 from ..asking.chain import Asking, asks_for_logprobs
-from .turn import ChainTurn, Prepared
+from ..branches.deeper import ChainBranch, RejectedQuestion, is_branch
+from ..branches.refinement import over_chain
+from ..callbacks.handler import SpendingHandler
+from ..messages.answer import in_words
+from ..messages.turn import DraftCapture, MessageTurn
+from ..messages.visibility import Visibility, atraced, deeper_config, draft_config, traced
 
 
 class EntropyGateRunnable(RunnableSerializable[Input, Output]):
@@ -49,7 +57,9 @@ class EntropyGateRunnable(RunnableSerializable[Input, Output]):
     asks_by_itself: ClassVar[bool] = True
 
     draft: Runnable[Any, Any] = Field(description="Writes the first, cheap answer.")
-    deeper: Runnable[Any, Any] = Field(description="Answers where the gate is not satisfied.")
+    deeper: Runnable[Any, Any] | Branch[Any, Any] = Field(
+        description="Answers where the gate is not satisfied; a Branch asks the draft's model again."
+    )
     gate: EntropyGate = Field(description="Decides which answer is taken.")
     mode: Mode = Field(
         default="hold",
@@ -66,6 +76,12 @@ class EntropyGateRunnable(RunnableSerializable[Input, Output]):
 
     _prepared: Prepared | None = PrivateAttr(default=None)
     _made_of: tuple[object, ...] = PrivateAttr(default=())
+
+    @model_validator(mode="after")
+    def _refuse_what_cannot_be_called(self) -> Self:
+        """What can be known of the deeper branch now is not to be found out where a draft is rejected."""
+        self._branch()
+        return self
 
     @property
     def InputType(self) -> type[Input]:  # noqa: N802 (LangChain's name)
@@ -92,7 +108,7 @@ class EntropyGateRunnable(RunnableSerializable[Input, Output]):
     @property
     def config_specs(self) -> list[ConfigurableFieldSpec]:
         """What can be configured in the draft and in the deeper branch."""
-        return get_unique_config_specs([*self.draft.config_specs, *self.deeper.config_specs])
+        return get_unique_config_specs([*self.draft.config_specs, *self._branch().runnable.config_specs])
 
     def invoke(self, input: Input, config: RunnableConfig | None = None, **kwargs: Any) -> Output:
         """Answer, deciding on the way.
@@ -186,13 +202,17 @@ class EntropyGateRunnable(RunnableSerializable[Input, Output]):
         made_of = (self.draft, self.deeper, self.gate, self.mode, self.on_branch_error, self.threshold)
         if self._prepared is None or any(now is not then for now, then in zip(made_of, self._made_of, strict=True)):
             gate = self.gate if self.threshold is None else self.gate.with_threshold(self.threshold)
-            asking = Asking(top_k=gate.key.top_k, capabilities=gate.capabilities, mode=self.mode, gate=gate)
+            branch = self._branch()
+            delivery = Delivery(gate, self.mode, self.on_branch_error, branch=branch)
+            visibility = Visibility(delivery.mode_for(may_call_tools=False))
+            asking = Asking(top_k=gate.key.top_k, capabilities=gate.capabilities, visibility=visibility, gate=gate)
             visited = asking.visit(_unconfigured(self.draft))
             self._prepared, self._made_of = (
                 Prepared(
                     asking=visited.runnable,
-                    deeper=self.deeper,
-                    delivery=Delivery(gate, self.mode, self.on_branch_error),
+                    branch=branch,
+                    delivery=delivery,
+                    visibility=visibility,
                     model_seen=visited.asked,
                     one_writer=visited.asked and not visited.several,
                     keeps_logprobs=asks_for_logprobs(self.draft),
@@ -200,6 +220,129 @@ class EntropyGateRunnable(RunnableSerializable[Input, Output]):
                 made_of,
             )
         return self._prepared
+
+    def _branch(self) -> ChainBranch:
+        if is_branch(self.deeper):
+            return ChainBranch(over_chain(self.deeper, self.draft))
+        return ChainBranch(cast("Runnable[Any, Any]", self.deeper))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is the same for every run of one gated runnable.
+
+    Attributes:
+        asking: The draft, its model asked for logprobs.
+        branch: The deeper branch.
+        delivery: The rules.
+        visibility: What is shown of drafts.
+        model_seen: Whether there was a model to be asked.
+        one_writer: Whether no more than one of them writes the draft.
+        keeps_logprobs: Whether the user asks for logprobs anyway, and expects them in the answer.
+    """
+
+    asking: Runnable[Any, Any]
+    branch: ChainBranch
+    delivery: Delivery
+    visibility: Visibility
+    model_seen: bool
+    one_writer: bool
+    keeps_logprobs: bool
+
+
+class ChainTurn(MessageTurn):
+    """A question to a gated runnable.
+
+    Args:
+        prepared: What is the same for every run.
+        question: The run's input.
+        config: The run's.
+        run_manager: The run's; the event loop's where the turn is taken there.
+        settings: What the user passed on to the draft and the deeper branch.
+    """
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        question: Any,
+        config: RunnableConfig,
+        run_manager: CallbackManagerForChainRun | AsyncCallbackManagerForChainRun,
+        settings: dict[str, Any],
+    ) -> None:
+        super().__init__(
+            prepared.delivery,
+            drafting=DraftCapture(),
+            deepening=SpendingHandler(),
+            model_seen=prepared.model_seen,
+            one_writer=prepared.one_writer,
+            keeps_logprobs=prepared.keeps_logprobs or bool(settings.get("logprobs")),
+        )
+        self._prepared = prepared
+        self._question = question
+        self._config = config
+        self._run_manager = run_manager
+        self._settings = settings
+
+    def draft(self) -> Any:
+        """What the chain answers."""
+        return self._prepared.asking.invoke(self._question, self._watched, **self._settings)
+
+    async def adraft(self) -> Any:
+        """The same on the event loop."""
+        return await self._prepared.asking.ainvoke(self._question, self._watched, **self._settings)
+
+    def draft_chunks(self) -> Iterator[Any]:
+        """What the chain streams."""
+        return self._prepared.asking.stream(self._question, self._watched, **self._settings)
+
+    def adraft_chunks(self) -> AsyncIterator[Any]:
+        """The same on the event loop."""
+        return self._prepared.asking.astream(self._question, self._watched, **self._settings)
+
+    def deeper(self, decision: GateDecision) -> Any:
+        """What the branch answers."""
+        return self._prepared.branch.run(self._ask(decision))
+
+    async def adeeper(self, decision: GateDecision) -> Any:
+        """The same on the event loop."""
+        return await self._prepared.branch.arun(self._ask(decision))
+
+    def deeper_chunks(self, decision: GateDecision) -> Iterator[Any]:
+        """What the branch streams."""
+        return self._prepared.branch.chunks(self._ask(decision))
+
+    def adeeper_chunks(self, decision: GateDecision) -> AsyncIterator[Any]:
+        """The same on the event loop."""
+        return self._prepared.branch.achunks(self._ask(decision))
+
+    def require_deeper(self, *, on_loop: bool) -> None:
+        """Refuse a function without the event loop that it needs, and a generator that cannot run on it."""
+        self._prepared.branch.require(on_loop=on_loop)
+
+    def announce(self, decision: GateDecision) -> None:
+        """As a run and an event of its own."""
+        traced(decision, cast("CallbackManagerForChainRun", self._run_manager), self._config)
+
+    async def aannounce(self, decision: GateDecision) -> None:
+        """The same on the event loop."""
+        await atraced(decision, cast("AsyncCallbackManagerForChainRun", self._run_manager), self._config)
+
+    def question_text(self) -> str | None:
+        """The run's input."""
+        return in_words(self._question)
+
+    @property
+    def _watched(self) -> RunnableConfig:
+        return draft_config(self._config, self._run_manager, self._drafting, self._prepared.visibility)
+
+    def _ask(self, decision: GateDecision) -> RejectedQuestion:
+        return RejectedQuestion(
+            question=self._question,
+            draft=self.kept,
+            decision=decision,
+            config=deeper_config(self._config, self._run_manager, decision, self._deepening),
+            settings=self._settings,
+        )
 
 
 def _unconfigured(draft: Runnable[Any, Any]) -> Runnable[Any, Any]:

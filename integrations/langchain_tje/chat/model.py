@@ -18,15 +18,18 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, 
 from typing_extensions import Self
 
 from tje_middleware import EntropyGate
+from tje_middleware.branches import Branch
 from tje_middleware.calls.streams import aclosed, closed
 from tje_middleware.gate.decision import METADATA_KEY
 from tje_middleware.gate.delivery import Delivery, Mode, OnBranchError
 
 from ..asking.chain import Asking, asks_for_logprobs
 from ..asking.model import FrontChatModel
-from ..callbacks.usage import SpendingHandler
+from ..branches.deeper import is_branch
+from ..callbacks.handler import SpendingHandler
 from ..chains.runnable import EntropyGateRunnable
 from ..messages.answer import message_in
+from ..messages.visibility import Visibility
 from .settings import (
     AnswerersReader,
     EachOwn,
@@ -37,7 +40,7 @@ from .settings import (
     unbound,
     without_asking,
 )
-from .turn import ChatTurn, DirectCall, DirectCapture, chunk_of, result_of
+from .turn import ChatTurn, DirectCall, DirectCapture, SecondModel, chunk_of, result_of
 
 
 class EntropyGatedChatModel(FrontChatModel):
@@ -83,7 +86,9 @@ class EntropyGatedChatModel(FrontChatModel):
     draft: BaseChatModel = Field(
         description="Writes the first, cheap answer; a name such as 'openai:gpt-4o' will do."
     )
-    deeper: BaseChatModel = Field(description="Answers where the gate is not satisfied; a name will do.")
+    deeper: BaseChatModel | Branch[Any, Any] = Field(
+        description="Answers where the gate is not satisfied; a name will do. A Branch asks the draft's model again."
+    )
     gate: EntropyGate = Field(description="Decides which answer is taken.")
     mode: Mode = Field(
         default="hold",
@@ -105,23 +110,30 @@ class EntropyGatedChatModel(FrontChatModel):
 
     @field_validator("draft", "deeper", mode="before")
     @classmethod
-    def _be_chat_models(cls, model: object, info: ValidationInfo) -> BaseChatModel:
+    def _be_chat_models(cls, model: object, info: ValidationInfo) -> BaseChatModel | Branch[Any, Any]:
+        if info.field_name == "deeper" and is_branch(model):
+            return model
         return as_chat_model(model, str(info.field_name))
 
     @model_validator(mode="after")
     def _take_over(self) -> Self:
         """What LangChain does around a model's own code is done around this one instead."""
-        self.callbacks = cast("Any", handlers_of(self, self.draft, self.deeper)) or None
+        self.callbacks = cast("Any", handlers_of(self, self.draft, self._second)) or None
         for name in ("cache", "output_version"):
             if name not in self.model_fields_set:
                 setattr(self, name, getattr(self.draft, name))
         if getattr(self, "profile", None) is None:
-            self.profile = cast("Any", common_profile(self.draft, self.deeper))
+            self.profile = cast("Any", common_profile(self.draft, self._second))
         return self
 
     @property
     def _behind(self) -> BaseChatModel:
         return self.draft
+
+    @property
+    def _second(self) -> BaseChatModel:
+        """The model that the deeper branch asks."""
+        return self.draft if is_branch(self.deeper) else cast("BaseChatModel", self.deeper)
 
     @property
     def _llm_type(self) -> str:
@@ -131,7 +143,8 @@ class EntropyGatedChatModel(FrontChatModel):
     def _identifying_params(self) -> dict[str, Any]:
         return {
             "draft": {**self.draft._identifying_params, "_type": self.draft._llm_type},
-            "deeper": {**self.deeper._identifying_params, "_type": self.deeper._llm_type},
+            "deeper": {**self._second._identifying_params, "_type": self._second._llm_type},
+            **({"branch": repr(self.deeper)} if is_branch(self.deeper) else {}),
             "gate": repr(self.gate),
             "mode": self.mode,
             "on_branch_error": self.on_branch_error,
@@ -143,10 +156,11 @@ class EntropyGatedChatModel(FrontChatModel):
         parts = (
             self._llm_type,
             self.draft._get_llm_string(stop=stop, **kwargs),
-            self.deeper._get_llm_string(stop=stop, **self.each_own.for_deeper(kwargs)),
+            self._second._get_llm_string(stop=stop, **self.each_own.for_deeper(kwargs)),
             self._prepare().delivery.gate.fingerprint(),
             self.mode,
             self.on_branch_error,
+            repr(self.deeper) if is_branch(self.deeper) else None,
         )
         return repr(parts)
 
@@ -178,7 +192,7 @@ class EntropyGatedChatModel(FrontChatModel):
         if tool_choice is not None:
             kwargs["tool_choice"] = tool_choice
         return self._bound(
-            unbound(self.draft.bind_tools(tools, **kwargs)), unbound(self.deeper.bind_tools(tools, **kwargs))
+            unbound(self.draft.bind_tools(tools, **kwargs)), unbound(self._second.bind_tools(tools, **kwargs))
         )
 
     def with_structured_output(
@@ -190,25 +204,26 @@ class EntropyGatedChatModel(FrontChatModel):
         ``EntropyGateRunnable``, and are runs of their own then.
         """
         draft = self.draft.with_structured_output(schema, include_raw=include_raw, **kwargs)
-        deeper = self.deeper.with_structured_output(schema, include_raw=include_raw, **kwargs)
+        deeper = self._second.with_structured_output(schema, include_raw=include_raw, **kwargs)
         of_draft, of_deeper = StructuredModel.of(draft), StructuredModel.of(deeper)
         if of_draft is None or of_deeper is None or of_draft.includes_raw != of_deeper.includes_raw:
             return EntropyGateRunnable(
                 draft=draft,
-                deeper=deeper,
+                deeper=self.deeper if is_branch(self.deeper) else deeper,
                 gate=self.gate,
                 mode=self.mode,
                 on_branch_error=self.on_branch_error,
                 threshold=self.threshold,
             )
         model = self._bound((of_draft.model, of_draft.settings), (of_deeper.model, of_deeper.settings))
-        reader = AnswerersReader(of_draft.reader, of_deeper.reader, only_draft=self.mode == "annotate")
+        reader = AnswerersReader(of_draft.reader, of_deeper.reader, only_draft=not Visibility(self.mode).is_hidden)
         return RunnableParallel(raw=model) | reader if of_draft.includes_raw else model | reader
 
     def _bound(
         self, draft: tuple[BaseChatModel, dict[str, Any]], deeper: tuple[BaseChatModel, dict[str, Any]]
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        update = {"draft": draft[0], "deeper": deeper[0], "each_own": EachOwn(draft[1], deeper[1])}
+        branch = self.deeper if is_branch(self.deeper) else deeper[0]
+        update = {"draft": draft[0], "deeper": branch, "each_own": EachOwn(draft[1], deeper[1])}
         return self.model_copy(update=update).bind(**draft[1])
 
     def _generate(
@@ -262,9 +277,10 @@ class EntropyGatedChatModel(FrontChatModel):
         drafting, deepening = DirectCapture(), SpendingHandler()
         of_deeper = self.each_own.for_deeper(settings)
         # Of the deeper model logprobs are wanted only by the caller; one that refuses them answers without.
-        deeper = prepared.asked_deeper if of_deeper.get("logprobs") else self.deeper
+        deeper = prepared.asked_deeper if of_deeper.get("logprobs") else self._second
         return ChatTurn(
             prepared.delivery,
+            branch=prepared.branch,
             draft=DirectCall(prepared.asked_draft, messages, stop, without_asking(settings), drafting),
             deeper=DirectCall(deeper, messages, stop, without_asking(of_deeper), deepening),
             drafting=drafting,
@@ -278,13 +294,18 @@ class EntropyGatedChatModel(FrontChatModel):
         prepared = self._prepared
         if prepared is None or any(now is not then for now, then in zip(made_of, prepared.made_of, strict=True)):
             gate = self.gate if self.threshold is None else self.gate.with_threshold(self.threshold)
-            draft = Asking(top_k=gate.key.top_k, capabilities=gate.capabilities, mode=self.mode, gate=gate)
-            deeper = Asking(top_k=gate.key.top_k, capabilities=gate.capabilities, mode="annotate")
+            branch = self.deeper if is_branch(self.deeper) else SecondModel()
+            delivery = Delivery(gate, self.mode, self.on_branch_error, branch=branch)
+            held = Visibility(delivery.mode_for(may_call_tools=False))
+            top_k, capabilities = gate.key.top_k, gate.capabilities
+            draft = Asking(top_k=top_k, capabilities=capabilities, visibility=held, gate=gate)
+            deeper = Asking(top_k=top_k, capabilities=capabilities, visibility=Visibility("annotate"))
             prepared = self._prepared = _Prepared(
                 made_of=made_of,
                 asked_draft=draft.asked_model(self.draft),
-                asked_deeper=deeper.asked_model(self.deeper),
-                delivery=Delivery(gate, self.mode, self.on_branch_error),
+                asked_deeper=deeper.asked_model(self._second),
+                branch=branch,
+                delivery=delivery,
             )
         return prepared
 
@@ -297,12 +318,14 @@ class _Prepared:
         made_of: The fields.
         asked_draft: The draft, asked for logprobs.
         asked_deeper: The deeper model, asked for logprobs.
+        branch: The deeper branch.
         delivery: The rules.
     """
 
     made_of: tuple[object, ...]
     asked_draft: BaseChatModel
     asked_deeper: BaseChatModel
+    branch: Branch[Any, Any]
     delivery: Delivery
 
 

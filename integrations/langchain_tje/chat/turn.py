@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypedDict, cast
 from uuid import UUID, uuid4
 
@@ -16,15 +16,16 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_core.outputs.chat_generation import merge_chat_generation_chunks
 
 from tje_middleware import GateDecision
+from tje_middleware.branches import Branch, Message, StreamingBranch
 from tje_middleware.calls.log import ModelCall
 from tje_middleware.calls.streams import aclosed, closed
 from tje_middleware.gate.decision import METADATA_KEY
 from tje_middleware.gate.delivery import Delivery
 
-from ..callbacks.draft_capture import DraftCapture
-from ..callbacks.usage import SpendingHandler
+from ..branches.deeper import as_message
+from ..callbacks.handler import SpendingHandler
 from ..messages.answer import in_words
-from ..messages.turn import MessageTurn
+from ..messages.turn import DraftCapture, MessageTurn
 
 
 class ChatTurn(MessageTurn):
@@ -32,8 +33,9 @@ class ChatTurn(MessageTurn):
 
     Args:
         delivery: The rules.
+        branch: The deeper branch.
         draft: The request to the draft's model, which asks for logprobs.
-        deeper: The request to the deeper model, if it comes to that.
+        deeper: The same request to the model that the branch asks, if it comes to that.
         drafting: Hears of the first.
         deepening: Hears of the second.
         keeps_logprobs: Whether the user asks for logprobs anyway, and expects them in the answer.
@@ -43,6 +45,7 @@ class ChatTurn(MessageTurn):
         self,
         delivery: Delivery,
         *,
+        branch: Branch[ChatAsk, Answer],
         draft: DirectCall,
         deeper: DirectCall,
         drafting: DirectCapture,
@@ -50,6 +53,7 @@ class ChatTurn(MessageTurn):
         keeps_logprobs: bool,
     ) -> None:
         super().__init__(delivery, drafting=drafting, deepening=deepening, keeps_logprobs=keeps_logprobs)
+        self._branch = branch
         self._draft_call = draft
         self._deeper_call = deeper
 
@@ -70,24 +74,85 @@ class ChatTurn(MessageTurn):
         return self._draft_call.achunks()
 
     def deeper(self, decision: GateDecision) -> Answer:
-        """The second model's answer."""
-        return self._deeper_call.whole()
+        """What the branch answers."""
+        return self._branch.run(self._ask(decision))
 
     async def adeeper(self, decision: GateDecision) -> Answer:
         """The same on the event loop."""
-        return await self._deeper_call.awhole()
+        return await self._branch.arun(self._ask(decision))
 
     def deeper_chunks(self, decision: GateDecision) -> Iterator[Answer]:
-        """The second model's stream."""
-        return self._deeper_call.chunks()
+        """What the branch streams, where it can."""
+        if isinstance(self._branch, StreamingBranch):
+            return self._branch.chunks(self._ask(decision))
+        return super().deeper_chunks(decision)
 
     def adeeper_chunks(self, decision: GateDecision) -> AsyncIterator[Answer]:
         """The same on the event loop."""
-        return self._deeper_call.achunks()
+        if isinstance(self._branch, StreamingBranch):
+            return self._branch.achunks(self._ask(decision))
+        return super().adeeper_chunks(decision)
+
+    def _ask(self, decision: GateDecision) -> ChatAsk:
+        return ChatAsk(self._deeper_call, self.kept, decision)
 
     def question_text(self) -> str | None:
         """The conversation so far."""
         return in_words(self._draft_call.messages)
+
+
+@dataclass(frozen=True)
+class ChatAsk:
+    """A question to a gated chat model whose draft was not accepted.
+
+    Attributes:
+        call: The question as it is asked of the model that the branch asks.
+        draft: The draft; None where it was stopped.
+        decision: Why it was not accepted.
+    """
+
+    call: DirectCall
+    draft: Answer | None
+    decision: GateDecision
+
+    def again(self, *following: Message, **settings: object) -> Answer:
+        """Ask the model the conversation, followed by these messages."""
+        return self._followed(following, settings).whole()
+
+    async def aagain(self, *following: Message, **settings: object) -> Answer:
+        """The same on the event loop."""
+        return await self._followed(following, settings).awhole()
+
+    def text_of(self, answer: Answer, /) -> str:
+        """The text of its message."""
+        return str(answer["raw"].text)
+
+    def _followed(self, following: tuple[Message, ...], settings: dict[str, object]) -> DirectCall:
+        messages = [*self.call.messages, *map(as_message, following)]
+        return replace(self.call, messages=messages, settings={**self.call.settings, **settings})
+
+
+class SecondModel:
+    """The deeper branch that is a chat model: it is asked the same once, and needs no draft for it."""
+
+    needs_draft = False
+    includes_draft = False
+
+    def run(self, ask: ChatAsk) -> Answer:
+        """The model's answer."""
+        return ask.again()
+
+    async def arun(self, ask: ChatAsk) -> Answer:
+        """The same on the event loop."""
+        return await ask.aagain()
+
+    def chunks(self, ask: ChatAsk) -> Iterator[Answer]:
+        """The model's stream."""
+        return ask.call.chunks()
+
+    def achunks(self, ask: ChatAsk) -> AsyncIterator[Answer]:
+        """The same on the event loop."""
+        return ask.call.achunks()
 
 
 class Answer(TypedDict):

@@ -6,17 +6,18 @@ import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import wraps
-from typing import Any
+from typing import Any, cast
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, convert_to_messages
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 from langgraph.types import Command
 
 from tje_middleware import GateDecision, TokenUsage
+from tje_middleware.branches.base import require_callable
 from tje_middleware.gate.delivery import Delivery
 
-from ..branches.deeper import as_runnable, is_control_flow, rejecting, require_sync
-from ..callbacks.usage import spending
+from ..branches.deeper import ChainBranch, as_runnable, is_control_flow, rejecting
+from ..callbacks.handler import spending
 from ..messages.answer import annotated, usage_in
 from .judging import Judged, decision_in, spent_on, text_for
 from .state import last_message, messages_of, update_of, with_messages
@@ -24,6 +25,9 @@ from .state import last_message, messages_of, update_of, with_messages
 #: A node as LangGraph takes it: a function of the state, sync or async, or a Runnable.
 Node = Callable[..., Any] | Callable[..., Awaitable[Any]] | Runnable[Any, Any]
 Judge = Callable[[AIMessage, list[Any]], Judged]
+
+#: What LangGraph gives to a node's function that names it, beside the state.
+_BY_LANGGRAPH = ("config", "runtime", "writer", "store", "previous")
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,8 @@ class DraftPlace:
             raise error
         decision = self.delivery.after_failure(self.decision, error)
         decision = self.delivery.with_draft(decision, decision.draft_usage)
-        self.delivery.gate.amend(decision, answer=text_for(self.delivery.gate, self.message))
+        gate = self.delivery.gate
+        gate.amend(decision, deeper_includes_draft=self._includes, answer=text_for(gate, self.message))
         return update_of(self.state, self.key, [annotated(self.message, decision)])
 
     def _filled(self, update: object, seen: TokenUsage) -> Any:
@@ -137,7 +142,12 @@ class DraftPlace:
         spent = max(seen, sum(map(spent_on, told_of), TokenUsage()), key=lambda usage: usage.total_tokens)
         decision = self.delivery.with_deeper(self.decision, self.decision.draft_usage, before + spent)
         gate = self.delivery.gate
-        gate.amend(decision, deeper_model=_model_of(last), answer=text_for(gate, last))
+        gate.amend(
+            decision,
+            deeper_model=_model_of(last),
+            deeper_includes_draft=self._includes,
+            answer=text_for(gate, last),
+        )
         told = sum(map(usage_in, earlier), TokenUsage())
         if self.continues:
             told += before + (self.decision.draft_usage or TokenUsage())
@@ -148,38 +158,75 @@ class DraftPlace:
         kept = (message for message in messages if id(message) in instead or not self._is_draft(message))
         return [instead.get(id(message), message) for message in kept]
 
+    @property
+    def _includes(self) -> bool:
+        return self.delivery.branch is not None and self.delivery.branch.includes_draft
+
     def _is_draft(self, message: BaseMessage) -> bool:
         return message.id is not None and message.id == self.message.id and message.content == self.message.content
 
 
-def replacing(node: Node, find: Callable[[Any], DraftPlace], *, sees_draft: bool) -> Any:
+@dataclass(frozen=True)
+class FunctionNode:
+    """A function as the deeper node of a graph, as far as a gate knows of it.
+
+    Attributes:
+        needs_draft: Whether the draft is among the messages that it is given.
+        includes_draft: The same: what works on a draft is not to be had without one.
+    """
+
+    needs_draft: bool
+    includes_draft: bool
+
+
+def node_branch(node: Node, *, sees_draft: bool) -> ChainBranch | FunctionNode:
+    """The deeper node as the gate's deeper branch.
+
+    Args:
+        node: The node.
+        sees_draft: Whether the draft is among the messages that it is given.
+
+    Raises:
+        TypeError: it is nothing that could answer, or a function that requires what LangGraph does not give.
+    """
+    if isinstance(node, Runnable) or not callable(node):
+        return ChainBranch(as_runnable(node), given="the state", offered=())
+    require_callable(node, given="the state", offered=_BY_LANGGRAPH)
+    return FunctionNode(sees_draft, sees_draft)
+
+
+def replacing(
+    node: Node, branch: ChainBranch | FunctionNode, find: Callable[[Any], DraftPlace], *, sees_draft: bool
+) -> Any:
     """The node, its answers in the places that ``find`` names.
 
     A function keeps its signature and annotations: LangGraph reads from them what to give it, and where it goes.
     """
-    if isinstance(node, Runnable) or not callable(node):
-        return _replacing_runnable(as_runnable(node), find, sees_draft=sees_draft)
+    if isinstance(branch, ChainBranch):
+        return _replacing_runnable(branch, find, sees_draft=sees_draft)
+    function = cast("Callable[..., Any]", node)
+    if _is_async(function):
 
-    if _is_async(node):
-
-        @wraps(node)
+        @wraps(function)
         async def ain_place(state: Any, *args: Any, **kwargs: Any) -> Any:
-            return await _areplace(find(state), lambda shown: node(shown, *args, **kwargs), sees_draft=sees_draft)
+            return await _areplace(find(state), lambda shown: function(shown, *args, **kwargs), sees_draft=sees_draft)
 
         return ain_place
 
-    @wraps(node)
+    @wraps(function)
     def in_place(state: Any, *args: Any, **kwargs: Any) -> Any:
-        return _replace(find(state), lambda shown: node(shown, *args, **kwargs), sees_draft=sees_draft)
+        return _replace(find(state), lambda shown: function(shown, *args, **kwargs), sees_draft=sees_draft)
 
     return in_place
 
 
 def _replacing_runnable(
-    runnable: Runnable[Any, Any], find: Callable[[Any], DraftPlace], *, sees_draft: bool
+    branch: ChainBranch, find: Callable[[Any], DraftPlace], *, sees_draft: bool
 ) -> Runnable[Any, Any]:
+    runnable = branch.runnable
+
     def in_place(state: Any, config: RunnableConfig) -> Any:
-        require_sync(runnable)
+        branch.require(on_loop=False)
         return _replace(find(state), lambda shown: runnable.invoke(shown, config), sees_draft=sees_draft)
 
     async def ain_place(state: Any, config: RunnableConfig) -> Any:

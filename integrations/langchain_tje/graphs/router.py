@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Optional
 
 from langchain_core.callbacks import dispatch_custom_event
@@ -15,8 +16,8 @@ from tje_middleware import EntropyGate, GateDecision, Route
 from tje_middleware.gate.decision import METADATA_KEY
 from tje_middleware.gate.delivery import Delivery, OnBranchError
 
-from ..messages.trace import EVENT
-from .draft_place import DraftPlace, Node, replacing
+from ..messages.visibility import EVENT
+from .draft_place import DraftPlace, Node, node_branch, replacing
 from .judging import Judged, answer_of, judged, question_of, reply_to
 from .state import draft_in, messages_of, update_of, values_in, with_messages, with_values
 
@@ -204,18 +205,24 @@ class EntropyRouter:
         Args:
             node: A function of the state, sync or async, or a Runnable; returns an update with messages, a message,
                 or a Command.
-            sees_draft: Whether the rejected draft is among the messages that the node is given.
+            sees_draft: Whether the rejected draft is among the messages that the node is given; always going deeper
+                then costs the draft as well, and what the gate saves is counted against that.
 
         Returns:
             A node. Called without a draft in its state it raises ValueError; where ``node`` returns no message,
             TypeError. What ``node`` itself raises is dealt with by ``on_branch_error``; nothing is kept back once
             its first message has taken the draft's place.
+
+        Raises:
+            TypeError: ``node`` is no node, or a function that requires what LangGraph does not give.
         """
+        branch = node_branch(node, sees_draft=sees_draft)
+        delivery = replace(self._delivery, branch=branch)
 
         def find(state: Any) -> DraftPlace:
-            return DraftPlace.in_state(state, self.messages_key, self._delivery, self._judged)
+            return DraftPlace.in_state(state, self.messages_key, delivery, self._judged)
 
-        return replacing(node, find, sees_draft=sees_draft)
+        return replacing(node, branch, find, sees_draft=sees_draft)
 
     def hand_over(
         self,

@@ -19,7 +19,7 @@ from typing import Literal, Protocol
 
 from ...errors import SignalError
 from ...logprobs import SequenceLogprobs
-from ...logprobs.coverage import without_end
+from ...logprobs.sequence import without_end
 from ..catalog import SIGNALS, measure, resolve_signal
 from .folds import NOISE
 from .rules import BoundRule

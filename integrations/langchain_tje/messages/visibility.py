@@ -1,7 +1,8 @@
-"""What a gate says of itself to traces and callbacks: metadata under ``tje.*``, a run of its own, an event."""
+"""What others see of a gated run: of its draft while that is written, and of its decision in traces and callbacks."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, cast
 
 from langchain_core.callbacks import (
@@ -11,17 +12,71 @@ from langchain_core.callbacks import (
     adispatch_custom_event,
     dispatch_custom_event,
 )
+from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import patch_config
 
 from tje_middleware import GateDecision
+from tje_middleware.gate.delivery import Mode
 
 #: Callback handlers receive every decision as a custom event of this name.
 EVENT = "tje_decision"
 #: LangGraph shows no message of a model that has this tag.
-NOSTREAM = "nostream"
+_NOSTREAM = "nostream"
 _RUN_NAME = "EntropyGate"
 _IN_METADATA = ("route", "reason", "signal", "signal_value", "threshold", "method", "verdict", "profile_version")
+
+
+@dataclass(frozen=True)
+class Visibility:
+    """What LangChain shows of a draft while it is written; how drafts are held is decided here and nowhere else.
+
+    Attributes:
+        mode: How the draft is treated while it is written.
+    """
+
+    mode: Mode = "hold"
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether nobody may see the draft before it is accepted; it then comes whole, in one chunk.
+
+        One that is not hidden passes through as it is written, and is the answer whatever is decided.
+        """
+        return self.mode != "annotate"
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether its request is cancelled once it is sure to be rejected."""
+        return self.mode == "abort"
+
+    @property
+    def tags(self) -> list[str]:
+        """The tags of every run that writes the draft, also of models that a function in it calls."""
+        return [_NOSTREAM] if self.is_hidden else []
+
+    def settings_of(self, model: BaseChatModel) -> dict[str, Any]:
+        """What a chat model that writes the draft is made with, so that LangChain shows no more than that.
+
+        A hidden draft is asked for unstreamed: it must not reach the user by any kind of stream, and one kind of
+        event streaming keeps only the last chunk's logprobs.
+        """
+        if self.is_hidden:
+            return {"disable_streaming": True, "tags": [*(model.tags or []), *self.tags]}
+        return {} if can_stream(model) else {"disable_streaming": True}
+
+    def unstreamed(self, model: BaseChatModel) -> BaseChatModel:
+        """The model without a setting by which its integration asks for a stream in every request."""
+        if self.is_hidden and getattr(model, "streaming", False):
+            return model.model_copy(update={"streaming": False})
+        return model
+
+
+def can_stream(model: BaseChatModel) -> bool:
+    """Whether a model's own code streams, and nobody has forbidden it."""
+    kind = type(model)
+    implemented = kind._stream is not BaseChatModel._stream or kind._astream is not BaseChatModel._astream
+    return implemented and model.disable_streaming is not True
 
 
 def trace_metadata(decision: GateDecision) -> dict[str, Any]:
@@ -58,8 +113,7 @@ def draft_config(
     config: RunnableConfig,
     run_manager: CallbackManagerForChainRun | AsyncCallbackManagerForChainRun,
     capture: Any,
-    *,
-    hidden: bool,
+    visibility: Visibility,
 ) -> RunnableConfig:
     """The draft's: its runs are children of the gate's, and say that they are a draft.
 
@@ -67,11 +121,10 @@ def draft_config(
         config: The gate's run's.
         run_manager: The gate's run's.
         capture: Watches the runs.
-        hidden: Whether LangGraph is to show no message of any model in it, also of those that a function calls.
+        visibility: What is shown of the draft.
     """
     child = _child(config, run_manager, "draft", {}, capture)
-    if hidden:
-        cast("BaseCallbackManager", child["callbacks"]).add_tags([NOSTREAM])
+    cast("BaseCallbackManager", child["callbacks"]).add_tags(visibility.tags)
     return child
 
 
