@@ -46,10 +46,11 @@ class EntropyGateMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Res
     ``deeper_settings`` are settings of its calls, and without ``deeper`` of the agent's own model's, such as
     ``{"reasoning_effort": "high"}``. ``instruction`` is put at the end of its system message. A Runnable is given the
     messages, the system message first; an agent or a graph is given them as its state. A function, sync or async, is
-    given the messages and whichever it names of ``draft`` (the rejected message; None where it was stopped),
-    ``decision``, ``request`` and ``handler`` (which calls the agent's model with a request); it returns an
-    ``AIMessage``, a ``str``, or a ``ModelResponse``, which an agent with a ``response_format`` needs. A function may
-    interrupt the graph; when it is resumed, the turn begins again, with a new draft. A branch of
+    given the messages and whichever it names of ``draft`` (the rejected message), ``decision``, ``request`` and
+    ``handler`` (which calls the agent's model with a request); it returns an ``AIMessage``, a ``str``, or a
+    ``ModelResponse``, which an agent with a ``response_format`` needs. One that names ``draft`` without a default
+    needs it, and no draft is stopped then; with a default it is given None for one that was. A function may interrupt
+    the graph; when it is resumed, the turn begins again, with a new draft. A branch of
     ``tje_middleware.branches``, such as ``SequentialRefinement()``, asks the agent's model again, as often as it
     needs.
 

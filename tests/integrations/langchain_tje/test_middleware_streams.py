@@ -151,7 +151,7 @@ class TestAbort:
     async def test_stops_a_draft_that_is_sure_to_be_rejected(
         self, agent: Make, streamed: Any, counting: EntropyGate, provider: StandIn
     ) -> None:
-        gated = agent(gate=counting, mode="abort", deeper=lambda _, draft: f"in the place of {draft}")
+        gated = agent(gate=counting, mode="abort", deeper=lambda _, draft=None: f"in the place of {draft}")
         (update,) = [part async for part in streamed(gated, SLOW, stream_mode="updates")]
         assert update["model"]["messages"][0].text == "in the place of None"
         (decision,) = update["model"]["tje"]
