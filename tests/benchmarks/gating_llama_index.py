@@ -8,7 +8,7 @@ from llama_index.core import SummaryIndex
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.schema import Document
 from llama_index.llms.openai_like import OpenAILike
-from llama_index_tje import EntropyGatedLLM, EntropyGatedQueryEngine
+from llama_index_tje import EntropyGatedLLM, EntropyGatedQueryEngine, ask_logprobs
 
 from tests.benchmarks.gating import accepting_gate, compared_calls, instant_server
 from tests.benchmarks.timing import Row
@@ -30,7 +30,8 @@ def rows() -> Iterator[Row]:
             against="the same chat without the gate",
         )
         index = SummaryIndex.from_documents([Document(text="Nothing is known of it.")])
-        ungated, engine = index.as_query_engine(llm=asking), index.as_query_engine(llm=plain)
+        ungated = index.as_query_engine(llm=asking)
+        engine = index.as_query_engine(llm=ask_logprobs(plain, gate=gate))
         both = EntropyGatedQueryEngine(engine=engine, deeper=ungated, gate=gate)
         assert both.query("hello").metadata["tje"]["route"] == "final"
         yield compared_calls(

@@ -4,9 +4,8 @@
 chunk from a stream. Both are duck-typed: no provider's SDK and no framework is imported.
 """
 
-from .payloads import parse_logprobs
 from .sequence import POSITIVE_TOLERANCE, ZERO_PROBABILITY, SequenceLogprobs, thinking_mask
-from .stream import LogprobsAccumulator
+from .stream import LogprobsAccumulator, parse_logprobs
 
 __all__ = [
     "POSITIVE_TOLERANCE",

@@ -11,9 +11,8 @@ import numpy as np
 
 from ..errors import MissingLogprobs, UnknownShape, UnreadableLogprobs
 from .blocks import ASK, read_block
-from .coverage import refuse_partial_cover, refuse_silent_tool_call, without_end
 from .fields import describe, field, has, is_sequence, text_of
-from .sequence import SequenceLogprobs, thinking_mask
+from .sequence import SequenceLogprobs, refuse_partial_cover, refuse_silent_tool_call, thinking_mask, without_end
 
 KNOWN_SHAPES = (
     "OpenAI chat completions, completions and Responses (objects or dicts, streamed chunks as a list), "

@@ -5,9 +5,9 @@ from __future__ import annotations
 from ..errors import MissingLogprobs, UnreadableLogprobs
 from . import LogprobsAccumulator, SequenceLogprobs, parse_logprobs
 from .blocks import ASK
-from .coverage import covered_characters, refuse_partial_cover, refuse_silent_tool_call
 from .envelopes import Located, locate
 from .fields import reading
+from .sequence import covered_characters, refuse_partial_cover, refuse_silent_tool_call
 
 #: Errors among these were never raised: a traceback's frames would hold the payload.
 Evidence = SequenceLogprobs | UnreadableLogprobs

@@ -1,15 +1,14 @@
-"""Log-probabilities that arrive chunk by chunk."""
+"""The public entrances: any payload, whole or as a list of chunks, or chunk by chunk as they arrive."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeGuard
 
 from ..errors import MissingLogprobs, UnreadableLogprobs
-from .coverage import covered_characters, refuse_partial_cover, without_end
-from .envelopes import locate, read_located
+from .envelopes import locate, read_located, read_payload
 from .fields import field, has, is_sequence, reading
-from .sequence import SequenceLogprobs
+from .sequence import SequenceLogprobs, covered_characters, refuse_partial_cover, without_end
 
 _RESPONSES_DELTA = "response.output_text.delta"
 
@@ -147,3 +146,32 @@ def _provider_chunk(chunk: object) -> object:
     """The provider's own chunk: LlamaIndex wraps it."""
     raw = field(chunk, "raw")
     return chunk if raw is None or field(chunk, "response_metadata") is not None else raw
+
+
+def parse_logprobs(payload: object, *, choice: int = 0) -> SequenceLogprobs:
+    """Read the log-probabilities out of any provider's or framework's payload.
+
+    Args:
+        payload: What came back: an SDK object or a dict, in any of the shapes that the error names.
+        choice: Which one, where the payload holds several answers to one prompt (``n > 1``).
+
+    Returns:
+        The sequence, (T, K) natural-log probabilities with tokens and sampled logprobs where known.
+
+    Raises:
+        MissingLogprobs: the shape is known, but the provider sent no logprobs in it.
+        UnreadableLogprobs: the shape is unknown (the message names what was found and what is known), a
+            number is NaN, +inf or above 0, or the logprobs cover only part of the text.
+    """
+    with reading(payload):
+        if is_stream(payload):
+            refuse_several_answers(payload)
+            return _accumulated(payload, choice)
+        return read_payload(payload, choice)
+
+
+def _accumulated(chunks: Iterable[object], choice: int) -> SequenceLogprobs:
+    accumulator = LogprobsAccumulator(choice=choice)
+    for chunk in chunks:
+        accumulator.add(chunk)
+    return accumulator.result()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.samples import draft
 from tje_middleware import SequenceLogprobs, SignalError, register_signal
 from tje_middleware.logprobs import thinking_mask
-from tje_middleware.logprobs.coverage import without_end
+from tje_middleware.logprobs.sequence import without_end
 from tje_middleware.signals import (
     CANDIDATES,
     SIGNALS,

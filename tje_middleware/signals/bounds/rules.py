@@ -23,8 +23,8 @@ import numpy as np
 from ...errors import SignalError
 from ...logprobs import SequenceLogprobs
 from ...logprobs.arrays import FloatArray
-from ...logprobs.coverage import without_end
 from ...logprobs.entropy import mean_entropy
+from ...logprobs.sequence import without_end
 from ..answers import number_entropy, number_max, number_positions
 from ..catalog import SIGNALS, Signal, is_growing, measure, resolve_signal
 from ..entropies import (
