@@ -7,7 +7,7 @@
 ``capture_entropy``          the entropies of every LLM call in a block; ``EntropyEventHandler`` for instrumentation
 ``ask_logprobs``             an LLM that is asked for logprobs
 
-Each name is imported when it is first used: who gates an LLM loads neither query engines nor workflows.
+Each name is imported when it is first used: who gates an LLM does not load what is there for workflows.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .asking.model import ask_logprobs
     from .capture.captured import EntropyDecisionEvent
     from .capture.handler import EntropyEventHandler, capture_entropy
-    from .functions.decorator import think_just_enough
+    from .decorator import think_just_enough
     from .llm.model import EntropyGatedLLM
     from .query.engine import EntropyGatedQueryEngine
     from .workflow.events import AbstainEvent, DecisionEvent, DeeperEvent, DraftEvent
@@ -38,7 +38,7 @@ _HOMES = {
     "ask_logprobs": "asking.model",
     "capture_entropy": "capture.handler",
     "entropy_route": "workflow.route",
-    "think_just_enough": "functions.decorator",
+    "think_just_enough": "decorator",
 }
 
 __all__ = [

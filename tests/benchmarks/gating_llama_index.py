@@ -9,7 +9,7 @@ from llama_index.core import SummaryIndex
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse
 from llama_index.core.schema import Document
 from llama_index.llms.openai_like import OpenAILike
-from llama_index_tje import EntropyGatedLLM, EntropyGatedQueryEngine
+from llama_index_tje import EntropyGatedLLM, EntropyGatedQueryEngine, ask_logprobs
 
 from tests.benchmarks.drafts import accepted, accepting_gate
 from tests.benchmarks.gating import compared_calls
@@ -32,7 +32,8 @@ def rows(timing: Timing) -> Iterator[Row]:
             against="the same chat without the gate",
         )
         index = SummaryIndex.from_documents([Document(text="Nothing is known of it.")])
-        ungated, engine = index.as_query_engine(llm=asking), index.as_query_engine(llm=plain)
+        ungated = index.as_query_engine(llm=asking)
+        engine = index.as_query_engine(llm=ask_logprobs(plain, gate=gate))
         both = EntropyGatedQueryEngine(engine=engine, deeper=ungated, gate=gate)
         yield compared_calls(
             timing,

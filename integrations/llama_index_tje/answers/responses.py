@@ -96,6 +96,15 @@ def calls_tools(response: Response) -> bool:
     )
 
 
+def tool_calls_in(response: Response) -> list[tuple[str, object]]:
+    """The tools that an answer calls, each by its name and its arguments."""
+    called = []
+    for call in _tool_calls(field(response, "message")):
+        function = field(call, "function") or call
+        called.append((str(field(function, "tool_name", "name")), field(function, "tool_kwargs", "arguments")))
+    return called
+
+
 def _without_decision(message: ChatMessage) -> ChatMessage:
     rest = {name: value for name, value in message.additional_kwargs.items() if name != METADATA_KEY}
     return message.model_copy(update={"additional_kwargs": rest})

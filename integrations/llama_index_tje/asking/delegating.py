@@ -1,19 +1,32 @@
-"""An LLM around another one, which it stands for wherever LlamaIndex takes an LLM."""
+"""An LLM around another one: how it is called, and what it takes over from the one within."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import abstractmethod
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from hashlib import sha256
-from typing import Any
+from typing import Any, cast
 
-from llama_index.core.base.llms.types import ChatMessage, ChatResponse, LLMMetadata
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ChatResponse,
+    ChatResponseAsyncGen,
+    ChatResponseGen,
+    CompletionResponse,
+    CompletionResponseAsyncGen,
+    CompletionResponseGen,
+    LLMMetadata,
+)
 from llama_index.core.bridge.pydantic import Field, SerializeAsAny
 from llama_index.core.llms import LLM
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import ToolSelection
+from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.tools.types import BaseTool
 from pydantic import computed_field
 from typing_extensions import Self
+
+from .requests import LLMCall, StructuredCall, prepared_for_tools, tool_caller
 
 # What LlamaIndex puts into an LLM after it was made, and what decides how a prompt becomes a request.
 _FORWARDED = ("callback_manager", "rate_limiter")
@@ -28,10 +41,10 @@ _TAKEN_OVER = (
 
 
 class DelegatingLLM(FunctionCallingLLM):
-    """Delegates what makes an LLM what it is; how it is called is a subclass's business.
+    """An LLM around another one, which it stands for wherever LlamaIndex takes an LLM.
 
-    Its methods are deliberately without LlamaIndex's callbacks: those of the LLM within speak for it, so that no call
-    is counted twice.
+    What makes an LLM what it is, is that of the one within; a subclass says how a call is answered. The methods are
+    without LlamaIndex's callbacks: those of the LLM within speak for it, so that no call is counted twice.
     """
 
     llm: SerializeAsAny[LLM] = Field(description="The LLM within.", exclude=True, repr=False)
@@ -97,6 +110,114 @@ class DelegatingLLM(FunctionCallingLLM):
     def _within(self) -> Sequence[LLM]:
         return [self.llm]
 
+    # How a call is answered
+
+    @abstractmethod
+    def _answer(self, call: LLMCall) -> Any:
+        """The whole answer."""
+
+    @abstractmethod
+    async def _aanswer(self, call: LLMCall) -> Any:
+        """The same on the event loop."""
+
+    @abstractmethod
+    def _answers(self, call: LLMCall) -> Generator[Any, None, None]:
+        """The answer in chunks."""
+
+    @abstractmethod
+    def _aanswers(self, call: LLMCall) -> AsyncGenerator[Any, None]:
+        """The same on the event loop."""
+
+    # LlamaIndex's ways to call an LLM
+
+    def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """Answer messages."""
+        return cast("ChatResponse", self._answer(LLMCall(self.llm, "chat", messages, kwargs)))
+
+    async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """The same on the event loop."""
+        return cast("ChatResponse", await self._aanswer(LLMCall(self.llm, "chat", messages, kwargs)))
+
+    def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
+        """Answer messages in chunks."""
+        return self._answers(LLMCall(self.llm, "chat", messages, kwargs))
+
+    async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
+        """The same on the event loop."""
+        return self._aanswers(LLMCall(self.llm, "chat", messages, kwargs))
+
+    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        """Answer a prompt."""
+        return cast("CompletionResponse", self._answer(self._completing(prompt, formatted, kwargs)))
+
+    async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        """The same on the event loop."""
+        return cast("CompletionResponse", await self._aanswer(self._completing(prompt, formatted, kwargs)))
+
+    def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
+        """Answer a prompt in chunks."""
+        return self._answers(self._completing(prompt, formatted, kwargs))
+
+    async def astream_complete(
+        self, prompt: str, formatted: bool = False, **kwargs: Any
+    ) -> CompletionResponseAsyncGen:
+        """The same on the event loop."""
+        return self._aanswers(self._completing(prompt, formatted, kwargs))
+
+    def structured_predict(
+        self,
+        output_cls: type[Any],
+        prompt: BasePromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> Any:
+        """Answer with an object, in the LLM's own way: with its provider's schema where it has one."""
+        return self._answer(self._predicting(output_cls, prompt, llm_kwargs, prompt_args))
+
+    async def astructured_predict(
+        self,
+        output_cls: type[Any],
+        prompt: BasePromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> Any:
+        """The same on the event loop."""
+        return await self._aanswer(self._predicting(output_cls, prompt, llm_kwargs, prompt_args))
+
+    def stream_structured_predict(
+        self,
+        output_cls: type[Any],
+        prompt: BasePromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> Generator[Any, None, None]:
+        """Answer with an object that grows."""
+        return self._answers(self._predicting(output_cls, prompt, llm_kwargs, prompt_args))
+
+    async def astream_structured_predict(
+        self,
+        output_cls: type[Any],
+        prompt: BasePromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> AsyncGenerator[Any, None]:
+        """The same on the event loop."""
+        return self._aanswers(self._predicting(output_cls, prompt, llm_kwargs, prompt_args))
+
+    def _completing(self, prompt: str, formatted: bool, settings: Mapping[str, Any]) -> LLMCall:
+        return LLMCall(self.llm, "complete", prompt, {"formatted": formatted, **settings})
+
+    def _predicting(
+        self,
+        output_cls: type[Any],
+        prompt: BasePromptTemplate,
+        settings: Mapping[str, Any] | None,
+        variables: Mapping[str, Any],
+    ) -> LLMCall:
+        return StructuredCall(
+            self.llm, "structured_predict", prompt, settings or {}, output_cls=output_cls, variables=variables
+        )
+
     # Tools, in the form of the LLM within. LlamaIndex looks for the parameter tool_required by its name.
 
     def _prepare_chat_with_tools(
@@ -134,19 +255,6 @@ class DelegatingLLM(FunctionCallingLLM):
         return tool_caller(self.llm).get_tool_calls_from_response(response, *args, **kwargs)
 
 
-def prepared_for_tools(
-    llm: LLM, tools: Sequence[BaseTool], *, chat_history: list[ChatMessage] | None = None, **options: Any
-) -> dict[str, Any]:
-    """A request that offers tools, in the form of one LLM: the messages, and all else that ``chat`` takes.
-
-    Raises:
-        ValueError: the LLM cannot call tools.
-    """
-    # Some LLMs write the user's message into the very list that they are given.
-    history = None if chat_history is None else list(chat_history)
-    return tool_caller(llm)._prepare_chat_with_tools_compat(tools, chat_history=history, **options)
-
-
 def fingerprint_of(*settings: object) -> str:
     """A short word for settings, of which nothing can be read in it."""
     return sha256(repr(settings).encode()).hexdigest()[:16]
@@ -155,16 +263,3 @@ def fingerprint_of(*settings: object) -> str:
 def named(llm: LLM) -> str:
     """An LLM by its class and its model."""
     return f"{type(llm).__name__}({llm.metadata.model_name!r})"
-
-
-def tool_caller(llm: LLM) -> FunctionCallingLLM:
-    """An LLM that can call tools.
-
-    Raises:
-        ValueError: it cannot.
-    """
-    if not isinstance(llm, FunctionCallingLLM):
-        raise ValueError(  # noqa: TRY004  # what LlamaIndex's agents raise of such an LLM
-            f"{type(llm).__name__} calls no tools: use a function-calling LLM, or a ReActAgent, which needs none"
-        )
-    return llm

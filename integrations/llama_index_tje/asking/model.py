@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Generator
 from copy import copy
-from typing import Any, ClassVar, TypeVar
+from dataclasses import replace
+from typing import Any
 
-from llama_index.core.base.llms.types import (
-    ChatMessage,
-    ChatResponse,
-    ChatResponseAsyncGen,
-    ChatResponseGen,
-    CompletionResponse,
-    CompletionResponseAsyncGen,
-    CompletionResponseGen,
-)
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.llms import LLM
 from llama_index.core.llms.structured_llm import StructuredLLM
-from llama_index.core.prompts import BasePromptTemplate
 
 from tje_middleware import EntropyGate
 from tje_middleware.calls.capabilities import LogprobsCapabilities
@@ -26,21 +17,18 @@ from tje_middleware.calls.streams import aclosed
 from tje_middleware.errors import described
 from tje_middleware.gate.request import DraftRequest
 
-from ..answers.responses import without_decisions
 from ..capture.blocks import note_call
 from .delegating import DelegatingLLM
-from .settings import Asking, Settings, asking_for_itself, model_of, without_own_asking
-from .streams import StreamAsking, astreamed, streamed
-
-Answer = TypeVar("Answer")
+from .requests import LLMCall, LogprobsArguments, Settings, asking_for_itself, model_of, without_own_asking
+from .streams import StreamRequest, astreamed, streamed
 
 
 def ask_logprobs(llm: LLM, *, top_k: int | None = None, gate: EntropyGate | None = None) -> LLM:
     """An LLM whose every request asks for logprobs, by its provider's own arguments.
 
-    For answers to calibrate from, and for LLMs that a gate cannot see: of a query engine of your own code, or within
-    a gated function. It stands for the LLM wherever LlamaIndex takes one, and leaves the LLM as it is. Where the
-    provider refuses, the answer comes without logprobs, and it is not asked for them again.
+    For answers to calibrate from, for the LLMs of a gated query engine, and for a workflow's step that drafts. It
+    stands for the LLM wherever LlamaIndex takes one, and leaves the LLM as it is. Where the provider refuses, the
+    answer comes without logprobs, and it is not asked for them again.
 
     Example:
         >>> from llama_index.core.llms import MockLLM
@@ -71,7 +59,7 @@ def ask_logprobs(llm: LLM, *, top_k: int | None = None, gate: EntropyGate | None
 
 def asked(llm: LLM, *, top_k: int, capabilities: LogprobsCapabilities, noted: bool = False) -> AskedLLM:
     """The LLM, asked for logprobs; one that is asked so already as it is."""
-    if not isinstance(llm, AskedLLM) or llm.captures:
+    if not isinstance(llm, AskedLLM):
         return AskedLLM(llm=llm, top_k=top_k, capabilities=capabilities, noted=noted)
     if llm.top_k >= top_k and llm.capabilities is capabilities and llm.noted >= noted:
         return llm
@@ -83,9 +71,6 @@ class AskedLLM(DelegatingLLM):
 
     A refusal is met here, where nothing but the LLM can have raised it.
     """
-
-    #: Whether it also knows what draft it is asked for, so that nothing may take its place.
-    captures: ClassVar[bool] = False
 
     # Any: pydantic would copy or validate what is shared here on purpose.
     capabilities: Any = Field(
@@ -107,12 +92,12 @@ class AskedLLM(DelegatingLLM):
         return "tje_asked_llm"
 
     @property
-    def asking(self) -> Asking:
+    def arguments(self) -> LogprobsArguments:
         """The arguments in which the LLM is asked."""
         llm = self.llm
         while isinstance(llm, AskedLLM):
             llm = llm.llm
-        return Asking(llm, self.top_k, self.given)
+        return LogprobsArguments(llm, self.top_k, self.given)
 
     def request(self, settings: Settings) -> DraftRequest:
         """One request, as far as it concerns what its model refuses."""
@@ -133,146 +118,43 @@ class AskedLLM(DelegatingLLM):
             self._plain = (now, without_own_asking(self.llm))
         return self._plain[1]
 
-    def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        """Answer messages."""
-        plain = without_decisions(messages)
-        return self._ask(lambda settings: self.plain.chat(plain, **settings), kwargs)
-
-    async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        """The same on the event loop."""
-        plain = without_decisions(messages)
-        return await self._aask(lambda settings: self.plain.achat(plain, **settings), kwargs)
-
-    def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
-        """Answer messages in chunks."""
-        plain = without_decisions(messages)
-        return self._ask_for_stream(lambda settings: self.plain.stream_chat(plain, **settings), kwargs)
-
-    async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
-        """The same on the event loop."""
-        plain = without_decisions(messages)
-        return self._aask_for_stream(lambda settings: self.plain.astream_chat(plain, **settings), kwargs)
-
-    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
-        """Answer a prompt."""
-        return self._ask(lambda settings: self.plain.complete(prompt, formatted=formatted, **settings), kwargs)
-
-    async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
-        """The same on the event loop."""
-        return await self._aask(
-            lambda settings: self.plain.acomplete(prompt, formatted=formatted, **settings), kwargs
-        )
-
-    def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
-        """Answer a prompt in chunks."""
-        return self._ask_for_stream(
-            lambda settings: self.plain.stream_complete(prompt, formatted=formatted, **settings), kwargs
-        )
-
-    async def astream_complete(
-        self, prompt: str, formatted: bool = False, **kwargs: Any
-    ) -> CompletionResponseAsyncGen:
-        """The same on the event loop."""
-        return self._aask_for_stream(
-            lambda settings: self.plain.astream_complete(prompt, formatted=formatted, **settings), kwargs
-        )
-
-    # Structured output in the LLM's own way: with its provider's schema where it has one
-
-    def structured_predict(
-        self,
-        output_cls: type[Any],
-        prompt: BasePromptTemplate,
-        llm_kwargs: dict[str, Any] | None = None,
-        **prompt_args: Any,
-    ) -> Any:
-        """Answer with an object."""
-        return self._ask(
-            lambda settings: self.plain.structured_predict(output_cls, prompt, llm_kwargs=settings, **prompt_args),
-            llm_kwargs or {},
-        )
-
-    async def astructured_predict(
-        self,
-        output_cls: type[Any],
-        prompt: BasePromptTemplate,
-        llm_kwargs: dict[str, Any] | None = None,
-        **prompt_args: Any,
-    ) -> Any:
-        """The same on the event loop."""
-        return await self._aask(
-            lambda settings: self.plain.astructured_predict(output_cls, prompt, llm_kwargs=settings, **prompt_args),
-            llm_kwargs or {},
-        )
-
-    def stream_structured_predict(
-        self,
-        output_cls: type[Any],
-        prompt: BasePromptTemplate,
-        llm_kwargs: dict[str, Any] | None = None,
-        **prompt_args: Any,
-    ) -> Generator[Any, None, None]:
-        """Answer with an object that grows."""
-        return self._ask_for_stream(
-            lambda settings: self.plain.stream_structured_predict(
-                output_cls, prompt, llm_kwargs=settings, **prompt_args
-            ),
-            llm_kwargs or {},
-            counted=False,
-        )
-
-    async def astream_structured_predict(
-        self,
-        output_cls: type[Any],
-        prompt: BasePromptTemplate,
-        llm_kwargs: dict[str, Any] | None = None,
-        **prompt_args: Any,
-    ) -> AsyncGenerator[Any, None]:
-        """The same on the event loop."""
-        return self._aask_for_stream(
-            lambda settings: self.plain.astream_structured_predict(
-                output_cls, prompt, llm_kwargs=settings, **prompt_args
-            ),
-            llm_kwargs or {},
-            counted=False,
-        )
+    def asking(self, call: LLMCall) -> LLMCall:
+        """A call as it is made with logprobs."""
+        return replace(self._made(call), settings=self.arguments.added_to(call.settings))
 
     # With logprobs, or without where such a request is refused
 
-    def _ask(self, call: Callable[[dict[str, Any]], Answer], settings: Settings) -> Answer:
-        request = self.request(settings)
+    def _answer(self, call: LLMCall) -> Any:
+        request = self.request(call.settings)
         if request.may_ask():
             try:
-                return call(self.asking.for_logprobs(settings))
+                return self.asking(call).whole()
             except Exception as error:
                 request.note_refusal(error)
-        return request.answered(call(dict(settings)))
+        return request.answered(self._made(call).whole())
 
-    async def _aask(self, call: Callable[[dict[str, Any]], Awaitable[Answer]], settings: Settings) -> Answer:
-        request = self.request(settings)
+    async def _aanswer(self, call: LLMCall) -> Any:
+        request = self.request(call.settings)
         if request.may_ask():
             try:
-                return await call(self.asking.for_logprobs(settings))
+                return await self.asking(call).awhole()
             except Exception as error:
                 request.note_refusal(error)
-        return request.answered(await call(dict(settings)))
+        return request.answered(await self._made(call).awhole())
 
-    def _ask_for_stream(
-        self, call: Callable[[dict[str, Any]], Iterator[Answer]], settings: Settings, *, counted: bool = True
-    ) -> Generator[Answer, None, None]:
-        yield from streamed(call, self._asking_for_stream(settings, counted))
+    def _answers(self, call: LLMCall) -> Generator[Any, None, None]:
+        made = self._made(call)
+        yield from streamed(lambda settings: replace(made, settings=settings).stream(), self._stream_request(call))
 
-    async def _aask_for_stream(
-        self,
-        call: Callable[[dict[str, Any]], Awaitable[AsyncIterator[Answer]]],
-        settings: Settings,
-        *,
-        counted: bool = True,
-    ) -> AsyncGenerator[Answer, None]:
-        async with aclosed(astreamed(call, self._asking_for_stream(settings, counted))) as chunks:
+    async def _aanswers(self, call: LLMCall) -> AsyncGenerator[Any, None]:
+        made, request = self._made(call), self._stream_request(call)
+        async with aclosed(astreamed(lambda settings: replace(made, settings=settings).astream(), request)) as chunks:
             async for chunk in chunks:
                 yield chunk
 
-    def _asking_for_stream(self, settings: Settings, counted: bool) -> StreamAsking:
-        wanted = (self.asking, self.request(settings))
-        return StreamAsking(self.llm, settings, self.capabilities, usage=counted, logprobs=wanted)
+    def _made(self, call: LLMCall) -> LLMCall:
+        return replace(call.undecided(), llm=self.plain)
+
+    def _stream_request(self, call: LLMCall) -> StreamRequest:
+        wanted = (self.arguments, self.request(call.settings))
+        return StreamRequest(self.llm, call.settings, self.capabilities, usage=call.tells_usage, logprobs=wanted)

@@ -5,22 +5,26 @@ from __future__ import annotations
 import gc
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
 from itertools import islice
 from types import AsyncGeneratorType, CellType, FrameType, GeneratorType
 from typing import Any, TypeVar
 
 from llama_index.core.llms import LLM
 
+from tje_middleware import TokenUsage
 from tje_middleware.calls.capabilities import LogprobsCapabilities, may_refuse
 from tje_middleware.calls.streams import aclosed
+from tje_middleware.calls.usage import usage_of
 from tje_middleware.gate.request import DraftRequest
 
-from .settings import Asking, Settings, model_of, tells_usage_when_asked, with_usage
+from ..answers.responses import Response, Tokens, decision_in, spent_on, tokens_of
+from .requests import LLMCall, LogprobsArguments, Settings, model_of, tells_usage_when_asked, with_usage
 
 Chunk = TypeVar("Chunk")
 
 
-class StreamAsking:
+class StreamRequest:
     """The settings of one request for a stream, as far as its provider takes them.
 
     Errors that only quote the request look like refusals: what is left out is remembered when a stream came without.
@@ -40,7 +44,7 @@ class StreamAsking:
         capabilities: LogprobsCapabilities,
         *,
         usage: bool = True,
-        logprobs: tuple[Asking, DraftRequest] | None = None,
+        logprobs: tuple[LogprobsArguments, DraftRequest] | None = None,
     ) -> None:
         self._plain = settings
         self._capabilities = capabilities
@@ -54,7 +58,7 @@ class StreamAsking:
     @property
     def settings(self) -> dict[str, Any]:
         """What to ask with."""
-        settings = dict(self._plain) if self._logprobs is None else self._logprobs[0].for_logprobs(self._plain)
+        settings = dict(self._plain) if self._logprobs is None else self._logprobs[0].added_to(self._plain)
         return with_usage(settings) if self._usage else settings
 
     def after(self, error: Exception) -> None:
@@ -80,33 +84,45 @@ class StreamAsking:
             self._request.answered(None)
 
 
-def streamed(call: Callable[[dict[str, Any]], Iterator[Chunk]], asking: StreamAsking) -> Iterator[Chunk]:
-    """The stream that a call gives."""
+def counted(call: LLMCall, capabilities: LogprobsCapabilities) -> Iterator[Any]:
+    """A call's answer as it is written, and what it costs."""
+    request = StreamRequest(call.llm, call.settings, capabilities, usage=call.tells_usage)
+    return streamed(lambda settings: replace(call, settings=settings).stream(), request)
+
+
+def acounted(call: LLMCall, capabilities: LogprobsCapabilities) -> AsyncIterator[Any]:
+    """The same on the event loop."""
+    request = StreamRequest(call.llm, call.settings, capabilities, usage=call.tells_usage)
+    return astreamed(lambda settings: replace(call, settings=settings).astream(), request)
+
+
+def streamed(call: Callable[[dict[str, Any]], Iterator[Chunk]], request: StreamRequest) -> Iterator[Chunk]:
+    """The stream that a call gives; it is closed with this one, however that is left."""
     while True:
         try:
             # Some LLMs make the request at once, others when the first chunk is asked for.
-            chunks = call(asking.settings)
+            chunks = call(request.settings)
             first = list(islice(chunks, 1))
         except Exception as error:  # noqa: PERF203  # what is tried again is not tried often
-            asking.after(error)
+            request.after(error)
         else:
-            asking.answered()
+            request.answered()
             yield from released(chunks, *first)
             return
 
 
 async def astreamed(
-    call: Callable[[dict[str, Any]], Awaitable[AsyncIterator[Chunk]]], asking: StreamAsking
+    call: Callable[[dict[str, Any]], Awaitable[AsyncIterator[Chunk]]], request: StreamRequest
 ) -> AsyncIterator[Chunk]:
     """The same on the event loop."""
     while True:
         try:
-            chunks = await call(asking.settings)
+            chunks = await call(request.settings)
             first = [chunk] if (chunk := await anext(chunks, None)) is not None else []
         except Exception as error:  # noqa: PERF203
-            asking.after(error)
+            request.after(error)
         else:
-            asking.answered()
+            request.answered()
             async with aclosed(areleased(chunks, *first)) as source:
                 async for chunk in source:
                     yield chunk
@@ -151,7 +167,10 @@ async def areleased(stream: AsyncIterator[Chunk], *ahead: Chunk) -> AsyncIterato
 def _clients_streams(stream: object) -> list[Any]:
     """The clients' streams that a suspended generator reads from; none where it has ended.
 
-    Generators are only looked through: one that an LLM reads from may be its user's own.
+    LlamaIndex gives out a generator around the one that reads from the client, and closing the outer one leaves the
+    inner one, and the request, open until the garbage collector finds them. There is no reference from the one to
+    the other but in the frames of generators. These are only looked through: one that an LLM reads from may be its
+    user's own.
     """
     found: list[Any] = []
     looked_at, to_look_at = {id(stream)}, [stream]
@@ -172,3 +191,24 @@ def _is_clients_stream(thing: object) -> bool:
     kind = type(thing)
     is_iterator = hasattr(kind, "__next__") or hasattr(kind, "__anext__")
     return is_iterator and hasattr(kind, "close") and hasattr(getattr(thing, "response", None), "aclose")
+
+
+class StreamUsage:
+    """Adds up a stream: what its provider says of it in the end; until then, or if it never does, a lower bound."""
+
+    def __init__(self) -> None:
+        self._written = 0
+        self._said = Tokens()
+
+    def after(self, chunk: Response) -> TokenUsage:
+        """What the stream cost so far, with this chunk."""
+        if decision_in(chunk) is not None:  # of a gated LLM, which knows
+            return spent_on(chunk)
+        self._written += int(bool(chunk.delta))
+        said = tokens_of(chunk)
+        if said != Tokens():
+            self._said = said
+        read, written = self._said
+        if written is None:
+            return TokenUsage(read or 0, self._written, calls=1, partly_known=1)
+        return usage_of(read, written)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.instrumentation.events import BaseEvent
+from llama_index_instrumentation import get_dispatcher
 from llama_index_instrumentation.span import active_span_id
 from pydantic import PrivateAttr
 
+from tje_middleware import GateDecision
 from tje_middleware.calls.capabilities import LogprobsCapabilities
-from tje_middleware.calls.scope import QuietLock, innermost, scope
+from tje_middleware.calls.log import ModelCall, RunId
+from tje_middleware.calls.scope import QuietLock, Scoped, innermost, scope
 
 from .calls import CallTracking
-from .captured import CapturedEntropy
+from .captured import CapturedEntropy, EntropyDecisionEvent
 from .instrumentation import SpanListener, hear, ignore, listen
 
 _capturing: ContextVar[CapturedEntropy | None] = ContextVar("tje_capture_entropy", default=None)
@@ -35,22 +38,6 @@ def capturing(captured: CapturedEntropy) -> Iterator[CapturedEntropy]:
 
     with _blocks.open(), scope(_capturing, within):
         yield captured
-
-
-@contextmanager
-def resumed(captured: CapturedEntropy) -> Iterator[None]:
-    """Keep there what begins here, whatever context the thread or the task came with; open blocks in it excepted."""
-    here = _capturing.get()
-    within = innermost(here)
-    if captured._is_left or (within is not None and within.tells(captured)):
-        yield
-        return
-    _capturing.set(captured)
-    try:
-        yield
-    finally:
-        if _capturing.get() is captured:  # not where a generator is closed in another context
-            _capturing.set(here)
 
 
 def capturing_here() -> CapturedEntropy | None:
@@ -88,6 +75,7 @@ class _Blocks:
     def __init__(self) -> None:
         self._lock = QuietLock()
         self._open = 0
+        self._listens = False
         self._tracking = CallTracking(lambda: innermost(_capturing.get()), self._rest)
         self._unsettled = 0  # events since it was found out which streams are over
         self._listener = _BlockListener(self._event)
@@ -97,6 +85,7 @@ class _Blocks:
     def open(self) -> Iterator[None]:
         with self._lock:
             self._open += 1
+            self._listens = True
             listen(self._listener, self._spans)
         try:
             yield
@@ -111,7 +100,7 @@ class _Blocks:
 
     def keeper_here(self) -> CapturedEntropy | None:
         """What keeps a decision that is made here and now."""
-        return self._tracking.keeper(active_span_id.get())
+        return self._tracking.keeper(active_span_id.get()) if self._listens else None
 
     def settle(self) -> None:
         """Find out which streams are over, and rest where nothing goes on."""
@@ -132,9 +121,75 @@ class _Blocks:
         with self._lock:
             if not self._open and self._tracking.is_idle:
                 ignore(self._listener, self._spans)
+                self._listens = False
 
 
 _blocks = _Blocks()
+
+
+_dispatcher = get_dispatcher("llama_index_tje")
+
+
+def announce(decision: GateDecision, keeper: CapturedEntropy | None = None) -> None:
+    """Tell LlamaIndex's event handlers what a gate has decided.
+
+    Args:
+        decision: The decision.
+        keeper: The block in which the draft was judged: a stream may be read to its end, or left, anywhere.
+    """
+    if not QuietLock.may_wait():  # a stream that the garbage collector closes in the middle of a handler's own work
+        return
+    event = EntropyDecisionEvent(decision=decision.as_dict())
+    if keeper is not None:
+        keeper.take_decision(decision)
+        event._is_kept = True
+    _dispatcher.event(event)
+
+
+class Superseded(Scoped):
+    """The calls within one draft whose answer was replaced by another one, by a gate further in."""
+
+    def __init__(self) -> None:
+        self._runs: set[RunId] = set()
+
+    def without(self, calls: Iterable[ModelCall]) -> tuple[ModelCall, ...]:
+        """The calls that may speak for the draft."""
+        return tuple(call for call in calls if call.run_id not in self._runs)
+
+    def add(self, calls: Iterable[ModelCall]) -> None:
+        """Take calls whose answer was replaced."""
+        runs = {call.run_id for call in calls}
+        within: Scoped | None = self
+        while isinstance(within, Superseded):
+            within._runs |= runs
+            within = within._around
+
+
+_replacing: ContextVar[Superseded | None] = ContextVar("tje_superseded", default=None)
+
+
+@contextmanager
+def superseding() -> Iterator[Superseded]:
+    """Around a draft: hears of the calls in it that were made for nothing."""
+    with scope(_replacing, lambda _around: Superseded()) as superseded:
+        yield superseded
+
+
+@contextmanager
+def replaceable() -> Iterator[CapturedEntropy | None]:
+    """Around a call whose answer may be replaced: listens to it, where a gate around this one would want to know."""
+    if innermost(_replacing.get()) is None:
+        yield None
+        return
+    with capturing(CapturedEntropy()) as captured:
+        yield captured
+
+
+def supersede(calls: Iterable[ModelCall]) -> None:
+    """Tell the gates around this one that an answer is not by these calls."""
+    around = innermost(_replacing.get())
+    if around is not None:
+        around.add(calls)
 
 
 class OpenDraft:

@@ -9,7 +9,6 @@ from typing import Any
 
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.instrumentation.events import BaseEvent
-from llama_index_instrumentation import get_dispatcher
 
 from tje_middleware import GateDecision
 from tje_middleware.calls.captured_calls import CapturedCalls
@@ -93,9 +92,6 @@ class CapturedEntropy(CapturedCalls, Scoped):
         return tell
 
 
-_dispatcher = get_dispatcher("llama_index_tje")
-
-
 class EntropyDecisionEvent(BaseEvent):
     """A gate has decided about a draft, and the turn is over: which answer was taken, and what it cost, is known.
 
@@ -111,6 +107,7 @@ class EntropyDecisionEvent(BaseEvent):
         ...         if isinstance(event, EntropyDecisionEvent):
         ...             print(event.decision["route"])
         >>> get_dispatcher("llama_index_tje").add_event_handler(Routes())
+        >>> from llama_index_tje.capture.blocks import announce
         >>> announce(GateDecision(Route.FINAL, "confident", "0.3 bits", "mean_entropy", "bayes"))
         final
         >>> get_dispatcher("llama_index_tje").event_handlers.clear()
@@ -129,19 +126,3 @@ class EntropyDecisionEvent(BaseEvent):
     def is_kept(self) -> bool:
         """Whether the block in which the draft was judged has the decision already."""
         return self._is_kept
-
-
-def announce(decision: GateDecision, keeper: CapturedEntropy | None = None) -> None:
-    """Tell LlamaIndex's event handlers what a gate has decided.
-
-    Args:
-        decision: The decision.
-        keeper: The block in which the draft was judged: a stream may be read to its end, or left, anywhere.
-    """
-    if not QuietLock.may_wait():  # a stream that the garbage collector closes in the middle of a handler's own work
-        return
-    event = EntropyDecisionEvent(decision=decision.as_dict())
-    if keeper is not None:
-        keeper.take_decision(decision)
-        event._is_kept = True
-    _dispatcher.event(event)

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import sys
 from abc import ABC
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import replace
 from typing import TypeVar
 
 from tje_middleware import GateDecision, MissingLogprobs, TokenUsage
 from tje_middleware.calls.aggregation import TOO_MANY, Aggregate, aggregated, with_advice
-from tje_middleware.calls.log import ModelCall, RunId
-from tje_middleware.calls.scope import Scoped, innermost, scope
+from tje_middleware.calls.log import ModelCall
 from tje_middleware.gate.delivery import Delivery
 from tje_middleware.gate.turn import GatedTurn
 
 from ..answers.places import decision_in
-from .blocks import keeper_here
-from .captured import CapturedEntropy, announce
+from .blocks import Superseded, announce, keeper_here, supersede, superseding
+from .captured import CapturedEntropy
 from .handler import capture_entropy
 
 Answer = TypeVar("Answer")
@@ -108,52 +106,6 @@ class CapturedTurn(GatedTurn[Answer], ABC):
     def _supersede_losers(self, decision: GateDecision) -> None:
         """Tell a gate around this one whose calls are not in the answer."""
         supersede((self._drafting if decision.answered_by == "deeper" else self._deepening).calls)
-
-
-class Superseded(Scoped):
-    """The calls within one draft whose answer was replaced by another one, by a gate further in."""
-
-    def __init__(self) -> None:
-        self._runs: set[RunId] = set()
-
-    def without(self, calls: Iterable[ModelCall]) -> tuple[ModelCall, ...]:
-        """The calls that may speak for the draft."""
-        return tuple(call for call in calls if call.run_id not in self._runs)
-
-    def add(self, calls: Iterable[ModelCall]) -> None:
-        """Take calls whose answer was replaced."""
-        runs = {call.run_id for call in calls}
-        within: Scoped | None = self
-        while isinstance(within, Superseded):
-            within._runs |= runs
-            within = within._around
-
-
-_replacing: ContextVar[Superseded | None] = ContextVar("tje_superseded", default=None)
-
-
-@contextmanager
-def superseding() -> Iterator[Superseded]:
-    """Around a draft: hears of the calls in it that were made for nothing."""
-    with scope(_replacing, lambda _around: Superseded()) as superseded:
-        yield superseded
-
-
-@contextmanager
-def replaceable() -> Iterator[CapturedEntropy | None]:
-    """Around a call whose answer may be replaced: listens to it, where a gate around this one would want to know."""
-    if innermost(_replacing.get()) is None:
-        yield None
-        return
-    with capture_entropy() as captured:
-        yield captured
-
-
-def supersede(calls: Iterable[ModelCall]) -> None:
-    """Tell the gates around this one that an answer is not by these calls."""
-    around = innermost(_replacing.get())
-    if around is not None:
-        around.add(calls)
 
 
 def is_control_flow(error: Exception) -> bool:

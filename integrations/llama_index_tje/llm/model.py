@@ -3,40 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
-from llama_index.core.base.llms.types import (
-    ChatMessage,
-    ChatResponse,
-    ChatResponseAsyncGen,
-    ChatResponseGen,
-    CompletionResponse,
-    CompletionResponseAsyncGen,
-    CompletionResponseGen,
-    LLMMetadata,
-)
+from llama_index.core.base.llms.types import ChatResponse, ChatResponseAsyncGen, ChatResponseGen, LLMMetadata
 from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr
 from llama_index.core.callbacks import CallbackManager
 from llama_index.core.llms import LLM
 from llama_index.core.llms.llm import ToolSelection
-from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.tools.types import BaseTool
 from pydantic import computed_field
 
 from tje_middleware import EntropyGate
+from tje_middleware.branches import Branch
 from tje_middleware.calls.capabilities import LogprobsCapabilities
 from tje_middleware.errors import described
 from tje_middleware.gate.delivery import Delivery, Mode, OnBranchError, ToolCalls
 
-from ..answers.responses import Response, decision_in
-from ..asking.calls import LLMCall
-from ..asking.delegating import DelegatingLLM, fingerprint_of, named, prepared_for_tools, tool_caller
-from ..asking.model import AskedLLM, asked
-from ..asking.settings import Kind, Settings, without_asking
-from .requests import DeeperLLM
-from .structured import StructuredCall, StructuredTurn
-from .turn import LLMTurn
+from ..answers.responses import decision_in
+from ..asking.delegating import DelegatingLLM, fingerprint_of, named
+from ..asking.model import asked
+from ..asking.requests import LLMCall, StructuredCall, ToolsCall, tool_caller
+from ..branches import DeeperLLM, LLMBranch, branch_of_llm
+from .structured import StructuredTurn
+from .turn import LLMRules, LLMTurn
+
+# The parameters of LlamaIndex's methods with tools, in their order.
+_TOOL_OPTIONS = ("user_msg", "chat_history", "verbose", "allow_parallel_tool_calls", "tool_required")
+# The fields that say how a question is answered.
+_RULED_BY = (
+    "llm",
+    "deeper",
+    "gate",
+    "threshold",
+    "mode",
+    "on_branch_error",
+    "tool_calls",
+    "deeper_settings",
+    "instruction",
+)
 
 
 class EntropyGatedLLM(DelegatingLLM):
@@ -60,9 +64,10 @@ class EntropyGatedLLM(DelegatingLLM):
         >>> response.text, response.additional_kwargs["tje"]["reason"]
         ('The capital of France?', 'no_logprobs')
 
-    **What the deeper LLM is.** Any LLM; it gets the same question, and tools in its own form. ``deeper_settings`` are
+    **What answers deeper.** Any LLM; it gets the same question, and tools in its own form. ``deeper_settings`` are
     arguments of its calls, and without ``deeper`` of ``llm``'s, such as ``{"reasoning_effort": "high"}``.
-    ``instruction`` is put at the end of its system message, or in front of its prompt.
+    ``instruction`` is put at the end of its system message, or in front of its prompt. Or a branch of
+    ``tje_middleware.branches``, such as ``SequentialRefinement()``, by which ``llm`` checks its own answer.
 
     **Tools.** ``tool_calls="gate"`` judges a draft that calls tools like any other; providers that give no logprobs
     for calls make it one that cannot be judged, and the gate's ``on_missing`` says what to do. ``"pass"`` accepts
@@ -70,7 +75,8 @@ class EntropyGatedLLM(DelegatingLLM):
     logprobs, and goes deeper where there are none, whatever ``on_missing`` says.
 
     **Streams.** With ``hold`` and ``abort`` an accepted draft comes as one chunk, the deeper answer as it is written;
-    with ``annotate`` the draft comes as it is written. The decision is in the last chunk.
+    with ``annotate`` the draft comes as it is written. The decision is in the last chunk. A draft that the branch
+    starts from is held with ``abort``, too.
 
     **Structured output.** ``structured_predict``, its twins and ``as_structured_llm`` ask each LLM in its own way,
     with the provider's schema where it has one, and are gated where the answers behind them come with logprobs. The
@@ -90,8 +96,9 @@ class EntropyGatedLLM(DelegatingLLM):
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
-    deeper: LLM | None = Field(
-        default=None, exclude=True, repr=False, description="The deeper LLM; None for the LLM itself."
+    # Any: a branch is anything that has a branch's methods, and is neither copied nor validated.
+    deeper: Any = Field(
+        default=None, exclude=True, repr=False, description="The deeper LLM or branch; None for the LLM itself."
     )
     gate: EntropyGate = Field(exclude=True, description="Decides which answer is taken.")
     threshold: float | None = Field(
@@ -117,15 +124,15 @@ class EntropyGatedLLM(DelegatingLLM):
 
     #: A stream of its answers may be of either of two LLMs.
     answers_by_several: ClassVar[bool] = True
-    _asked: AskedLLM | None = PrivateAttr(default=None)
     _refusals_of_deeper: LogprobsCapabilities = PrivateAttr(default_factory=LogprobsCapabilities)
-    _made_of: tuple[object, object] = PrivateAttr(default=(None, None))
+    # The rules and what they were made of: as one value, since threads may share this LLM.
+    _made: tuple[list[object], LLMRules] | None = PrivateAttr(default=None)
 
     def __init__(
         self,
         *,
         llm: LLM,
-        deeper: LLM | None = None,
+        deeper: LLM | LLMBranch | None = None,
         gate: EntropyGate,
         threshold: float | None = None,
         mode: Mode = "hold",
@@ -135,13 +142,17 @@ class EntropyGatedLLM(DelegatingLLM):
         instruction: str | None = None,
         callback_manager: CallbackManager | None = None,
     ) -> None:
-        for role, given in (("llm", llm), ("deeper", deeper)):
-            if not isinstance(given, LLM) and not (given is None and role == "deeper"):
-                raise TypeError(f"{role} must be a LlamaIndex LLM, not {described(given)}")
-        Delivery(gate, mode, on_branch_error, tool_calls)
+        if not isinstance(llm, LLM):
+            raise TypeError(f"llm must be a LlamaIndex LLM, not {described(llm)}")
+        if deeper is not None and not isinstance(deeper, (LLM, Branch)):
+            raise TypeError(
+                f"deeper must be a LlamaIndex LLM or a branch such as SequentialRefinement(), not {described(deeper)}"
+            )
+        same = DeeperLLM(llm, deeper_settings or {}, instruction)
+        Delivery(gate, mode, on_branch_error, tool_calls, branch_of_llm(deeper, same))  # refuses what cannot work
         if deeper is None and not deeper_settings and not instruction and mode != "annotate":
             raise ValueError(
-                "there is nothing to go deeper with: give deeper (an LLM), deeper_settings or instruction"
+                "there is nothing to go deeper with: give deeper (an LLM or a branch), deeper_settings or instruction"
             )
         super().__init__(
             llm=llm,
@@ -157,8 +168,8 @@ class EntropyGatedLLM(DelegatingLLM):
         )
 
     def __repr__(self) -> str:
-        deeper = named(self._answers_deeper)
-        return f"EntropyGatedLLM(llm={named(self.llm)}, deeper={deeper}, gate={self.gate!r}, mode={self.mode!r})"
+        llms = f"llm={named(self.llm)}, deeper={self._deeper_name}"
+        return f"EntropyGatedLLM({llms}, gate={self.gate!r}, mode={self.mode!r})"
 
     __str__ = __repr__
 
@@ -171,14 +182,19 @@ class EntropyGatedLLM(DelegatingLLM):
     @property
     def answers_by(self) -> dict[str, str]:
         """What its answers depend on, by name and as a fingerprint, by which caches tell LLMs apart."""
-        deeper = {} if self.deeper is None else self.deeper.to_dict()
+        deeper = self.deeper.to_dict() if isinstance(self.deeper, LLM) else self.deeper
         asked_otherwise = (self.deeper_settings, self.instruction)
         return {
             "llm": named(self.llm),
-            "deeper": named(self._answers_deeper),
+            "deeper": self._deeper_name,
             "gate": str(self.gate.key),
             "fingerprint": fingerprint_of(self.llm.to_dict(), deeper, asked_otherwise, self.gate.fingerprint()),
         }
+
+    @property
+    def _deeper_name(self) -> str:
+        is_branch = self.deeper is not None and not isinstance(self.deeper, LLM)
+        return type(self.deeper).__name__ if is_branch else named(self._answers_deeper)
 
     @property
     def metadata(self) -> LLMMetadata:
@@ -191,69 +207,25 @@ class EntropyGatedLLM(DelegatingLLM):
             }
         )
 
-    # Questions
-
-    def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        """Answer messages.
-
-        Raises:
-            GateError: the draft cannot be judged, and the gate says ``on_missing="raise"``.
-        """
-        return self._turns.asking("chat", messages, kwargs).answer()  # type: ignore[return-value]
-
-    async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        """The same on the event loop."""
-        return await self._turns.asking("chat", messages, kwargs).aanswer()  # type: ignore[return-value]
-
-    def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
-        """Answer messages in chunks."""
-        return self._turns.asking("chat", messages, kwargs, streamed=True).answers()  # type: ignore[return-value]
-
-    async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
-        """The same on the event loop."""
-        return self._turns.asking("chat", messages, kwargs, streamed=True).aanswers()  # type: ignore[return-value]
-
-    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
-        """Answer a prompt; raises as ``chat``."""
-        settings = {"formatted": formatted, **kwargs}
-        return self._turns.asking("complete", prompt, settings).answer()  # type: ignore[return-value]
-
-    async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
-        """The same on the event loop."""
-        settings = {"formatted": formatted, **kwargs}
-        return await self._turns.asking("complete", prompt, settings).aanswer()  # type: ignore[return-value]
-
-    def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
-        """Answer a prompt in chunks."""
-        settings = {"formatted": formatted, **kwargs}
-        return self._turns.asking("complete", prompt, settings, streamed=True).answers()  # type: ignore[return-value]
-
-    async def astream_complete(
-        self, prompt: str, formatted: bool = False, **kwargs: Any
-    ) -> CompletionResponseAsyncGen:
-        """The same on the event loop."""
-        settings = {"formatted": formatted, **kwargs}
-        return self._turns.asking("complete", prompt, settings, streamed=True).aanswers()  # type: ignore[return-value]
-
     # Tools, to each LLM in its own form
 
     def chat_with_tools(self, tools: Sequence[BaseTool], *args: Any, **kwargs: Any) -> ChatResponse:
         """Answer, or call tools."""
-        return self._turns.offering(tools, args, kwargs).answer()  # type: ignore[return-value]
+        return cast("ChatResponse", self._answer(self._offering(tools, args, kwargs)))
 
     async def achat_with_tools(self, tools: Sequence[BaseTool], *args: Any, **kwargs: Any) -> ChatResponse:
         """The same on the event loop."""
-        return await self._turns.offering(tools, args, kwargs).aanswer()  # type: ignore[return-value]
+        return cast("ChatResponse", await self._aanswer(self._offering(tools, args, kwargs)))
 
     def stream_chat_with_tools(self, tools: Sequence[BaseTool], *args: Any, **kwargs: Any) -> ChatResponseGen:
         """Answer, or call tools, in chunks."""
-        return self._turns.offering(tools, args, kwargs, streamed=True).answers()  # type: ignore[return-value]
+        return self._answers(self._offering(tools, args, kwargs))
 
     async def astream_chat_with_tools(
         self, tools: Sequence[BaseTool], *args: Any, **kwargs: Any
     ) -> ChatResponseAsyncGen:
         """The same on the event loop."""
-        return self._turns.offering(tools, args, kwargs, streamed=True).aanswers()  # type: ignore[return-value]
+        return self._aanswers(self._offering(tools, args, kwargs))
 
     def get_tool_calls_from_response(self, response: ChatResponse, *args: Any, **kwargs: Any) -> list[ToolSelection]:
         """The calls of tools in a response, as the LLM that answered writes them.
@@ -266,156 +238,60 @@ class EntropyGatedLLM(DelegatingLLM):
         llm = self._answers_deeper if by_deeper else self.llm
         return tool_caller(llm).get_tool_calls_from_response(response, *args, **kwargs)
 
-    # Structured output
+    # How a question is answered
 
-    def structured_predict(
-        self,
-        output_cls: type[Any],
-        prompt: BasePromptTemplate,
-        llm_kwargs: dict[str, Any] | None = None,
-        **prompt_args: Any,
-    ) -> Any:
-        """Answer with an object; raises as ``chat``."""
-        return self._turns.predicting(output_cls, prompt, llm_kwargs, prompt_args).answer()
+    def _answer(self, call: LLMCall) -> Any:
+        return self._turn(call).answer()
 
-    async def astructured_predict(
-        self,
-        output_cls: type[Any],
-        prompt: BasePromptTemplate,
-        llm_kwargs: dict[str, Any] | None = None,
-        **prompt_args: Any,
-    ) -> Any:
-        """The same on the event loop."""
-        return await self._turns.predicting(output_cls, prompt, llm_kwargs, prompt_args).aanswer()
+    async def _aanswer(self, call: LLMCall) -> Any:
+        return await self._turn(call).aanswer()
 
-    def stream_structured_predict(
-        self,
-        output_cls: type[Any],
-        prompt: BasePromptTemplate,
-        llm_kwargs: dict[str, Any] | None = None,
-        **prompt_args: Any,
-    ) -> Generator[Any, None, None]:
-        """Answer with an object that grows; an accepted draft comes whole."""
-        return self._turns.predicting(output_cls, prompt, llm_kwargs, prompt_args).answers()  # type: ignore[return-value]
+    def _answers(self, call: LLMCall) -> Generator[Any, None, None]:
+        return cast("Generator[Any, None, None]", self._turn(call, streamed=True).answers())
 
-    async def astream_structured_predict(
-        self,
-        output_cls: type[Any],
-        prompt: BasePromptTemplate,
-        llm_kwargs: dict[str, Any] | None = None,
-        **prompt_args: Any,
-    ) -> AsyncGenerator[Any, None]:
-        """The same on the event loop."""
-        return self._turns.predicting(output_cls, prompt, llm_kwargs, prompt_args).aanswers()  # type: ignore[return-value]
+    def _aanswers(self, call: LLMCall) -> AsyncGenerator[Any, None]:
+        return cast("AsyncGenerator[Any, None]", self._turn(call, streamed=True).aanswers())
 
-    # How a question is taken its way
+    def _turn(self, call: LLMCall, *, streamed: bool = False) -> LLMTurn | StructuredTurn:
+        if isinstance(call, StructuredCall):
+            return StructuredTurn(self._rules, call)
+        return LLMTurn(self._rules, call, streamed=streamed)
 
-    @property
-    def _turns(self) -> Turns:
-        gate = self.gate if self.threshold is None else self.gate.with_threshold(self.threshold)
-        return Turns(
-            asked=self._asking,
-            deeper=DeeperLLM(
-                self._answers_deeper,
-                self.deeper_settings,
-                self.instruction,
-                self._refusals_of_deeper,
-                is_another=self.deeper is not None,
-            ),
-            delivery=Delivery(gate, self.mode, self.on_branch_error, self.tool_calls),
-        )
-
-    @property
-    def _answers_deeper(self) -> LLM:
-        return self.deeper or self.llm
-
-    @property
-    def _asking(self) -> AskedLLM:
-        """What asks the LLM for logprobs; made anew where this one was given another LLM or gate."""
-        made_of = (self.llm, self.gate)
-        if self._asked is None or any(now is not then for now, then in zip(made_of, self._made_of, strict=True)):
-            self._made_of = made_of
-            self._asked = asked(self.llm, top_k=self.gate.key.top_k, capabilities=self.gate.capabilities)
-        return self._asked
-
-    def _within(self) -> Sequence[LLM]:
-        return [self.llm, *([self.deeper] if self.deeper is not None else []), self._asking]
-
-
-# The parameters of LlamaIndex's methods with tools, in their order.
-_TOOL_OPTIONS = ("user_msg", "chat_history", "verbose", "allow_parallel_tool_calls", "tool_required")
-_CONVERSATION = {"user_msg", "chat_history"}
-
-
-@dataclass(frozen=True)
-class Turns:
-    """What holds for every question to one gated LLM.
-
-    Attributes:
-        asked: The LLM that drafts, asked for logprobs.
-        deeper: The deeper one.
-        delivery: The rules.
-    """
-
-    asked: AskedLLM
-    deeper: DeeperLLM
-    delivery: Delivery
-
-    def asking(self, kind: Kind, question: Any, settings: Settings, *, streamed: bool = False) -> LLMTurn:
-        """A question in messages or by a prompt."""
-        return self._turn(
-            LLMCall(self.asked, kind, question, without_asking(settings)),
-            self.deeper.asked(kind, question, settings),
-            streamed,
-        )
-
-    def offering(
-        self, tools: Sequence[BaseTool], args: Sequence[Any], kwargs: Mapping[str, Any], *, streamed: bool = False
-    ) -> LLMTurn:
-        """A question that offers tools, to each LLM in its own form.
+    def _offering(self, tools: Sequence[BaseTool], args: Sequence[Any], kwargs: Mapping[str, Any]) -> ToolsCall:
+        """A question that offers tools.
 
         Raises:
             ValueError: one of the LLMs cannot call tools.
         """
+        tool_caller(self._answers_deeper)
         options = {**dict(zip(_TOOL_OPTIONS, args, strict=False)), **kwargs}
-        own = prepared_for_tools(self.deeper.llm, tools, **options)
-        deeper = self.deeper.asked("chat", own.pop("messages"), own)
-        return self._turn(
-            _validated(self._drafted_with(tools, without_asking(options)), self.asked, tools, options),
-            _validated(deeper, self.deeper.llm, tools, options),
-            streamed,
+        return ToolsCall(self.llm, "chat", (), options, tools=tools)
+
+    @property
+    def _rules(self) -> LLMRules:
+        """What holds for every question; made anew where this LLM was changed meanwhile."""
+        fields, made = [getattr(self, name) for name in _RULED_BY], self._made
+        if made is None or any(now is not then for now, then in zip(fields, made[0], strict=True)):
+            made = self._made = (fields, self._new_rules())
+        return made[1]
+
+    def _new_rules(self) -> LLMRules:
+        gate = self.gate if self.threshold is None else self.gate.with_threshold(self.threshold)
+        same = DeeperLLM(self.llm, self.deeper_settings, self.instruction, self._refusals_of_deeper)
+        branch = branch_of_llm(self.deeper, same)
+        return LLMRules(
+            asked=asked(self.llm, top_k=gate.key.top_k, capabilities=gate.capabilities),
+            same=same,
+            branch=branch,
+            delivery=Delivery(gate, self.mode, self.on_branch_error, self.tool_calls, branch),
         )
 
-    def predicting(
-        self,
-        output_cls: type[Any],
-        prompt: BasePromptTemplate,
-        settings: Settings | None,
-        variables: Mapping[str, Any],
-    ) -> StructuredTurn:
-        """A question whose answer is an object."""
-        settings = settings or {}
-        return StructuredTurn(
-            self.delivery,
-            draft=StructuredCall(self.asked, output_cls, prompt, without_asking(settings), variables),
-            deeper=self.deeper.predicting(output_cls, prompt, settings, variables),
-        )
+    @property
+    def _answers_deeper(self) -> LLM:
+        """The LLM that answers a question whose draft is not accepted."""
+        return self.deeper if isinstance(self.deeper, LLM) else self.llm
 
-    def _turn(self, draft: LLMCall, deeper: LLMCall, streamed: bool) -> LLMTurn:
-        return LLMTurn(self.delivery, asked=self.asked, draft=draft, deeper=deeper, streamed=streamed)
-
-    def _drafted_with(self, tools: Sequence[BaseTool], options: Mapping[str, Any]) -> LLMCall:
-        settings = prepared_for_tools(self.asked, tools, **options)
-        return LLMCall(self.asked, "chat", settings.pop("messages"), settings)
-
-
-def _validated(call: LLMCall, llm: Any, tools: Sequence[BaseTool], options: Mapping[str, Any]) -> LLMCall:
-    """The call, its whole answer put right as the LLM does it: some allow a single call of tools by that alone."""
-    rest = {name: value for name, value in options.items() if name not in _CONVERSATION}
-
-    def validated(response: Response) -> Response:
-        if not isinstance(response, ChatResponse):
-            return response
-        return tool_caller(llm)._validate_chat_with_tools_response(response, tools, **rest)
-
-    return replace(call, finish=validated)
+    def _within(self) -> Sequence[LLM]:
+        # The one that asks for logprobs keeps a copy of the LLM where that asks by its own settings.
+        asked_llm = [] if self._made is None else [self._made[1].asked]
+        return [self.llm, *([self.deeper] if isinstance(self.deeper, LLM) else []), *asked_llm]

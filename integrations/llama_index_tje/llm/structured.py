@@ -2,48 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
-from llama_index.core.llms import LLM
-from llama_index.core.prompts import BasePromptTemplate
-
 from tje_middleware import GateDecision
-from tje_middleware.calls.streams import aclosed
-from tje_middleware.gate.delivery import Delivery
+from tje_middleware.calls.streams import aclosed, closed
 
-from ..asking.streams import areleased, released
+from ..asking.requests import LLMCall
+from ..asking.streams import acounted, counted
+from ..branches import achunks_of, chunks_of
 from ..capture.turn import CapturedTurn
+from .turn import LLMRules
 
 _NO_LOGPROBS = (
     "what the object was read from came without logprobs; many providers give none for calls of tools: where the LLM "
     "has a schema of its own for objects, let it use that (for OpenAILike: should_use_structured_outputs=True)"
 )
-
-
-@dataclass(frozen=True)
-class StructuredCall:
-    """One structured prediction.
-
-    Attributes:
-        llm: Who predicts.
-        output_cls: The class of the object.
-        prompt: The prompt.
-        settings: The arguments of the LLM's request.
-        variables: What the prompt is filled in with.
-    """
-
-    llm: LLM
-    output_cls: type[Any]
-    prompt: BasePromptTemplate
-    settings: Mapping[str, Any]
-    variables: Mapping[str, Any]
-
-    def of(self, method: str) -> Any:
-        """Call one of the LLM's four methods."""
-        arguments = {"llm_kwargs": dict(self.settings), **self.variables}
-        return getattr(self.llm, method)(self.output_cls, self.prompt, **arguments)
 
 
 class Unparsed:
@@ -52,24 +27,32 @@ class Unparsed:
     def __init__(self, error: Exception) -> None:
         self.error = error
 
+    def __str__(self) -> str:
+        return f"no valid object: {self.error}"
+
 
 class StructuredTurn(CapturedTurn[Any]):
-    """One structured prediction by two LLMs. The object has no place for the decision, which is announced.
+    """One structured prediction. The object has no place for the decision, which is announced.
 
     A draft that is not what the class says is judged all the same; where it is the answer, its error is raised, as it
     would be without the gate.
+
+    Args:
+        rules: What is the same for every question to the LLM.
+        question: The prediction.
     """
 
-    def __init__(self, delivery: Delivery, *, draft: StructuredCall, deeper: StructuredCall) -> None:
-        super().__init__(delivery, "worst")
-        self._draft = draft
-        self._deeper = deeper
+    def __init__(self, rules: LLMRules, question: LLMCall) -> None:
+        super().__init__(rules.delivery, "worst")
+        self._rules = rules
+        self._question = question
+        self._draft = rules.drafted(question)
 
     def draft(self) -> Any:
         """Predict."""
         with self._as_draft():
             try:
-                return self._draft.of("structured_predict")
+                return self._draft.whole()
             except (ValueError, TypeError) as error:
                 return self._unparsed(error)
 
@@ -77,52 +60,37 @@ class StructuredTurn(CapturedTurn[Any]):
         """The same on the event loop."""
         with self._as_draft():
             try:
-                return await self._draft.of("astructured_predict")
+                return await self._draft.awhole()
             except (ValueError, TypeError) as error:
                 return self._unparsed(error)
 
     def draft_chunks(self) -> Iterator[Any]:
         """Predict an object that grows."""
-        # A call belongs to the block in which it starts: what the caller does between chunks does not.
-        with self._as_draft():
-            chunks = self._draft.of("stream_structured_predict")
-            first = next(chunks, None)
-        yield from released(chunks, *([] if first is None else [first]))
+        return _begun_in(self._as_draft(), counted(self._draft, self._rules.asked.capabilities))
 
-    async def adraft_chunks(self) -> AsyncIterator[Any]:
+    def adraft_chunks(self) -> AsyncIterator[Any]:
         """The same on the event loop."""
-        with self._as_draft():
-            chunks = await self._draft.of("astream_structured_predict")
-            first = await anext(chunks, None)
-        async with aclosed(areleased(chunks, *([] if first is None else [first]))) as source:
-            async for chunk in source:
-                yield chunk
+        return _abegun_in(self._as_draft(), acounted(self._draft, self._rules.asked.capabilities))
 
     def deeper(self, decision: GateDecision) -> Any:
-        """Predict with the deeper LLM."""
+        """Ask the deeper branch."""
         with self._as_deeper():
-            return self._deeper.of("structured_predict")
+            return self._rules.branch.run(self._rules.ask(self._question, self.kept, decision))
 
     async def adeeper(self, decision: GateDecision) -> Any:
         """The same on the event loop."""
         with self._as_deeper():
-            return await self._deeper.of("astructured_predict")
+            return await self._rules.branch.arun(self._rules.ask(self._question, self.kept, decision))
 
     def deeper_chunks(self, decision: GateDecision) -> Iterator[Any]:
-        """Predict an object that grows, with the deeper LLM."""
-        with self._as_deeper():
-            chunks = self._deeper.of("stream_structured_predict")
-            first = next(chunks, None)
-        yield from released(chunks, *([] if first is None else [first]))
+        """Ask the deeper branch for an object that grows."""
+        ask = self._rules.ask(self._question, self.kept, decision)
+        return _begun_in(self._as_deeper(), chunks_of(self._rules.branch, ask))
 
-    async def adeeper_chunks(self, decision: GateDecision) -> AsyncIterator[Any]:
+    def adeeper_chunks(self, decision: GateDecision) -> AsyncIterator[Any]:
         """The same on the event loop."""
-        with self._as_deeper():
-            chunks = await self._deeper.of("astream_structured_predict")
-            first = await anext(chunks, None)
-        async with aclosed(areleased(chunks, *([] if first is None else [first]))) as source:
-            async for chunk in source:
-                yield chunk
+        ask = self._rules.ask(self._question, self.kept, decision)
+        return _abegun_in(self._as_deeper(), achunks_of(self._rules.branch, ask))
 
     def why_missing(self, draft: Any) -> str | None:
         """Objects come by calls of tools, unless the provider is asked for its own schema."""
@@ -144,3 +112,24 @@ class StructuredTurn(CapturedTurn[Any]):
         if not self._drafting.calls:
             raise error
         return Unparsed(error)
+
+
+def _begun_in(block: AbstractContextManager[None], chunks: Iterator[Any]) -> Iterator[Any]:
+    """A stream that begins in a block: a call belongs to where it starts, and the reader's own calls do not."""
+    with closed(chunks):
+        with block:
+            first = next(chunks, None)
+        if first is not None:
+            yield first
+        yield from chunks
+
+
+async def _abegun_in(block: AbstractContextManager[None], chunks: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    """The same on the event loop."""
+    async with aclosed(chunks):
+        with block:
+            first = await anext(chunks, None)
+        if first is not None:
+            yield first
+        async for chunk in chunks:
+            yield chunk

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 from tje_middleware import GateDecision, TokenUsage
 from tje_middleware.calls.log import ModelCall
 from tje_middleware.calls.streams import aclosed, closed
-from tje_middleware.calls.usage import usage_of
 from tje_middleware.gate.delivery import Delivery
 from tje_middleware.gate.request import DraftRequest, watch_for
 from tje_middleware.gate.stopping.watch import DraftStopped, RejectionWatch, raise_if_rejected
@@ -17,7 +17,6 @@ from tje_middleware.logprobs.evidence import StreamedEvidence
 
 from ..answers.responses import (
     Response,
-    Tokens,
     annotated,
     answer_text,
     calls_tools,
@@ -27,16 +26,14 @@ from ..answers.responses import (
     payload_of_chunk,
     payload_of_stream_end,
     spent_on,
-    tokens_of,
     whole,
-    without_decisions,
 )
-from ..asking.calls import LLMCall, acounted, counted
 from ..asking.model import AskedLLM
-from ..asking.settings import limits_of, model_of, setting_of, temperature_of
-from ..capture.blocks import keeper_here
-from ..capture.captured import CapturedEntropy, announce
-from ..capture.turn import replaceable, supersede
+from ..asking.requests import LLMCall, limits_of, model_of, setting_of, temperature_of, without_asking
+from ..asking.streams import StreamUsage, acounted, counted
+from ..branches import DeeperLLM, LLMAsk, LLMBranch, achunks_of, chunks_of
+from ..capture.blocks import announce, keeper_here, replaceable, supersede
+from ..capture.captured import CapturedEntropy
 
 _CALL = (
     "the draft is a call of tools, for which its provider gave no logprobs; where calls need no second look, "
@@ -44,31 +41,52 @@ _CALL = (
 )
 
 
+@dataclass(frozen=True)
+class LLMRules:
+    """What is the same for every question to one gated LLM.
+
+    Attributes:
+        asked: The LLM that drafts, asked for logprobs.
+        same: The LLM that drafts, as a branch asks it again.
+        branch: The deeper branch.
+        delivery: The rules.
+    """
+
+    asked: AskedLLM
+    same: DeeperLLM
+    branch: LLMBranch
+    delivery: Delivery
+
+    def drafted(self, question: LLMCall) -> LLMCall:
+        """The request for a draft, which asks for logprobs by the gate's own arguments."""
+        return replace(question, settings=without_asking(question.settings)).of(self.asked)
+
+    def ask(self, question: LLMCall, draft: Any, decision: GateDecision) -> LLMAsk:
+        """The question as it is put to the deeper branch."""
+        return LLMAsk(question, self.same, decision, draft)
+
+
 class LLMTurn(GatedTurn[Response]):
-    """What one question asks of two LLMs.
+    """One question to a gated LLM.
 
     Args:
-        delivery: The rules.
-        asked: The LLM that drafts.
-        draft: The request to it.
-        deeper: The request to the deeper LLM, if it comes to that.
+        rules: What is the same for all of them.
+        question: The question.
         streamed: Whether the answer is wanted in chunks.
     """
 
-    def __init__(
-        self, delivery: Delivery, *, asked: AskedLLM, draft: LLMCall, deeper: LLMCall, streamed: bool = False
-    ) -> None:
-        super().__init__(delivery)
-        self._asked = asked
-        self._draft = draft
-        self._deeper = deeper
+    def __init__(self, rules: LLMRules, question: LLMCall, *, streamed: bool = False) -> None:
+        super().__init__(rules.delivery)
+        self._rules = rules
+        self._question = question
+        self._draft = rules.drafted(question)
         self._streamed = streamed
         self._evidence = StreamedEvidence()
         self._came_in_chunks = False
         self._replaceable: CapturedEntropy | None = None
         self._keeper: CapturedEntropy | None = None
         self._draft_usage = TokenUsage()
-        self._deeper_usage = TokenUsage()
+        self._ask: LLMAsk | None = None
 
     # How the LLMs are called
 
@@ -76,13 +94,13 @@ class LLMTurn(GatedTurn[Response]):
         """Ask for the draft: whole, or as a stream that may be stopped."""
         watch = self._watch()
         with replaceable() as self._replaceable:
-            request, call = self._asked.request(self._draft.settings), self._draft
+            request, call = self._rules.asked.request(self._draft.settings), self._draft
             if watch is not None:
                 try:
                     return self._watched(watch)
                 except Exception as error:
                     call = self._not_streamed(request, error)
-            response = request.answered(call.whole())
+            response: Response = request.answered(call.whole())
         self._draft_usage = spent_on(response)
         return response
 
@@ -90,13 +108,13 @@ class LLMTurn(GatedTurn[Response]):
         """The same on the event loop."""
         watch = self._watch()
         with replaceable() as self._replaceable:
-            request, call = self._asked.request(self._draft.settings), self._draft
+            request, call = self._rules.asked.request(self._draft.settings), self._draft
             if watch is not None:
                 try:
                     return await self._awatched(watch)
                 except Exception as error:
                     call = self._not_streamed(request, error)
-            response = request.answered(await call.awhole())
+            response: Response = request.answered(await call.awhole())
         self._draft_usage = spent_on(response)
         return response
 
@@ -109,38 +127,30 @@ class LLMTurn(GatedTurn[Response]):
         return self._awritten(self._draft)
 
     def deeper(self, decision: GateDecision) -> Response:
-        """Ask the deeper LLM."""
-        response = self._deeper.whole()
-        self._deeper_usage = spent_on(response)
-        return response
+        """Ask the deeper branch."""
+        self._ask = self._rules.ask(self._question, self.kept, decision)
+        return cast("Response", self._rules.branch.run(self._ask))
 
     async def adeeper(self, decision: GateDecision) -> Response:
         """The same on the event loop."""
-        response = await self._deeper.awhole()
-        self._deeper_usage = spent_on(response)
-        return response
+        self._ask = self._rules.ask(self._question, self.kept, decision)
+        return cast("Response", await self._rules.branch.arun(self._ask))
 
     def deeper_chunks(self, decision: GateDecision) -> Iterator[Response]:
-        """Ask the deeper LLM for its answer as it is written."""
-        usage = StreamUsage()
-        with closed(counted(self._deeper, self.delivery.gate.capabilities)) as chunks:
-            for chunk in chunks:
-                self._deeper_usage = usage.after(chunk)
-                yield chunk
+        """Ask the deeper branch for its answer as it is written."""
+        self._ask = self._rules.ask(self._question, self.kept, decision)
+        return chunks_of(self._rules.branch, self._ask)
 
-    async def adeeper_chunks(self, decision: GateDecision) -> AsyncIterator[Response]:
+    def adeeper_chunks(self, decision: GateDecision) -> AsyncIterator[Response]:
         """The same on the event loop."""
-        usage = StreamUsage()
-        async with aclosed(acounted(self._deeper, self.delivery.gate.capabilities)) as chunks:
-            async for chunk in chunks:
-                self._deeper_usage = usage.after(chunk)
-                yield chunk
+        self._ask = self._rules.ask(self._question, self.kept, decision)
+        return achunks_of(self._rules.branch, self._ask)
 
     # What their answers look like
 
     def writer_of(self, draft: Response) -> ModelCall:
         """The one call there was."""
-        llm, settings = self._asked.llm, self._draft.settings
+        llm, settings = self._rules.asked.llm, self._draft.settings
         by_another = model_behind(draft)
         return ModelCall(
             None,
@@ -179,13 +189,13 @@ class LLMTurn(GatedTurn[Response]):
 
     @property
     def deeper_usage(self) -> TokenUsage:
-        """What the deeper LLM spent so far."""
-        return self._deeper_usage
+        """What the deeper branch spent so far."""
+        return TokenUsage() if self._ask is None else self._ask.usage
 
     @property
     def deeper_model(self) -> str | None:
-        """The one that was asked."""
-        return model_of(self._deeper.llm, self._deeper.settings)
+        """The one that was asked last."""
+        return None if self._ask is None else self._ask.model
 
     def question_text(self) -> str | None:
         """The messages line by line, or the prompt."""
@@ -208,10 +218,10 @@ class LLMTurn(GatedTurn[Response]):
 
     def _watch(self) -> RejectionWatch | None:
         """What foresees the draft's rejection; None where nothing can, and streaming would be for nothing."""
-        llm, settings = self._asked.llm, self._draft.settings
+        llm, settings = self._rules.asked.llm, self._draft.settings
         if self.delivery.mode_for(may_call_tools=bool(settings.get("tools"))) != "abort":
             return None
-        if not self._asked.request(settings).may_be_stopped(self.delivery.gate):
+        if not self._rules.asked.request(settings).may_be_stopped(self.delivery.gate):
             return None
         answers = setting_of(llm, settings, "n")
         if getattr(llm, "answers_by_several", False) or (isinstance(answers, int) and answers > 1):
@@ -250,10 +260,7 @@ class LLMTurn(GatedTurn[Response]):
     @property
     def _to_watch(self) -> LLMCall:
         """The draft's request, past what would ask once more without logprobs where they are refused."""
-        kind, question = self._draft.kind, self._draft.question
-        plain = without_decisions(question) if kind == "chat" else question
-        settings = self._asked.asking.for_logprobs(self._draft.settings)
-        return LLMCall(self._asked.plain, kind, plain, settings)
+        return self._rules.asked.asking(self._draft)
 
     def _written(self, call: LLMCall) -> Iterator[Response]:
         usage, self._came_in_chunks = StreamUsage(), True
@@ -283,8 +290,7 @@ class LLMTurn(GatedTurn[Response]):
         self._evidence, self._came_in_chunks, self._draft_usage = StreamedEvidence(), False, TokenUsage()
         if request.may_ask():
             return self._draft
-        plain = without_decisions(self._draft.question) if self._draft.kind == "chat" else self._draft.question
-        return replace(self._draft, llm=self._asked.llm, question=plain)
+        return replace(self._draft.undecided(), llm=self._rules.asked.llm)
 
 
 class _Kept:
@@ -301,24 +307,3 @@ class _Kept:
         """Keep a chunk in the place of the one before."""
         self.last = chunk
         self._came += 1
-
-
-class StreamUsage:
-    """Adds up a stream: what its provider says of it in the end; until then, or if it never does, a lower bound."""
-
-    def __init__(self) -> None:
-        self._written = 0
-        self._said = Tokens()
-
-    def after(self, chunk: Response) -> TokenUsage:
-        """What the stream cost so far, with this chunk."""
-        if decision_in(chunk) is not None:  # of a gated LLM, which knows
-            return spent_on(chunk)
-        self._written += int(bool(chunk.delta))
-        said = tokens_of(chunk)
-        if said != Tokens():
-            self._said = said
-        read, written = self._said
-        if written is None:
-            return TokenUsage(read or 0, self._written, calls=1, partly_known=1)
-        return usage_of(read, written)

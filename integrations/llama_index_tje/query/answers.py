@@ -9,29 +9,24 @@ from itertools import islice
 from typing import Any, TypeGuard
 
 from llama_index.core.async_utils import asyncio_run
-from llama_index.core.base.response.schema import (
-    AsyncStreamingResponse,
-    PydanticResponse,
-    Response,
-    StreamingResponse,
-)
+from llama_index.core.base.response.schema import AsyncStreamingResponse, StreamingResponse
 
 from tje_middleware import GateDecision
 from tje_middleware.calls.streams import aclosed, closed
 from tje_middleware.gate.decision import METADATA_KEY
 
-#: What a query engine answers with; LlamaIndex's RESPONSE_TYPE.
-Answer = Response | StreamingResponse | AsyncStreamingResponse | PydanticResponse
+from ..branches import EngineAnswer
+
 #: One that is written while it is read.
 Stream = StreamingResponse | AsyncStreamingResponse
 
 
-def is_stream(answer: Answer) -> TypeGuard[Stream]:
+def is_stream(answer: EngineAnswer) -> TypeGuard[Stream]:
     """Whether an answer is still to come, in part at least."""
     return isinstance(answer, Stream) and answer.response_txt is None and answer.response_gen is not None
 
 
-def whole(answer: Answer) -> Answer:
+def whole(answer: EngineAnswer) -> EngineAnswer:
     """An answer that has come to its end; a stream keeps its type, with its text as the only token."""
     if not is_stream(answer):
         return answer
@@ -40,7 +35,7 @@ def whole(answer: Answer) -> Answer:
     return _with_text(answer, asyncio_run(_atext(answer.response_gen)))
 
 
-async def awhole(answer: Answer) -> Answer:
+async def awhole(answer: EngineAnswer) -> EngineAnswer:
     """The same on the event loop."""
     if not is_stream(answer):
         return answer
@@ -49,7 +44,7 @@ async def awhole(answer: Answer) -> Answer:
     return _with_text(answer, await _atext(answer.response_gen))
 
 
-def begun(answer: Answer) -> Answer:
+def begun(answer: EngineAnswer) -> EngineAnswer:
     """An answer whose stream, if it is one, has given its first token, which comes again.
 
     Many engines call their LLM only then: what fails at once fails here, and whoever watches this sees the call. An
@@ -61,7 +56,7 @@ def begun(answer: Answer) -> Answer:
     return replace(answer, response_gen=_continued(list(islice(tokens, 1)), tokens))
 
 
-async def abegun(answer: Answer) -> Answer:
+async def abegun(answer: EngineAnswer) -> EngineAnswer:
     """The same on the event loop."""
     if not is_stream(answer):
         return answer
@@ -75,12 +70,12 @@ async def abegun(answer: Answer) -> Answer:
     return replace(answer, response_gen=_acontinued(first, tokens))
 
 
-def with_decision(answer: Answer, decision: GateDecision) -> Answer:
+def with_decision(answer: EngineAnswer, decision: GateDecision) -> EngineAnswer:
     """The answer with the decision in its metadata; answers belong to whoever made them, and are copied."""
     return replace(answer, metadata=noted(answer, decision))
 
 
-def noted(answer: Answer, decision: GateDecision | None = None) -> dict[str, Any]:
+def noted(answer: EngineAnswer, decision: GateDecision | None = None) -> dict[str, Any]:
     """An answer's metadata, for a copy of it, with the decision where there is one."""
     return {**(answer.metadata or {}), **({METADATA_KEY: decision.as_dict()} if decision is not None else {})}
 

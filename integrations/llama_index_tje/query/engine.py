@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any, get_args
 
 from llama_index.core.base.base_query_engine import BaseQueryEngine
@@ -19,17 +20,22 @@ from tje_middleware.calls.aggregation import Aggregate
 from tje_middleware.errors import described, require_one_of
 from tje_middleware.gate.delivery import Delivery, Mode, OnBranchError
 
-from .answers import Answer
-from .deeper import Deeper, Question, as_branch
+from ..branches import EngineAnswer, EngineDeeper, Question, branch_of_engine
 from .turn import QueryTurn
 
 
 class EntropyGatedQueryEngine(BaseQueryEngine):
     """A cheap query engine, and a deeper one for the queries whose cheap answer the gate does not accept.
 
-    The cheap engine's LLMs are asked for the logprobs that the gate needs; the engine itself stays as it is. The
-    decision is in ``response.metadata["tje"]``, and what both engines' LLMs spent in it. An answer that takes several
-    LLM calls (``refine``, ``tree_summarize``, a query transform, a reranker) is judged by ``aggregate``.
+    Make the cheap engine with ``ask_logprobs(llm, gate=gate)`` in the place of each of its LLMs: an answer whose
+    calls came without logprobs cannot be judged, and its decision says so. The decision is in
+    ``response.metadata["tje"]``, and what both engines' LLMs spent in it. An answer that takes several LLM calls
+    (``refine``, ``tree_summarize``, a query transform, a reranker) is judged by ``aggregate``.
+
+    A call belongs to the draft in whose context it is made. Tasks and ``asyncio.to_thread`` have a copy of it; a bare
+    thread (``pool.submit``, ``loop.run_in_executor``) has none, and a worker that several drafts share has that of
+    the first. An LLM of ``ask_logprobs(llm, gate=gate)`` notices that it is called where no draft sees it; the drafts
+    of this gate that may have called it cannot be judged then, and say so.
 
     Responses keep their types. A cheap engine's stream is read to its end before it is judged, and an accepted one is
     given out as a stream of one token; the deeper engine's stream passes through, and its usage is in the decision
@@ -39,6 +45,7 @@ class EntropyGatedQueryEngine(BaseQueryEngine):
     Example:
         >>> from llama_index.core import Document, MockEmbedding, SummaryIndex
         >>> from llama_index.core.llms import MockLLM
+        >>> from llama_index_tje import ask_logprobs
         >>> from tje_middleware import CalibrationRecord, EntropyGate, ProfileKey, calibrate
         >>> records = [CalibrationRecord(correct=i % 2 == 0, signals={"mean_entropy": 0.2 + i % 2 + i / 100})
         ...            for i in range(20)]
@@ -46,7 +53,7 @@ class EntropyGatedQueryEngine(BaseQueryEngine):
         >>> import warnings; warnings.simplefilter("ignore")  # a mock has no logprobs, and the gate says so
         >>> index = SummaryIndex.from_documents([Document(text="Paris is in France.")])
         >>> engine = EntropyGatedQueryEngine(
-        ...     engine=index.as_query_engine(llm=MockLLM()),
+        ...     engine=index.as_query_engine(llm=ask_logprobs(MockLLM(), gate=gate)),
         ...     deeper=index.as_query_engine(llm=MockLLM(), response_mode="tree_summarize"),
         ...     gate=gate,
         ... )
@@ -54,12 +61,9 @@ class EntropyGatedQueryEngine(BaseQueryEngine):
         'draft'
 
     Args:
-        engine: Answers first. What it is made of is copied flatly for each query where it leads to an LLM, so that
-            what such an engine counts or replaces in its own attributes while it answers is not kept. LLMs are found
-            in its parts, and in their lists, tuples and dicts as far as these are no data: where an LLM is among, or
-            within, the first two dozen items, and in at most two containers within one another.
+        engine: Answers first. Its LLMs are those of ``ask_logprobs(llm, gate=gate)``, or ask for logprobs themselves.
         deeper: Answers where the gate is not satisfied: a query engine, or a function of the query bundle, also an
-            asynchronous one, which gives a response or its text and may name ``draft`` and ``decision``.
+            asynchronous one, which gives a response or its text and may name ``draft``, ``decision`` and ``nodes``.
         gate: Decides.
         aggregate: Which calls speak for an answer of several: ``"worst"``, every call must be acceptable; ``"last"``,
             the one that ended last, which wrote the answer; ``"pooled"``, the tokens of all as one sequence.
@@ -78,7 +82,7 @@ class EntropyGatedQueryEngine(BaseQueryEngine):
         self,
         *,
         engine: BaseQueryEngine,
-        deeper: Deeper,
+        deeper: EngineDeeper,
         gate: EntropyGate,
         aggregate: Aggregate = "worst",
         mode: Mode = "hold",
@@ -94,10 +98,10 @@ class EntropyGatedQueryEngine(BaseQueryEngine):
                 "engine an EntropyGatedLLM(mode='abort') instead"
             )
         require_one_of("aggregate", aggregate, get_args(Aggregate))
-        delivery = Delivery(gate, mode=mode, on_branch_error=on_branch_error)
+        self._branch = branch_of_engine(deeper)
+        delivery = Delivery(gate, mode, on_branch_error, branch=self._branch)
         if threshold is not None:
-            delivery = Delivery(gate.with_threshold(threshold), mode=mode, on_branch_error=on_branch_error)
-        as_branch(deeper)  # refuses what could not answer
+            delivery = replace(delivery, gate=gate.with_threshold(threshold))
         self._engine = engine
         self._deeper = deeper
         self._delivery = delivery
@@ -151,7 +155,7 @@ class EntropyGatedQueryEngine(BaseQueryEngine):
         query_bundle: QueryBundle,
         nodes: list[NodeWithScore],
         additional_source_nodes: Sequence[NodeWithScore] | None = None,
-    ) -> Answer:
+    ) -> EngineAnswer:
         """An answer from these nodes, gated as in a query; the deeper engine is given the same nodes."""
         return self._turn(Question(query_bundle, nodes, additional_source_nodes)).response()
 
@@ -160,17 +164,17 @@ class EntropyGatedQueryEngine(BaseQueryEngine):
         query_bundle: QueryBundle,
         nodes: list[NodeWithScore],
         additional_source_nodes: Sequence[NodeWithScore] | None = None,
-    ) -> Answer:
+    ) -> EngineAnswer:
         """The same on the event loop."""
         return await self._turn(Question(query_bundle, nodes, additional_source_nodes)).aresponse()
 
-    def _query(self, query_bundle: QueryBundle) -> Answer:
+    def _query(self, query_bundle: QueryBundle) -> EngineAnswer:
         with self._told(query_bundle) as event:
             answer = self._turn(Question(query_bundle)).response()
             event.on_end(payload={EventPayload.RESPONSE: answer})
         return answer
 
-    async def _aquery(self, query_bundle: QueryBundle) -> Answer:
+    async def _aquery(self, query_bundle: QueryBundle) -> EngineAnswer:
         with self._told(query_bundle) as event:
             answer = await self._turn(Question(query_bundle)).aresponse()
             event.on_end(payload={EventPayload.RESPONSE: answer})
@@ -185,7 +189,7 @@ class EntropyGatedQueryEngine(BaseQueryEngine):
         return QueryTurn(
             self._delivery,
             engine=self._engine,
-            branch=as_branch(self._deeper),  # anew: a gate around this one has another engine in its place
+            branch=self._branch,
             question=question,
             aggregate=self._aggregate,
         )

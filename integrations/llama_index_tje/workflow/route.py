@@ -16,7 +16,7 @@ from tje_middleware.gate.delivery import Delivery
 from tje_middleware.logprobs.evidence import without_advice
 
 from ..answers.places import annotated, call_in, decision_in
-from ..capture.captured import announce
+from ..capture.blocks import announce
 from .events import DecisionEvent, DeeperEvent, DraftEvent, RejectedDraftEvent, text_for
 
 #: A step of a workflow, as its class has it.

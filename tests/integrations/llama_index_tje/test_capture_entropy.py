@@ -21,9 +21,9 @@ from llama_index.core.llms import LLM, MockLLM
 from llama_index.core.llms.callbacks import llm_completion_callback
 from llama_index.core.tools import function_tool
 from llama_index_tje import EntropyEventHandler, capture_entropy
-from llama_index_tje.capture.blocks import _blocks
+from llama_index_tje.capture.blocks import _blocks, announce
 from llama_index_tje.capture.calls import CallTracking
-from llama_index_tje.capture.captured import CapturedEntropy, announce
+from llama_index_tje.capture.captured import CapturedEntropy
 from openai import InternalServerError
 
 from tje_middleware import GateDecision, Route, TokenUsage

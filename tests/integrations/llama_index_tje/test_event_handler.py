@@ -19,7 +19,7 @@ from llama_index.core.llms import CustomLLM, MockLLM
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.program import LLMTextCompletionProgram
 from llama_index_tje import EntropyEventHandler
-from llama_index_tje.capture.captured import announce
+from llama_index_tje.capture.blocks import announce
 from openai import InternalServerError
 from pydantic import BaseModel
 

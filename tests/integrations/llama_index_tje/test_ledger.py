@@ -17,7 +17,6 @@ from llama_index_tje import (
     EntropyGatedQueryEngine,
     ask_logprobs,
     entropy_route,
-    think_just_enough,
 )
 from llama_index_tje.workflow.events import _say_untold
 from llama_index_tje.workflow.route import judged
@@ -26,6 +25,7 @@ from tests.integrations.ledgers import Written, assert_grounds_and_savings
 from tests.integrations.llama_index_tje.conftest import Make
 from tests.samples import draft
 from tje_middleware import EntropyGate
+from tje_middleware.branches import SequentialRefinement
 from tje_middleware.gate.delivery import Delivery
 
 SURE, UNSURE = "bits=0.5 tokens=6", "bits=2.5 tokens=6"
@@ -98,27 +98,24 @@ class TestLLM:
         assert [row.answered_by for row in written.rows] == ["draft", "draft" if mode == "annotate" else "deeper"]
         assert {row.draft_model for row in written.rows} == {"standin"}
 
+    @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+    def test_a_refined_answer_saves_nothing_since_always_refining_pays_for_the_draft_too(
+        self, like: Make, written: Written, streamed: bool
+    ) -> None:
+        llm = EntropyGatedLLM(llm=like(), deeper=SequentialRefinement(), gate=written.gate())
+        if streamed:
+            list(llm.stream_chat([ChatMessage(UNSURE)]))
+        else:
+            llm.chat([ChatMessage(UNSURE)])
+        assert endings(written) == [("deeper", "deeper", "standin", "standin")]
+        assert (written.row.draft_output_tokens, written.row.deeper_output_tokens) == (6, 12)
+        assert (written.row.tokens_saved, written.row.saved_by) == (0, "measured")
+
     def test_texts_only_where_they_are_wanted(self, like: Make, with_texts: Written) -> None:
         llm = EntropyGatedLLM(llm=like(), deeper=like("big"), gate=with_texts.gate())
         whole = llm.complete(UNSURE).text
         streamed = [chunk.delta for chunk in llm.stream_complete(SURE)]
         assert texts(with_texts) == [(UNSURE, whole), (SURE, "".join(streamed))]
-
-
-def test_a_function_writes_one_decision_whatever_it_calls(like: Make, written: Written) -> None:
-    llm = ask_logprobs(like())
-
-    @think_just_enough(deeper=lambda text: like("big").complete(text), gate=written.gate())
-    def twice(text: str) -> Any:
-        llm.complete(text)
-        return llm.complete(text)
-
-    twice(SURE)
-    twice(UNSURE)
-    assert endings(written) == [
-        ("final", "draft", "standin", None),
-        ("deeper", "deeper", "standin", "big"),
-    ]
 
 
 async def test_a_workflow_writes_where_a_draft_is_judged_and_where_it_is_answered(
@@ -143,18 +140,11 @@ class TestOfARegistrysGate:
         assert_grounds_and_savings(written, tokens=6)
 
     def test_an_engine_writes_it(self, like: Make, written: Written) -> None:
-        cheap, deeper = EngineOfLLM(llm=like()), EngineOfLLM(llm=like("big"))
-        gated = EntropyGatedQueryEngine(engine=cheap, deeper=deeper, gate=written.stored_gate())
+        gate = written.stored_gate()
+        cheap, deeper = EngineOfLLM(llm=ask_logprobs(like(), gate=gate)), EngineOfLLM(llm=like("big"))
+        gated = EntropyGatedQueryEngine(engine=cheap, deeper=deeper, gate=gate)
         gated.query(SURE)
         gated.query(UNSURE)
-        assert_grounds_and_savings(written, tokens=6)
-
-    def test_a_function_writes_it(self, like: Make, written: Written) -> None:
-        gate = written.stored_gate()
-        small = ask_logprobs(like(), gate=gate)
-        ask = think_just_enough(small.complete, deeper=like("big").complete, gate=gate)
-        ask(SURE)
-        ask(UNSURE)
         assert_grounds_and_savings(written, tokens=6)
 
     async def test_a_workflow_writes_it(self, like: Make, written: Written) -> None:
@@ -170,31 +160,6 @@ class TestOfARegistrysGate:
 
 
 class TestTexts:
-    def test_of_a_function_are_its_arguments_and_what_it_returned(self, like: Make, with_texts: Written) -> None:
-        small, big = ask_logprobs(like()), like("big")
-
-        def think(text: str, **_: int) -> Any:
-            return big.complete(text)
-
-        @think_just_enough(deeper=think, gate=with_texts.gate())
-        def ask(text: str, **_: int) -> Any:
-            return small.complete(text)
-
-        first, second = ask(SURE), ask(UNSURE, times=2)
-        assert texts(with_texts) == [(SURE, first.text), (f"{UNSURE!r}, times=2", second.text)]
-        assert all(row.latency_seconds > 0 for row in with_texts.rows)
-
-    def test_of_a_method_are_without_the_object_it_belongs_to(self, like: Make, with_texts: Written) -> None:
-        small = ask_logprobs(like())
-
-        class Asking:
-            @think_just_enough(deeper=lambda _, text: like("big").complete(text).text, gate=with_texts.gate())
-            def ask(self, text: str) -> str:
-                return small.complete(text).text
-
-        answer = Asking().ask(UNSURE)
-        assert texts(with_texts) == [(UNSURE, answer)]
-
     async def test_of_a_workflow_are_the_question_in_the_drafts_event_and_the_answer(
         self, like: Make, with_texts: Written
     ) -> None:

@@ -10,9 +10,10 @@ from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.response_synthesizers import get_response_synthesizer
 from llama_index.core.schema import TextNode
 from llama_index.llms.openai_like import OpenAILike
+from llama_index_tje import ask_logprobs
 
 from tests.standin import StandIn
-from tje_middleware import GateDecision
+from tje_middleware import EntropyGate, GateDecision
 
 CHEAP, DEEP = "standin", "deep"
 SURE, UNSURE = "bits=0.5 tokens=4", "bits=3.0 tokens=6"
@@ -38,18 +39,24 @@ class Engines:
         return OpenAILike(api_base=self.provider.base_url, api_key="none", model=model, **settings)
 
     def engine(
-        self, *texts: str, model: str = CHEAP, llm: LLM | None = None, mode: str = "compact", **settings: object
+        self,
+        *texts: str,
+        model: str = CHEAP,
+        llm: LLM | None = None,
+        gate: EntropyGate | None = None,
+        mode: str = "compact",
+        **settings: object,
     ) -> RetrieverQueryEngine:
-        """An engine that answers from all of these texts."""
+        """An engine that answers from all of these texts; with a gate, its LLM is asked for logprobs."""
+        llm = llm or self.llm(model)
+        llm = llm if gate is None else ask_logprobs(llm, gate=gate)
         texts = texts or ("A text.",)
         helper = None
         if mode == "tree_summarize":  # a text fills more than one prompt, and all summaries go into one
             texts = tuple(f"{text} and so on, " * 8 for text in texts)
             helper = PromptHelper(chunk_size_limit=64, chunk_overlap_ratio=0.0)
         nodes = [TextNode(text=text, id_=f"n{number}") for number, text in enumerate(texts)]
-        synthesizer = get_response_synthesizer(
-            llm=llm or self.llm(model), response_mode=mode, prompt_helper=helper, **settings
-        )
+        synthesizer = get_response_synthesizer(llm=llm, response_mode=mode, prompt_helper=helper, **settings)
         return RetrieverQueryEngine(SummaryIndex(nodes).as_retriever(), response_synthesizer=synthesizer)
 
     def deep(self, *texts: str, **settings: object) -> RetrieverQueryEngine:

@@ -25,7 +25,7 @@ def gated(engines, gate):
     """Makes an engine whose cheap answer is unsure."""
 
     def make(deeper, **options):
-        return EntropyGatedQueryEngine(engine=engines.engine(UNSURE), deeper=deeper, gate=gate, **options)
+        return EntropyGatedQueryEngine(engine=engines.engine(UNSURE, gate=gate), deeper=deeper, gate=gate, **options)
 
     return make
 
@@ -93,8 +93,20 @@ class TestAFunction:
         response = await engine.aquery("What?") if on_loop else engine.query("What?")
         assert decision_in(response).deeper_usage == TokenUsage(input_tokens=10, output_tokens=4, calls=1)
 
+    def test_whose_required_parameter_nobody_gives_is_refused_when_the_gate_is_built(self, gated):
+        def deeper(query, style):
+            return f"{style} {query.query_str}"
+
+        with pytest.raises(TypeError, match="deeper requires 'style', which it is not given"):
+            gated(deeper)
+
+    def test_that_has_a_default_for_it_is_taken(self, gated):
+        assert str(gated(lambda query, style="plain": f"{style} {query.query_str}").query("What?")) == "plain What?"
+
     def test_is_not_asked_where_the_draft_is_accepted(self, engines, gate):
-        engine = EntropyGatedQueryEngine(engine=engines.engine(SURE), deeper=lambda _query: 1 / 0, gate=gate)
+        engine = EntropyGatedQueryEngine(
+            engine=engines.engine(SURE, gate=gate), deeper=lambda _query: 1 / 0, gate=gate
+        )
         assert decision_in(engine.query("What?")).route is Route.FINAL
 
 

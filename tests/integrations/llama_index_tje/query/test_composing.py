@@ -20,7 +20,7 @@ from llama_index.core.question_gen.types import BaseQuestionGenerator, SubQuesti
 from llama_index.core.response_synthesizers import get_response_synthesizer
 from llama_index.core.selectors import LLMSingleSelector
 from llama_index.core.tools import QueryEngineTool, ToolMetadata
-from llama_index_tje import EntropyGatedQueryEngine
+from llama_index_tje import EntropyGatedQueryEngine, ask_logprobs
 from llama_index_tje.capture.handler import capture_entropy
 
 from tje_middleware import TokenUsage
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::tje_middleware.errors.TjeWarnin
 def gated(engines, gate):
     def make(*texts, **options):
         options = {"engine": None, "deeper": engines.deep(), "gate": gate, **options}
-        engine = options.pop("engine") or engines.engine(*(texts or ["A text."]))
+        engine = options.pop("engine") or engines.engine(*(texts or ["A text."]), gate=gate)
         return EntropyGatedQueryEngine(engine=engine, **options)
 
     return make
@@ -103,7 +103,9 @@ class TestInAChatEngine:
     @pytest.mark.parametrize(("bits", "first"), [(SURE, "w0"), (UNSURE, "deep-0")])
     def test_streams_what_is_accepted_and_what_is_deeper(self, engines, gate, bits, first):
         engine = EntropyGatedQueryEngine(
-            engine=engines.engine(bits, streaming=True), deeper=engines.deep(streaming=True), gate=gate
+            engine=engines.engine(bits, streaming=True, gate=gate),
+            deeper=engines.deep(streaming=True),
+            gate=gate,
         )
         chat = CondenseQuestionChatEngine.from_defaults(engine, llm=engines.llm("condenses"))
         text = "".join(chat.stream_chat("What?").response_gen)
@@ -113,7 +115,9 @@ class TestInAChatEngine:
     @pytest.mark.parametrize(("bits", "first"), [(SURE, "w0"), (UNSURE, "deep-0")])
     async def test_likewise_on_the_event_loop_in_a_stream(self, engines, gate, bits, first):
         engine = EntropyGatedQueryEngine(
-            engine=engines.engine(bits, streaming=True), deeper=engines.deep(streaming=True), gate=gate
+            engine=engines.engine(bits, streaming=True, gate=gate),
+            deeper=engines.deep(streaming=True),
+            gate=gate,
         )
         chat = CondenseQuestionChatEngine.from_defaults(engine, llm=engines.llm("condenses"))
         answer = await chat.astream_chat("What?")
@@ -122,17 +126,17 @@ class TestInAChatEngine:
 
 
 class TestAroundOtherEngines:
-    """The LLM of an engine within an engine is found, and asked."""
+    """Every LLM of the engines within an engine is one that is asked."""
 
-    async def test_a_transformed_query(self, gated, engines, ask, provider):
-        engine = TransformQueryEngine(engines.engine(SURE), IdentityQueryTransform())
+    async def test_a_transformed_query(self, gated, gate, engines, ask, provider):
+        engine = TransformQueryEngine(engines.engine(SURE, gate=gate), IdentityQueryTransform())
         assert decision_in((await ask(gated(engine=engine)))[1]).accepted
         assert provider.asked_for_logprobs() == [20]
 
-    async def test_a_chosen_engine_and_the_llm_that_chooses(self, gated, engines, ask, provider):
-        choose = engines.llm()
+    async def test_a_chosen_engine_and_the_llm_that_chooses(self, gated, gate, engines, ask, provider):
+        choose = ask_logprobs(engines.llm(), gate=gate)
         tools = [
-            QueryEngineTool(engines.engine(text), ToolMetadata(name=name, description=name))
+            QueryEngineTool(engines.engine(text, gate=gate), ToolMetadata(name=name, description=name))
             for name, text in (("sure", SURE), ("unsure", UNSURE))
         ]
         selector = LLMSingleSelector.from_defaults(llm=choose)
@@ -143,7 +147,7 @@ class TestAroundOtherEngines:
         assert (decision.accepted, decision.draft_usage.calls) == (True, 2)
         assert provider.asked_for_logprobs() == [20, 20]
 
-    async def test_a_retried_answer_counts_every_try(self, gated, engines, ask, provider, monkeypatch):
+    async def test_a_retried_answer_counts_every_try(self, gated, gate, engines, ask, provider, monkeypatch):
         monkeypatch.setattr(Settings, "_llm", engines.llm("never asked"))
 
         class FailsOnce(BaseEvaluator):
@@ -159,7 +163,7 @@ class TestAroundOtherEngines:
             def _update_prompts(self, prompts_dict):
                 pass
 
-        engine = RetryQueryEngine(engines.engine(SURE), FailsOnce(), max_retries=2)
+        engine = RetryQueryEngine(engines.engine(SURE, gate=gate), FailsOnce(), max_retries=2)
         decision = decision_in((await ask(gated(engine=engine)))[1])
         assert (decision.accepted, decision.draft_usage.calls) == (True, 2)
         assert provider.asked_for_logprobs() == [20, 20]
@@ -171,8 +175,12 @@ class TestWithinOneAnother:
         """A gate of 2.5 bits for the cheap model within a gate of 1 bit: cheap, then middle, then deep."""
 
         def make(cheap, middle, **outer):
+            gate = make_gate()
             inner = EntropyGatedQueryEngine(
-                engine=engines.engine(cheap), deeper=engines.engine(middle), gate=make_gate(), threshold=2.5
+                engine=engines.engine(cheap, gate=gate),
+                deeper=engines.engine(middle, gate=gate),  # it answers what the outer gate judges
+                gate=gate,
+                threshold=2.5,
             )
             return EntropyGatedQueryEngine(engine=inner, deeper=engines.deep(), gate=make_gate(), **outer)
 
@@ -196,19 +204,20 @@ class TestWithinOneAnother:
         assert decision.draft_usage == TokenUsage(input_tokens=20, output_tokens=10, calls=2)
         assert provider.asked_for_logprobs() == [20, 20]
 
-    async def test_where_the_inner_deeper_engine_fails_its_draft_speaks(self, engines, ask):
+    async def test_where_the_inner_deeper_engine_fails_its_draft_speaks(self, engines, gate, ask):
         inner = EntropyGatedQueryEngine(
-            engine=engines.engine("bits=2.0"), deeper=engines.engine(model="broken"), gate=make_gate()
+            engine=engines.engine("bits=2.0", gate=gate), deeper=engines.engine(model="broken"), gate=gate
         )
         outer = EntropyGatedQueryEngine(engine=inner, deeper=engines.deep(), gate=make_gate(), threshold=2.5)
         decision = decision_in((await ask(outer))[1])
         assert (decision.answered_by, decision.signal_value) == ("draft", pytest.approx(2.0))
 
     async def test_a_gated_deeper_engine_has_its_own_gate(self, engines, gate, ask):
+        middle = make_gate("middle")
         deeper = EntropyGatedQueryEngine(
-            engine=engines.engine(UNSURE, model="middle"), deeper=engines.deep(), gate=make_gate("middle")
+            engine=engines.engine(UNSURE, model="middle", gate=middle), deeper=engines.deep(), gate=middle
         )
-        engine = EntropyGatedQueryEngine(engine=engines.engine(UNSURE), deeper=deeper, gate=gate)
+        engine = EntropyGatedQueryEngine(engine=engines.engine(UNSURE, gate=gate), deeper=deeper, gate=gate)
         text, response = await ask(engine)
         decision = decision_in(response)
         assert (text.split()[0], engines.asked) == ("deep-0", [CHEAP, "middle", DEEP])
@@ -229,7 +238,7 @@ class TestManyAtOnce:
 
     def engine(self, engines, gate):
         # Two calls a draft: the first is of the query's bits, the second always sure.
-        engine = engines.engine()
+        engine = engines.engine(gate=gate)
 
         class Twice(type(engine)):
             def _query(self, query_bundle):
@@ -241,7 +250,7 @@ class TestManyAtOnce:
                 return await super()._aquery(query_bundle)
 
         twice = Twice(engine._retriever, engine._response_synthesizer)
-        twice.sure = engines.engine("bits=0.1 tokens=3")
+        twice.sure = engines.engine("bits=0.1 tokens=3", gate=gate)
         return EntropyGatedQueryEngine(engine=twice, deeper=engines.deep(), gate=gate)
 
     async def test_tasks_have_each_their_own_decision(self, engines, gate):

@@ -10,11 +10,12 @@ from llama_index.core.callbacks.schema import EventPayload
 from llama_index.core.query_engine import CustomQueryEngine
 from llama_index.core.schema import QueryBundle
 from llama_index.llms.openai import OpenAI
-from llama_index_tje import EntropyGatedQueryEngine
+from llama_index_tje import EntropyGatedQueryEngine, ask_logprobs
 from llama_index_tje.capture.handler import capture_entropy
 from pydantic import BaseModel
 
-from tje_middleware import GateError, Route, TokenUsage
+from tje_middleware import GateError, Route, TjeWarning, TokenUsage
+from tje_middleware.branches import SequentialRefinement
 
 from .conftest import make_gate
 from .engines import CHEAP, DEEP, SURE, UNSURE, decision_in
@@ -50,7 +51,7 @@ def gated(engines, gate):
     """Makes a gated engine; the documents say how sure its cheap LLM is."""
 
     def make(*texts, gate=gate, cheap=CHEAP, **options):
-        engine = options.pop("engine", None) or engines.engine(*texts, model=cheap)
+        engine = options.pop("engine", None) or engines.engine(*texts, model=cheap, gate=gate)
         return EntropyGatedQueryEngine(**{"engine": engine, "deeper": engines.deep(), "gate": gate, **options})
 
     return make
@@ -93,8 +94,9 @@ class TestTheRoute:
         assert (decision.route, decision.answered_by, engines.asked) == (Route.DEEPER, "draft", [CHEAP])
 
     def test_the_class_for_openai_itself_is_asked_alike(self, provider, gated, engines):
-        engine = engines.engine(SURE, llm=openai(provider))
-        decision = decision_in(gated(gate=make_gate(OPENAI), engine=engine).query("What?"))
+        gate = make_gate(OPENAI)
+        engine = engines.engine(SURE, llm=openai(provider), gate=gate)
+        decision = decision_in(gated(gate=gate, engine=engine).query("What?"))
         assert decision.signal_value == pytest.approx(0.5)
 
 
@@ -125,26 +127,22 @@ class TestTheEvidence:
 
     def test_an_answer_without_a_model_says_so_even_where_another_model_refused(self, gated, gate, engines):
         gate.capabilities.remember("another", TypeError("unexpected keyword argument 'logprobs'"))
-        engine = engines.engine(SURE)
+        engine = engines.engine(SURE, gate=gate)
         engine._retriever._index.index_struct.nodes.clear()
         decision = decision_in(gated(engine=engine).query("What?"))
         assert decision.reason == "no_logprobs"
         assert "no model was called" in decision.detail
         assert engines.asked == [DEEP]
 
-    def test_an_llm_that_is_not_to_be_seen_is_named_with_what_to_do(self, gated, engines):
-        llm = engines.llm()
+    def test_an_engine_whose_llm_is_not_asked_for_logprobs_is_told_what_to_do(self, gated, engines):
+        with pytest.warns(TjeWarning, match=r"make the engine with ask_logprobs\(llm, gate=gate\)"):
+            decision = decision_in(gated(engine=engines.engine(SURE)).query("What?"))
+        assert (decision.reason, decision.answered_by) == ("no_logprobs", "deeper")
+        assert "ask_logprobs(llm, gate=gate) in the place of each of its LLMs" in decision.detail
 
-        class Hidden(CustomQueryEngine):
-            def custom_query(self, query_str):
-                return str(llm.complete(query_str))
-
-        decision = decision_in(gated(engine=Hidden()).query(SURE))
-        assert decision.reason == "no_logprobs"
-        assert "ask_logprobs(llm, gate=gate)" in decision.detail
-
-    def test_one_that_is_not_to_be_seen_and_asks_by_itself_is_judged(self, gated, engines):
-        llm = engines.llm(logprobs=True, top_logprobs=20)
+    @pytest.mark.parametrize("asks", [{}, {"logprobs": True, "top_logprobs": 20}], ids=["asked", "asks by itself"])
+    def test_an_llm_in_code_of_the_users_own_is_judged_where_it_asks(self, gated, gate, engines, asks):
+        llm = engines.llm(**asks) if asks else ask_logprobs(engines.llm(), gate=gate)
 
         class Hidden(CustomQueryEngine):
             def custom_query(self, query_str):
@@ -156,9 +154,11 @@ class TestTheEvidence:
         with pytest.raises(GateError, match="another"):
             gated(SURE, cheap="another", gate=make_gate(on_missing="raise")).query("What?")
 
-    def test_embedding_the_query_is_no_call_of_a_model(self, gated, engines):
+    def test_embedding_the_query_is_no_call_of_a_model(self, gated, gate, engines):
         index = VectorStoreIndex.from_documents([Document(text=SURE)], embed_model=MockEmbedding(embed_dim=4))
-        decision = decision_in(gated(engine=index.as_query_engine(llm=engines.llm())).query("What?"))
+        decision = decision_in(
+            gated(engine=index.as_query_engine(llm=ask_logprobs(engines.llm(), gate=gate))).query("What?")
+        )
         assert decision.draft_usage == ONE_CALL
         assert "model calls" not in decision.detail
 
@@ -182,37 +182,44 @@ class TestTheResponse:
         assert (response.response, kept.metadata) == ("cached", metadata)
 
     async def test_objects_stay_objects(self, gated, engines, provider, on_loop):
-        engine = engines.engine(SURE, llm=openai(provider), output_cls=City)
-        response = await queried(gated(engine=engine, gate=make_gate(OPENAI)), "What?", on_loop=on_loop)
+        gate = make_gate(OPENAI)
+        engine = engines.engine(SURE, llm=openai(provider), gate=gate, output_cls=City)
+        response = await queried(gated(engine=engine, gate=gate), "What?", on_loop=on_loop)
         assert isinstance(response, PydanticResponse)
         assert isinstance(response.response, City)
         assert (decision_in(response).answered_by, decision_in(response).draft_usage.calls) == ("draft", 1)
 
     async def test_a_structured_llm_stays_one(self, gated, engines, provider, on_loop):
-        engine = engines.engine(SURE, llm=openai(provider).as_structured_llm(City))
-        response = await queried(gated(engine=engine, gate=make_gate(OPENAI)), "What?", on_loop=on_loop)
+        gate = make_gate(OPENAI)
+        engine = engines.engine(SURE, llm=openai(provider).as_structured_llm(City), gate=gate)
+        response = await queried(gated(engine=engine, gate=gate), "What?", on_loop=on_loop)
         assert isinstance(response, PydanticResponse)
         assert (decision_in(response).answered_by, decision_in(response).draft_usage.calls) == ("draft", 1)
 
-    def test_an_object_made_by_a_call_without_logprobs_is_not_taken_for_sure(self, gated, engines):
-        engine = engines.engine(SURE, output_cls=City)
+    def test_an_object_made_by_a_call_without_logprobs_is_not_taken_for_sure(self, gated, gate, engines):
+        engine = engines.engine(SURE, gate=gate, output_cls=City)
         decision = decision_in(gated(engine=engine, deeper=engines.deep(output_cls=City)).query("What?"))
         assert (decision.reason, decision.answered_by) == ("no_logprobs", "deeper")
 
 
 class TestTheUsersEngine:
-    def test_is_left_as_it_is(self, gated, engines, provider):
+    def test_is_asked_itself(self, gated, engines):
         engine = engines.engine(SURE)
-        llm = engine._response_synthesizer._llm
-        gated(engine=engine).query("What?")
-        engine.query("What?")
-        assert engine._response_synthesizer._llm is llm
-        assert provider.asked_for_logprobs() == [20, None]
+        asked = []
+
+        class Counting(type(engine)):
+            def _query(self, query_bundle):
+                asked.append(self)
+                return super()._query(query_bundle)
+
+        counting = Counting(engine._retriever, engine._response_synthesizer)
+        gated(engine=counting).query("What?")
+        assert [each is counting for each in asked] == [True]
 
     @pytest.mark.parametrize("mode", ["compact", "refine", "tree_summarize", "simple_summarize", "accumulate"])
     @pytest.mark.parametrize("through", ["user's engine", "gated engine"])
-    def test_its_prompts_can_be_changed_later(self, gated, engines, provider, mode, through):
-        engine = engines.engine(SURE, mode=mode)
+    def test_its_prompts_can_be_changed_later(self, gated, gate, engines, provider, mode, through):
+        engine = engines.engine(SURE, gate=gate, mode=mode)
         both = gated(engine=engine)
         both.query("What?")
         name = next(
@@ -295,6 +302,10 @@ class TestWhatIsRefused:
     def test_a_deeper_llm_is_no_engine(self, gated, engines):
         with pytest.raises(TypeError, match="as_query_engine"):
             gated(deeper=engines.llm())
+
+    def test_a_branch_that_asks_an_llm_again_is_the_llms(self, gated):
+        with pytest.raises(TypeError, match="give the engine an EntropyGatedLLM"):
+            gated(deeper=SequentialRefinement())
 
     @pytest.mark.parametrize(
         ("options", "error"),

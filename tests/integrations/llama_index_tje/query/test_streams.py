@@ -26,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::tje_middleware.errors.TjeWarnin
 def gated(engines, gate):
     def make(*texts, deep=("says_model",), gate=gate, **options):
         return EntropyGatedQueryEngine(
-            engine=engines.engine(*texts, streaming=True),
+            engine=engines.engine(*texts, streaming=True, gate=gate),
             deeper=engines.deep(*deep, streaming=True),
             gate=gate,
             **options,
@@ -112,7 +112,9 @@ class TestTheDeeperStream:
     async def test_one_that_fails_before_its_first_token_leaves_the_draft(self, engines, gate, on_loop):
         # Its LLM is asked only when the first token is.
         deeper = engines.engine(SURE, model="broken", streaming=True)
-        engine = EntropyGatedQueryEngine(engine=engines.engine(UNSURE, streaming=True), deeper=deeper, gate=gate)
+        engine = EntropyGatedQueryEngine(
+            engine=engines.engine(UNSURE, streaming=True, gate=gate), deeper=deeper, gate=gate
+        )
         text, response = await aread(engine, "What?") if on_loop else read(engine, "What?")
         decision = decision_in(response)
         assert (text, decision.reason) == ("w0 w1 w2 w3 w4 w5 ", "branch_failed")
@@ -124,7 +126,7 @@ class TestTheDeeperStream:
             raise ConnectionError("broken off")
 
         engine = EntropyGatedQueryEngine(
-            engine=engines.engine(UNSURE), deeper=lambda _query: StreamingResponse(tokens()), gate=gate
+            engine=engines.engine(UNSURE, gate=gate), deeper=lambda _query: StreamingResponse(tokens()), gate=gate
         )
         response = engine.query("What?")
         assert next(response.response_gen) == "Par"
@@ -174,7 +176,7 @@ class TestAnnotated:
 
     def test_a_response_that_is_whole_is_annotated_at_once(self, engines, gate):
         engine = EntropyGatedQueryEngine(
-            engine=engines.engine(UNSURE), deeper=engines.deep(), gate=gate, mode="annotate"
+            engine=engines.engine(UNSURE, gate=gate), deeper=engines.deep(), gate=gate, mode="annotate"
         )
         response = engine.query("What?")
         assert isinstance(response, Response)
@@ -215,7 +217,7 @@ class TestLeft:
         async def deeper(_query):
             return AsyncStreamingResponse(tokens())
 
-        engine = EntropyGatedQueryEngine(engine=engines.engine(UNSURE), deeper=deeper, gate=gate)
+        engine = EntropyGatedQueryEngine(engine=engines.engine(UNSURE, gate=gate), deeper=deeper, gate=gate)
         response = await engine.aquery("What?")
         assert await anext(response.response_gen) == "Par"
         await response.response_gen.aclose()
@@ -232,7 +234,7 @@ class TestLeft:
 
     def test_a_draft_that_fails_while_it_is_read_fails_the_query(self, engines, gate):
         engine = EntropyGatedQueryEngine(
-            engine=engines.engine(SURE, model="broken", streaming=True), deeper=engines.deep(), gate=gate
+            engine=engines.engine(SURE, model="broken", streaming=True, gate=gate), deeper=engines.deep(), gate=gate
         )
         with pytest.raises(Exception, match="500"):
             engine.query("What?")
