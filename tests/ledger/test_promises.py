@@ -14,8 +14,8 @@ from tests.samples import KEY
 from tests.waiting import wait_until
 from tje_middleware import CalibrationRegistry
 from tje_middleware.ledger import DecisionLedger, telling
-from tje_middleware.ledger.rows import feedback_row, judged
 from tje_middleware.ledger.store import Batch, store
+from tje_middleware.ledger.tables import feedback, row_of
 from tje_middleware.ledger.telling import tell
 
 
@@ -110,8 +110,8 @@ class TestWhileARegistryIsChanged:
         for each in made:
             ledger.record(each, risk_limit=0.05)
         assert ledger.flush(30)
-        said = [judged(each.decision_id, time.time(), correct=False, draft_correct=None) for each in made]
-        store(registry.database, Batch(feedback=[feedback_row(each) for each in said]))
+        said = [feedback(each.decision_id, time.time(), correct=False, draft_correct=None) for each in made]
+        store(registry.database, Batch(feedback=[row_of(each, texts=False) for each in said]))
         return made[0].decision_id
 
     def test_a_command_that_tells_feedback_waits_to_raise_the_alarm(self, registry, broken):

@@ -176,7 +176,7 @@ def _require_key(database: Database, key: str) -> None:
     """Refuse a key that no decision has; a ledger without any has none to name."""
     from ..errors import ProfileNotFound  # noqa: PLC0415 (with the commands that need it)
     from ..ledger.range import keys_with_decisions  # noqa: PLC0415
-    from ..ledger.rows import stored_key  # noqa: PLC0415
+    from ..ledger.tables import stored_key  # noqa: PLC0415
 
     known = keys_with_decisions(database)
     if known and stored_key(key) not in known:

@@ -14,9 +14,9 @@ from ..calibration.profile import Alarm
 from ..registry import store_alarm
 from ..registry.tables import ALARMS, PROFILES
 from ..storage import Database, Read
+from .keys import key_of
 from .labels import draft_right, number_of
-from .rows import key_of, stored_key
-from .tables import DECISIONS, FEEDBACK
+from .tables import DECISIONS, FEEDBACK, stored_key
 
 logger = logging.getLogger(__name__)
 

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from ..errors import RegistryError
 from ..storage import Database
-from .rows import Decided, Entry, Row, feedback_row, what_is_wrong
 from .store import Batch, DropReport, store
+from .tables import Entry, Row, SettledDecision, what_is_wrong
 
 logger = logging.getLogger(__name__)
 
 
-class MakesRows(Protocol):
-    """Makes the row of a decision, for the user, host and process that is named."""
-
-    def __call__(self, entry: Decided, *, recorded_by: str) -> Row:
-        """The row."""
+#: Makes the row of an entry.
+RowOf = Callable[[Entry], Row]
 
 
 @dataclass(frozen=True)
@@ -35,9 +31,7 @@ class Filed:
     feedback: Sequence[str]
 
 
-def file(
-    database: Database, entries: Sequence[Entry], report: DropReport | None, *, row_of: MakesRows, by: str
-) -> Filed:
+def file(database: Database, entries: Sequence[Entry], report: DropReport | None, *, row_of: RowOf) -> Filed:
     """Write entries and a report of drops.
 
     Raises:
@@ -45,7 +39,7 @@ def file(
         Exception: likewise, by an error that is none of the database and of no entry.
     """
     try:
-        return _file(database, entries, report, row_of=row_of, by=by)
+        return _file(database, entries, report, row_of=row_of)
     except (RegistryError, MemoryError):
         raise
     except Exception as error:  # nothing that is recorded may keep the rest from being written for ever
@@ -53,37 +47,35 @@ def file(
         logger.warning("an error of the ledger's own (%s): its entries are written one by one", type(error).__name__)
     # What keeps this from being written is the fault of no entry, and costs none.
     store(database, Batch(drops=report))
-    filed = [_file_one(database, entry, row_of=row_of, by=by) for entry in entries]
+    filed = [_file_one(database, entry, row_of=row_of) for entry in entries]
     return Filed([fault for one in filed for fault in one.faults], [each for one in filed for each in one.feedback])
 
 
-def _file_one(database: Database, entry: Entry, *, row_of: MakesRows, by: str) -> Filed:
+def _file_one(database: Database, entry: Entry, *, row_of: RowOf) -> Filed:
     try:
-        return _file(database, [entry], None, row_of=row_of, by=by)
+        return _file(database, [entry], None, row_of=row_of)
     except (RegistryError, MemoryError):
         raise
     except Exception as error:
         return Filed([what_is_wrong(entry, error)], ())
 
 
-def _file(
-    database: Database, entries: Sequence[Entry], report: DropReport | None, *, row_of: MakesRows, by: str
-) -> Filed:
+def _file(database: Database, entries: Sequence[Entry], report: DropReport | None, *, row_of: RowOf) -> Filed:
     decisions: list[Row] = []
     feedback: list[Row] = []
     faults: list[str] = []
     for entry in entries:
-        row = _row_or_fault(entry, row_of, by)
+        row = _row_or_fault(entry, row_of)
         if isinstance(row, str):
             faults.append(row)
         else:
-            (decisions if isinstance(entry, Decided) else feedback).append(row)
+            (decisions if isinstance(entry, SettledDecision) else feedback).append(row)
     stored = store(database, Batch(decisions, feedback, report))
     return Filed([*faults, *["an entry that the database refuses"] * stored.refused], stored.feedback)
 
 
-def _row_or_fault(entry: Entry, row_of: MakesRows, by: str) -> Row | str:
+def _row_or_fault(entry: Entry, row_of: RowOf) -> Row | str:
     try:
-        return row_of(entry, recorded_by=by) if isinstance(entry, Decided) else feedback_row(entry)
+        return row_of(entry)
     except Exception as error:  # whatever somebody handed over for a decision
         return what_is_wrong(entry, error)

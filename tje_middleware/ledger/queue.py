@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 from itertools import islice
 
-from .rows import Entry
+from .tables import Entry
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,7 @@ from typing import Any, Literal, TypeVar
 from sqlalchemy import Column, Select, delete, exists, func, select
 
 from ..storage import Database
-from .rows import stored_key
-from .tables import DECISIONS, DROPS, FEEDBACK
+from .tables import DECISIONS, DROPS, FEEDBACK, stored_key
 
 #: What one summary is of.
 Per = Literal["day", "total"]

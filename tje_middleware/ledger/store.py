@@ -24,8 +24,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from ..storage import Database
-from .rows import FILLED, KEPT, SAVED, Row, merged, merged_feedback
-from .tables import DECISIONS, DROPS, FEEDBACK
+from .tables import DECISIONS, DROPS, FEEDBACK, Keep, Row
 
 logger = logging.getLogger(__name__)
 
@@ -97,9 +96,9 @@ class _RefusedRow(Exception):  # noqa: N818 (it is no fault of the database, and
 
 def _write(connection: Connection, database: Database, batch: Batch) -> None:
     if batch.decisions:
-        _upsert(connection, database, DECISIONS, merged(batch.decisions))
+        _upsert(connection, database, DECISIONS, batch.decisions)
     if batch.feedback:
-        _upsert(connection, database, FEEDBACK, merged_feedback(batch.feedback))
+        _upsert(connection, database, FEEDBACK, batch.feedback)
     if batch.drops is not None:
         _upsert(connection, database, DROPS, [_drops_row(batch.drops)])
 
@@ -108,7 +107,7 @@ def _write_one_by_one(connection: Connection, database: Database, batch: Batch) 
     refused = 0
     feedback: list[str] = []
     for table, rows in ((DECISIONS, batch.decisions), (FEEDBACK, batch.feedback)):
-        for row in sorted(rows, key=itemgetter("decision_id")):  # the order of all writers
+        for row in _in_order(table, rows):
             is_taken = _is_taken(connection, database, table, row)
             refused += not is_taken
             if is_taken and table is FEEDBACK:
@@ -137,18 +136,24 @@ def _is_taken(connection: Connection, database: Database, table: Table, row: Row
     return True
 
 
+def _in_order(table: Table, rows: Sequence[Row]) -> Sequence[Row]:
+    """Rows in the order in which all writers go through them, so that no two wait for each other.
+
+    Those of one decision stay oldest first.
+    """
+    (name,) = table.primary_key.columns.keys()
+    return sorted(rows, key=itemgetter(name))
+
+
 def _upsert(connection: Connection, database: Database, table: Table, rows: Sequence[Row]) -> None:
     insert = sqlite.insert(table) if database.is_sqlite else postgresql.insert(table)
-    new = insert.excluded
-    if table is DECISIONS:
-        changed = _changed(new, table.c)
-    elif table is FEEDBACK:
-        changed = _changed_feedback(new, table.c)
+    if table is DROPS:  # a report that is sent again is the same report
+        upsert = insert.on_conflict_do_nothing()
     else:
-        changed = {name: new[name] for name in ("decisions", "refused")}
-    upsert = insert.on_conflict_do_update(index_elements=list(table.primary_key), set_=changed)
+        changed = _merged(table, insert.excluded)
+        upsert = insert.on_conflict_do_update(index_elements=list(table.primary_key), set_=changed)
     try:
-        connection.execute(upsert, list(rows))
+        connection.execute(upsert, _in_order(table, rows))
     except DBAPIError as error:
         if _is_about_a_value(error):
             raise _RefusedRow from error
@@ -174,37 +179,45 @@ def _is_about_a_value(error: DBAPIError) -> bool:
 _Columns = ReadOnlyColumnCollection[str, Any]
 
 
-def _changed(new: _Columns, stored: _Columns) -> dict[str, ColumnElement[Any]]:
-    """What a record changes of one that is stored, whichever of them is the later one.
+def _merged(table: Table, new: _Columns) -> dict[str, ColumnElement[Any]]:
+    """What a new record changes of the one that is stored, as the columns' ``keep`` says.
 
-    It is not always that which comes later: another process, or an outage, may have held the earlier one back.
+    The new one need not be the later one: another process, or an outage, may have held it back.
     """
+    stored = table.c
+    is_earlier = _is_earlier(new, stored)
+    merged: dict[str, ColumnElement[Any]] = {}
+    for column in table.columns:
+        name, keep = column.name, column.info["keep"]
+        if column.primary_key:
+            continue
+        if keep == "first":
+            merged[name] = case((new["decided_at"] < stored["decided_at"], new[name]), else_=stored[name])
+        else:
+            if_earlier, if_later = _kept(keep, name, stored, new), _kept(keep, name, new, stored)
+            merged[name] = case((is_earlier, if_earlier), else_=if_later)
+    return merged
+
+
+def _is_earlier(new: _Columns, stored: _Columns) -> ColumnElement[bool]:
+    """Whether the new record is the earlier one."""
+    if "given_at" in stored:
+        is_earlier: ColumnElement[bool] = new["given_at"] < stored["given_at"]
+        return is_earlier
+    # Where it is known who answered, a record that does not know it is the earlier one, whenever it was made.
     is_known, was_known = new["answered_by"].is_not(None), stored["answered_by"].is_not(None)
-    is_earlier = or_(
+    return or_(
         and_(~is_known, was_known),
         and_(is_known == was_known, new["recorded_at"] < stored["recorded_at"]),
     )
-    if_earlier, if_later = _joined(stored, new), _joined(new, stored)
-    changed = {name: case((is_earlier, if_earlier[name]), else_=if_later[name]) for name in if_later}
-    first = case((new["decided_at"] < stored["decided_at"], new["decided_at"]), else_=stored["decided_at"])
-    return {**changed, "decided_at": first}
 
 
-def _joined(later: _Columns, earlier: _Columns) -> dict[str, ColumnElement[Any]]:
-    """As :func:`merged` joins them."""
-    joined: dict[str, ColumnElement[Any]] = {
-        column.name: later[column.name] for column in DECISIONS.columns if column.name not in KEPT
-    }
-    joined |= {name: func.coalesce(later[name], earlier[name]) for name in FILLED}
-    counts = or_(later["saved_by"].is_not(None), func.coalesce(later["answered_by"], "") == "deeper")
-    return joined | {name: case((counts, later[name]), else_=earlier[name]) for name in SAVED}
-
-
-def _changed_feedback(new: _Columns, stored: _Columns) -> dict[str, ColumnElement[Any]]:
-    """What feedback changes of what is stored: of the answer and of the draft, what was said last counts."""
-    is_earlier = new["given_at"] < stored["given_at"]
-    changed = {
-        name: case((is_earlier, func.coalesce(stored[name], new[name])), else_=func.coalesce(new[name], stored[name]))
-        for name in ("correct", "draft_correct")
-    }
-    return {**changed, "given_at": case((is_earlier, stored["given_at"]), else_=new["given_at"])}
+def _kept(keep: Keep, name: str, later: _Columns, earlier: _Columns) -> ColumnElement[Any]:
+    """One column of two records, of which it is known which one is the later."""
+    if keep == "known":
+        return func.coalesce(later[name], earlier[name])
+    if keep == "saved":
+        counts = or_(later["saved_by"].is_not(None), func.coalesce(later["answered_by"], "") == "deeper")
+        return case((counts, later[name]), else_=earlier[name])
+    column: ColumnElement[Any] = later[name]
+    return column

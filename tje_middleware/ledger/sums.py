@@ -11,10 +11,10 @@ from sqlalchemy import ColumnElement, String, func, select
 
 from ..registry.tables import ALARMS
 from ..storage import Database
+from .keys import key_of
 from .labels import draft_right, number_of
 from .range import Per, Range
-from .rows import key_of, stored_key
-from .tables import DECISIONS, FEEDBACK
+from .tables import DECISIONS, FEEDBACK, stored_key
 
 _D, _F = DECISIONS.c, FEEDBACK.c
 

@@ -10,8 +10,8 @@ from ..errors import RegistryError
 from ..storage import Database
 from .feedback import check_promises
 from .patience import hurriable, waiting_at_most
-from .rows import feedback_row, judged
 from .store import Batch, store
+from .tables import feedback, row_of
 
 logger = logging.getLogger(__name__)
 
@@ -26,10 +26,10 @@ def tell(database: Database, decision_id: str, *, correct: bool | None, draft_co
         RegistryError: the database cannot be written; nothing is tried again.
         ValueError: nothing is said, or of nothing that is an id.
     """
-    row = feedback_row(judged(decision_id, time.time(), correct=correct, draft_correct=draft_correct))
+    said = feedback(decision_id, time.time(), correct=correct, draft_correct=draft_correct)
     own = hurriable(copy.copy(database))
     try:
-        if store(own, Batch(feedback=[row])).refused:
+        if store(own, Batch(feedback=[row_of(said, texts=False)])).refused:
             raise RegistryError(f"{own.url}: the database does not take feedback about {decision_id!r}")
         _look(own, decision_id)
     finally:

@@ -14,12 +14,12 @@ from .. import _process
 from .._process import ForkAware, tell_of_forks, whoami
 from ..errors import RegistryError, RegistryUnavailable
 from ..storage import Database
-from .filing import MakesRows, file
+from .filing import RowOf, file
 from .looking import Look, Looking
 from .patience import hurriable, is_locked, waiting_at_most
 from .queue import BoundedQueue
-from .rows import Entry
 from .store import DropReport
+from .tables import Entry
 from .warnings import Warnings, entries_in_words, waiting
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class Writer(ForkAware):
         database: Where to; its connections are nobody else's.
         capacity: Entries that may wait.
         flush_seconds: How long an entry waits for others to be written with it (seconds).
-        row_of: Makes the row of a decision, for the user, host and process that is named.
+        row_of: Makes the row of an entry.
         after_feedback: Called after feedback was written, with the ids of its decisions.
     """
 
@@ -56,7 +56,7 @@ class Writer(ForkAware):
         *,
         capacity: int,
         flush_seconds: float,
-        row_of: MakesRows,
+        row_of: RowOf,
         after_feedback: Look,
     ) -> None:
         self.database = hurriable(database)
@@ -81,7 +81,7 @@ class Writer(ForkAware):
         self._report: DropReport | None = None
         self._warnings = Warnings(logger)
         self._warned_drops = 0
-        self._by = whoami()
+        self.by = whoami()
         self._looking = Looking(self._after_feedback)
 
     def put(self, entry: Entry) -> None:
@@ -255,7 +255,7 @@ class Writer(ForkAware):
 
     def _write_batch(self) -> None:
         entries = self.queue.front(BATCH)
-        filed = file(self.database, entries, self._drop_report(), row_of=self._row_of, by=self._by)
+        filed = file(self.database, entries, self._drop_report(), row_of=self._row_of)
         if self._report is not None:
             self._reported_drops += self._report.count
             self._reported_refused += self._report.refused
@@ -285,7 +285,7 @@ class Writer(ForkAware):
                 random.SystemRandom().getrandbits(62),
                 counts.dropped - self._reported_drops,
                 counts.refused - self._reported_refused,
-                self._by,
+                self.by,
             )
         return self._report
 
