@@ -17,8 +17,7 @@ from tests.samples import KEY as PROFILE_KEY
 from tje_middleware import GateDecision, RegistryError
 from tje_middleware.calls.usage import TokenUsage
 from tje_middleware.ledger import DecisionLedger
-from tje_middleware.ledger.filing import Filed, file
-from tje_middleware.ledger.store import Batch, DropReport, store
+from tje_middleware.ledger.store import Batch, DropReport, Stored, store, store_entries
 from tje_middleware.ledger.tables import DECISIONS, DROPS, FEEDBACK, SettledDecision, feedback, row_of
 from tje_middleware.storage import Database
 
@@ -173,10 +172,10 @@ def test_an_error_of_the_ledgers_own_costs_one_entry_and_tells_no_text(any_url, 
         return {"answer": "secret"} if entry.decision_id == "b" else row_of(entry, texts=False)
 
     entries = [recorded(decision(decision_id=name)) for name in "abc"]
-    filing = partial(file, Database(any_url), row_of=broken)
+    filing = partial(store_entries, Database(any_url), row_of=broken)
     with caplog.at_level(logging.WARNING):
         filed = filing([*entries, feedback("a", 0.0, correct=True, draft_correct=None)], DropReport(1, 5, 2, "me"))
-    assert filed == Filed(["a decision (KeyError)"], ["a"])
+    assert filed == Stored(["a decision (KeyError)"], ["a"])
     assert sorted(row["decision_id"] for row in rows(any_url, DECISIONS)) == ["a", "c"]
     assert len(rows(any_url, FEEDBACK)) == 1
     assert [(row["decisions"], row["refused"]) for row in rows(any_url, DROPS)] == [(5, 2)]

@@ -20,10 +20,9 @@ from ..gate.decision import GateDecision, new_decision_id
 from ..gate.settlement import DecisionFacts
 from ..storage import Database
 from .feedback import check_promises
-from .queue import LedgerCounts
-from .range import Per, Range, Unattributed, holds, prune, unattributed
+from .queries import Per, Range, Unattributed, holds, prune, unattributed
 from .tables import SettledDecision, feedback, row_of
-from .writer import Writer
+from .writer import LedgerCounts, Writer
 
 if TYPE_CHECKING:
     from ..calibration.recalibration import LabelledDecision
@@ -169,12 +168,12 @@ class DecisionLedger:
     @property
     def dropped(self) -> int:
         """Decisions and feedback of this process that were dropped."""
-        return self._writer.queue.counts.dropped
+        return self._writer.counts.dropped
 
     @property
     def counts(self) -> LedgerCounts:
         """What became of all that was recorded here in this process."""
-        return self._writer.queue.counts
+        return self._writer.counts
 
     @property
     def problem(self) -> str | None:

@@ -1,16 +1,19 @@
-"""One batch into the database, so that writing it twice is writing it once."""
+"""Entries into the database: a batch may be written twice, and an odd entry keeps no other from being written."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, case, func, or_
+from sqlalchemy import ColumnElement, Connection, Table, and_, case, event, func, or_
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import (
     DataError,
     DBAPIError,
@@ -23,8 +26,9 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
+from ..errors import RegistryError, RegistryUnavailable
 from ..storage import Database
-from .tables import DECISIONS, DROPS, FEEDBACK, Keep, Row
+from .tables import DECISIONS, DROPS, FEEDBACK, Entry, Keep, Row, table_of, what_is_wrong
 
 logger = logging.getLogger(__name__)
 
@@ -61,18 +65,87 @@ class Batch:
     feedback: Sequence[Row] = ()
     drops: DropReport | None = None
 
+    def rows(self) -> Iterator[tuple[Table, Sequence[Row]]]:
+        """All of it, by table; those that are written into at all."""
+        for table, rows in ((DECISIONS, self.decisions), (FEEDBACK, self.feedback)):
+            if rows:
+                yield table, rows
+        if self.drops is not None:
+            yield DROPS, [_drops_row(self.drops)]
+
 
 @dataclass(frozen=True)
 class Stored:
-    """What became of a batch.
+    """What became of entries, or of the rows that they are.
 
     Attributes:
-        refused: Rows that the database does not take.
+        faults: Of each that is not stored, what is wrong with it.
         feedback: Ids of decisions whose feedback was written.
     """
 
-    refused: int
+    faults: Sequence[str]
     feedback: Sequence[str]
+
+    @property
+    def refused(self) -> int:
+        """How many are not stored."""
+        return len(self.faults)
+
+
+def store_entries(
+    database: Database, entries: Sequence[Entry], report: DropReport | None, *, row_of: Callable[[Entry], Row]
+) -> Stored:
+    """Write entries, and a report of drops.
+
+    Raises:
+        RegistryError: the database cannot be written; all of it is to be written again.
+        Exception: likewise, by an error that is none of the database and of no entry.
+    """
+    try:
+        return _store_entries(database, entries, report, row_of)
+    except (RegistryError, MemoryError):
+        raise
+    except Exception as error:  # nothing that is recorded may keep the rest from being written for ever
+        # Its kind alone: the text may quote what was asked or answered.
+        logger.warning("an error of the ledger's own (%s): its entries are written one by one", type(error).__name__)
+    # Where even this cannot be written, the fault is in no entry, and none is given up for it.
+    store(database, Batch(drops=report))
+    stored = [_store_one(database, entry, row_of) for entry in entries]
+    return Stored(
+        [fault for one in stored for fault in one.faults], [each for one in stored for each in one.feedback]
+    )
+
+
+def _store_one(database: Database, entry: Entry, row_of: Callable[[Entry], Row]) -> Stored:
+    try:
+        return _store_entries(database, [entry], None, row_of)
+    except (RegistryError, MemoryError):
+        raise
+    except Exception as error:
+        return Stored([what_is_wrong(entry, error)], ())
+
+
+def _store_entries(
+    database: Database, entries: Sequence[Entry], report: DropReport | None, row_of: Callable[[Entry], Row]
+) -> Stored:
+    decisions: list[Row] = []
+    feedback: list[Row] = []
+    faults: list[str] = []
+    for entry in entries:
+        row = _row_or_fault(entry, row_of)
+        if isinstance(row, str):
+            faults.append(row)
+        else:
+            (decisions if table_of(entry) is DECISIONS else feedback).append(row)
+    stored = store(database, Batch(decisions, feedback, report))
+    return Stored([*faults, *stored.faults], stored.feedback)
+
+
+def _row_or_fault(entry: Entry, row_of: Callable[[Entry], Row]) -> Row | str:
+    try:
+        return row_of(entry)
+    except Exception as error:  # whatever somebody handed over for a decision
+        return what_is_wrong(entry, error)
 
 
 def store(database: Database, batch: Batch) -> Stored:
@@ -83,37 +156,67 @@ def store(database: Database, batch: Batch) -> Stored:
     """
     try:
         with database.writing(alone=False) as connection:
-            _write(connection, database, batch)
+            for table, rows in batch.rows():
+                _upsert(connection, database, table, rows)
     except _RefusedRow:
         with database.writing(alone=False) as connection:
-            return _write_one_by_one(connection, database, batch)
-    return Stored(0, [row["decision_id"] for row in batch.feedback])
+            return _store_one_by_one(connection, database, batch)
+    return Stored((), [row["decision_id"] for row in batch.feedback])
+
+
+# How many seconds a statement waits at most; of a thread, so that another one that sums up meanwhile is not hurried.
+_SECONDS: ContextVar[float | None] = ContextVar("tje_ledger_seconds", default=None)
+
+
+@contextmanager
+def waiting_at_most(seconds: float | None) -> Iterator[None]:
+    """Have no statement to a database :func:`with_limited_waits` wait longer than this; None: as long as it does."""
+    before = _SECONDS.set(seconds)
+    try:
+        yield
+    finally:
+        _SECONDS.reset(before)
+
+
+def with_limited_waits(database: Database) -> Database:
+    """The database, for which :func:`waiting_at_most` holds from now on."""
+    # Before any statement, as those with which a transaction takes its locks wait as well.
+    event.listen(database.engine, "before_cursor_execute", _limit_wait)
+    return database
+
+
+def _limit_wait(connection: Connection, cursor: DBAPICursor, statement: str, *_how: object) -> None:
+    seconds = _SECONDS.get()
+    if seconds is None or statement.startswith("ROLLBACK"):  # a failed transaction takes nothing else before it
+        return
+    milliseconds = max(1, int(seconds * 1000))  # to PostgreSQL, 0 is for ever
+    setting = "PRAGMA busy_timeout" if connection.dialect.name == "sqlite" else "SET LOCAL statement_timeout"
+    cursor.execute(f"{setting} = {milliseconds}")
+
+
+def is_locked(error: RegistryUnavailable) -> bool:
+    """Whether a database could not be written because it is a SQLite file that somebody else is writing."""
+    cause = error.__cause__
+    return isinstance(cause, DBAPIError) and "is locked" in str(cause.orig)
 
 
 class _RefusedRow(Exception):  # noqa: N818 (it is no fault of the database, and never leaves this module)
     """A row holds something that the database does not take."""
 
 
-def _write(connection: Connection, database: Database, batch: Batch) -> None:
-    if batch.decisions:
-        _upsert(connection, database, DECISIONS, batch.decisions)
-    if batch.feedback:
-        _upsert(connection, database, FEEDBACK, batch.feedback)
-    if batch.drops is not None:
-        _upsert(connection, database, DROPS, [_drops_row(batch.drops)])
-
-
-def _write_one_by_one(connection: Connection, database: Database, batch: Batch) -> Stored:
-    refused = 0
+def _store_one_by_one(connection: Connection, database: Database, batch: Batch) -> Stored:
+    refused: list[str] = []
     feedback: list[str] = []
-    for table, rows in ((DECISIONS, batch.decisions), (FEEDBACK, batch.feedback)):
+    for table, rows in batch.rows():
         for row in _in_order(table, rows):
             is_taken = _is_taken(connection, database, table, row)
-            refused += not is_taken
-            if is_taken and table is FEEDBACK:
+            if table is DROPS:
+                if not is_taken:
+                    logger.warning("the database refused the ledger's report of %d dropped entries", row["decisions"])
+            elif not is_taken:
+                refused.append("an entry that the database refuses")
+            elif table is FEEDBACK:
                 feedback.append(row["decision_id"])
-    if batch.drops is not None and not _is_taken(connection, database, DROPS, _drops_row(batch.drops)):
-        logger.warning("the database refused the ledger's report of %d dropped entries", batch.drops.count)
     return Stored(refused, feedback)
 
 
