@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -26,6 +28,7 @@ from tje_middleware import (
     register_signal,
 )
 from tje_middleware.calibration.calibration import calibrate_samples
+from tje_middleware.gate.policy import GatePolicies, Policies
 from tje_middleware.signals.learned import Feature, LearnedSignal
 
 EMPTY = SequenceLogprobs(np.empty((0, 20)))
@@ -442,3 +445,13 @@ def test_what_is_no_profile_is_refused_without_showing_it() -> None:
 
     with pytest.raises(TypeError, match="profile must be a CalibrationProfile, or a source of one, not a Model"):
         EntropyGate(Model())
+
+
+def test_what_a_gate_follows_a_registry_with_is_what_it_takes_with_a_profile() -> None:
+    keywords = {
+        name
+        for name, parameter in inspect.signature(EntropyGate).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    }
+    assert set(GatePolicies.__optional_keys__) == keywords
+    assert {each.name for each in fields(Policies)} - {"given"} <= keywords

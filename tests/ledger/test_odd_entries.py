@@ -17,10 +17,8 @@ from tests.samples import KEY as PROFILE_KEY
 from tje_middleware import GateDecision, RegistryError
 from tje_middleware.calls.usage import TokenUsage
 from tje_middleware.ledger import DecisionLedger
-from tje_middleware.ledger.filing import Filed, file
-from tje_middleware.ledger.rows import Decided, decision_row, feedback_row, judged
-from tje_middleware.ledger.store import Batch, DropReport, store
-from tje_middleware.ledger.tables import DECISIONS, DROPS, FEEDBACK
+from tje_middleware.ledger.store import Batch, DropReport, Stored, store, store_entries
+from tje_middleware.ledger.tables import DECISIONS, DROPS, FEEDBACK, SettledDecision, feedback, row_of
 from tje_middleware.storage import Database
 
 
@@ -127,8 +125,11 @@ def test_feedback_about_nothing_that_is_an_id_is_refused_at_once(url, wrong):
 
 
 def row_of_a(**odd):
-    entry = Decided(decision().decision_id, 0.0, decision(), None, None, None, None, None, None)
-    return {**decision_row(entry, recorded_by="me", texts=False), **odd}
+    return {**row_of(recorded(decision()), texts=False), **odd}
+
+
+def recorded(made, **facts):
+    return SettledDecision(made, facts, made.decision_id, 0.0, "me")
 
 
 @pytest.mark.parametrize(
@@ -136,7 +137,8 @@ def row_of_a(**odd):
 )
 def test_a_row_that_the_database_refuses_is_left_out(any_url, rows, odd):
     first, last = row_of_a(), row_of_a()
-    said = [feedback_row(judged(row["decision_id"], 0.0, correct=True, draft_correct=None)) for row in (first, last)]
+    given = [feedback(row["decision_id"], 0.0, correct=True, draft_correct=None) for row in (first, last)]
+    said = [row_of(each, texts=False) for each in given]
     stored = store(Database(any_url), Batch([first, row_of_a(**odd), last], said, DropReport(1, 5, 0, "me")))
     assert (stored.refused, sorted(stored.feedback)) == (1, sorted(row["decision_id"] for row in (first, last)))
     assert {row["decision_id"] for row in rows(any_url, DECISIONS)} == {first["decision_id"], last["decision_id"]}
@@ -166,18 +168,14 @@ def test_tables_that_are_not_as_they_should_be_are_no_fault_of_the_rows(any_url)
 
 
 def test_an_error_of_the_ledgers_own_costs_one_entry_and_tells_no_text(any_url, rows, caplog):
-    def broken(entry, *, recorded_by):
-        row = decision_row(entry, recorded_by=recorded_by, texts=False)
-        return {"answer": "secret"} if entry.draft_model == "odd" else row
+    def broken(entry):
+        return {"answer": "secret"} if entry.decision_id == "b" else row_of(entry, texts=False)
 
-    entries = [
-        Decided(name, 0.0, decision(decision_id=name), None, None, model, None, None, None)
-        for name, model in [("a", None), ("b", "odd"), ("c", None)]
-    ]
-    filing = partial(file, Database(any_url), row_of=broken, by="me")
+    entries = [recorded(decision(decision_id=name)) for name in "abc"]
+    filing = partial(store_entries, Database(any_url), row_of=broken)
     with caplog.at_level(logging.WARNING):
-        filed = filing([*entries, judged("a", 0.0, correct=True, draft_correct=None)], DropReport(1, 5, 2, "me"))
-    assert filed == Filed(["a decision (KeyError)"], ["a"])
+        filed = filing([*entries, feedback("a", 0.0, correct=True, draft_correct=None)], DropReport(1, 5, 2, "me"))
+    assert filed == Stored(["a decision (KeyError)"], ["a"])
     assert sorted(row["decision_id"] for row in rows(any_url, DECISIONS)) == ["a", "c"]
     assert len(rows(any_url, FEEDBACK)) == 1
     assert [(row["decisions"], row["refused"]) for row in rows(any_url, DROPS)] == [(5, 2)]

@@ -13,10 +13,11 @@ from tests.ledger.decisions import DEEPER, decision, profile_with_costs
 from tests.samples import KEY
 from tests.waiting import wait_until
 from tje_middleware import CalibrationRegistry
-from tje_middleware.ledger import DecisionLedger, telling
-from tje_middleware.ledger.rows import feedback_row, judged
+from tje_middleware.ledger import DecisionLedger
+from tje_middleware.ledger import feedback as _feedback
+from tje_middleware.ledger.feedback import tell
 from tje_middleware.ledger.store import Batch, store
-from tje_middleware.ledger.telling import tell
+from tje_middleware.ledger.tables import feedback, row_of
 
 
 @pytest.fixture
@@ -110,8 +111,8 @@ class TestWhileARegistryIsChanged:
         for each in made:
             ledger.record(each, risk_limit=0.05)
         assert ledger.flush(30)
-        said = [judged(each.decision_id, time.time(), correct=False, draft_correct=None) for each in made]
-        store(registry.database, Batch(feedback=[feedback_row(each) for each in said]))
+        said = [feedback(each.decision_id, time.time(), correct=False, draft_correct=None) for each in made]
+        store(registry.database, Batch(feedback=[row_of(each, texts=False) for each in said]))
         return made[0].decision_id
 
     def test_a_command_that_tells_feedback_waits_to_raise_the_alarm(self, registry, broken):
@@ -125,7 +126,7 @@ class TestWhileARegistryIsChanged:
         assert len(registry.alarms()) == 1
 
     def test_a_command_that_has_waited_long_says_that_nobody_has_looked(self, registry, broken, caplog, monkeypatch):
-        monkeypatch.setattr(telling, "_SECONDS_OF_LOOK", 0.2)
+        monkeypatch.setattr(_feedback, "_SECONDS_OF_LOOK", 0.2)
         with registry.database.writing():
             tell(registry.database, broken, correct=True, draft_correct=None)
         (told,) = caplog.records

@@ -20,12 +20,12 @@ from tests.samples import KEY as PROFILE_KEY
 from tje_middleware import CalibrationRegistry, Route
 from tje_middleware.calibration.profile import Alarm
 from tje_middleware.calls.usage import TokenUsage
-from tje_middleware.cli.ledger_table import summary_table
+from tje_middleware.cli.ledger import summary_table
 from tje_middleware.ledger import DecisionLedger, PromiseKept, Unattributed
 from tje_middleware.ledger import ledger as _ledger
 from tje_middleware.ledger import money as prices
 from tje_middleware.ledger.money import Rates, rates_on
-from tje_middleware.ledger.range import Range
+from tje_middleware.ledger.queries import Range
 from tje_middleware.ledger.summary import summarised
 from tje_middleware.ledger.tables import DECISIONS, DROPS, FEEDBACK
 

@@ -17,8 +17,8 @@ from ..logprobs.evidence import read
 from ..signals import AUTO, resolve_signal
 from .decision import GateDecision, Reason, Route, new_decision_id
 from .policy import Criteria, GatePolicies, Making, OnDrift, OnMissing, OnUnusable, Policies, SaidOnce
-from .settlement import Circumstances, Settlement
-from .sources import DecisionSink, FixedProfile, ProfileLookup, ProfileSource, ProfileStore, StoredProfile
+from .settlement import Circumstances, DecisionSink, Settlement
+from .sources import FixedProfile, ProfileLookup, ProfileSource, ProfileStore, StoredProfile
 from .stopping.watch import RejectionWatch
 
 if TYPE_CHECKING:

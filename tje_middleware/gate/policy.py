@@ -16,7 +16,7 @@ from .decision import GateDecision, Reason, Route, new_decision_id
 
 if TYPE_CHECKING:
     from .drift import DriftPolicy
-    from .sources import DecisionSink
+    from .settlement import DecisionSink
 
 #: What to do with a draft that cannot be judged.
 OnMissing = Literal["deeper", "final", "raise"]

@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import replace
 from functools import partial
 from math import isfinite
-from typing import TYPE_CHECKING, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypedDict
 
 from typing_extensions import Unpack
 
@@ -18,7 +18,7 @@ from ..calibration.thresholds.methods import METHODS
 from . import telemetry
 from .decision import GateDecision
 from .savings import savings_of
-from .sources import DecisionSink, ProfileLookup, ProfileSource
+from .sources import ProfileLookup, ProfileSource
 
 if TYPE_CHECKING:
     from ..calibration.reference import ReferenceDistribution
@@ -31,7 +31,17 @@ _MOST_MONITORS = 8
 
 
 class Circumstances(TypedDict, total=False):
-    """What a gate does not know of its own decision; as ``DecisionSink.record`` has it."""
+    """What is known of an answer beside the decision, and told by whoever asked for it.
+
+    Attributes:
+        latency_seconds: From the question to the answer (seconds).
+        draft_model: The model that wrote the draft; without it, its price stays unknown.
+        deeper_model: The model that wrote the deeper answer.
+        deeper_includes_draft: Whether always going deeper, which savings are counted against, costs the draft too,
+            as where the deeper branch refines it.
+        prompt: What was asked; kept only where texts are switched on.
+        answer: What was answered; likewise.
+    """
 
     latency_seconds: float | None
     draft_model: str | None
@@ -39,6 +49,38 @@ class Circumstances(TypedDict, total=False):
     deeper_includes_draft: bool | None
     prompt: str | None
     answer: str | None
+
+
+class DecisionFacts(Circumstances, total=False):
+    """The circumstances, and what the gate adds to them.
+
+    Attributes:
+        profile: What it was decided by; without it, what accepting the draft saved stays unknown.
+        risk_limit: Share of the drafts accepted like this that may be wrong (0 to 1), which feedback is held
+            against; None: no promise.
+    """
+
+    profile: CalibrationProfile | None
+    risk_limit: float | None
+
+
+class DecisionSink(Protocol):
+    """Where decisions are written down.
+
+    Attributes:
+        texts: Whether prompts and answers are kept there; False is what users expect.
+    """
+
+    texts: bool
+
+    def record(self, decision: GateDecision, **facts: Unpack[DecisionFacts]) -> None:
+        """Have a decision stored, soon; the last one of a ``decision_id`` counts. Never waits, never raises.
+
+        Args:
+            decision: The gate's, as far as it is settled.
+            **facts: What else is known; each of :class:`DecisionFacts` may be left out.
+        """
+        ...
 
 
 class _Seen(NamedTuple):
@@ -180,13 +222,13 @@ class Settlement:
         may_deepen: bool = True,
     ) -> None:
         if self.ledger is not None:
-            known: Circumstances = {**circumstances, "deeper_includes_draft": self._includes(circumstances)}
-            self.ledger.record(
-                decision,
-                profile=profile if may_deepen else None,
-                risk_limit=self._risk_limit(decision, profile),
-                **known,
-            )
+            facts: DecisionFacts = {
+                **circumstances,
+                "profile": profile if may_deepen else None,
+                "risk_limit": self._risk_limit(decision, profile),
+                "deeper_includes_draft": self._includes(circumstances),
+            }
+            self.ledger.record(decision, **facts)
 
     def _risk_limit(self, decision: GateDecision, profile: CalibrationProfile | None) -> float | None:
         """The share of drafts accepted like this that may be wrong; None: nobody promised one, or asks for it."""

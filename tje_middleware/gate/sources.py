@@ -7,7 +7,6 @@ from typing import ClassVar, Protocol
 
 from ..calibration.key import ProfileKey
 from ..calibration.profile import Alarm, CalibrationProfile
-from .decision import GateDecision
 
 
 class ProfileSource(Protocol):
@@ -51,45 +50,6 @@ class ProfileStore(Protocol):
         """Have an alarm about a version of a key stored, soon and for all processes; never waits, never raises.
 
         Under an alias the profile is another key's.
-        """
-        ...
-
-
-class DecisionSink(Protocol):
-    """Where decisions are written down.
-
-    Attributes:
-        texts: Whether prompts and answers are kept there; False is what users expect.
-    """
-
-    texts: bool
-
-    def record(
-        self,
-        decision: GateDecision,
-        *,
-        profile: CalibrationProfile | None = None,
-        latency_seconds: float | None = None,
-        draft_model: str | None = None,
-        deeper_model: str | None = None,
-        prompt: str | None = None,
-        answer: str | None = None,
-        risk_limit: float | None = None,
-        deeper_includes_draft: bool | None = None,
-    ) -> None:
-        """Have a decision stored, soon; the last one of a ``decision_id`` counts. Never waits, never raises.
-
-        Args:
-            decision: The gate's, as far as it is settled.
-            profile: What it was decided by.
-            latency_seconds: From the question to the answer (seconds).
-            draft_model: The model that wrote the draft.
-            deeper_model: The model that wrote the deeper answer.
-            prompt: What was asked; kept only where texts are switched on.
-            answer: What was answered; likewise.
-            risk_limit: Share of the drafts accepted like this that may be wrong (0 to 1); None: no promise.
-            deeper_includes_draft: Whether always going deeper costs the draft too, as where the deeper branch refines
-                it.
         """
         ...
 

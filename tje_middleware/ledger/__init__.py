@@ -2,8 +2,8 @@
 
 from ..gate.savings import Savings, savings_of
 from .ledger import DecisionLedger
-from .queue import LedgerCounts
-from .range import Unattributed
+from .queries import Unattributed
 from .summary import DaySummary, PromiseKept
+from .writer import LedgerCounts
 
 __all__ = ["DaySummary", "DecisionLedger", "LedgerCounts", "PromiseKept", "Savings", "Unattributed", "savings_of"]

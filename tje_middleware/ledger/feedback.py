@@ -1,8 +1,10 @@
-"""What feedback says of the promise that a method made: at most a share of the accepted drafts is wrong."""
+"""Feedback held against what a method promised: that at most a share of the accepted drafts is wrong."""
 
 from __future__ import annotations
 
+import copy
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -11,16 +13,19 @@ from sqlalchemy import select
 from .._process import whoami
 from ..calibration.key import ProfileKey
 from ..calibration.profile import Alarm
+from ..errors import RegistryError
 from ..registry import store_alarm
 from ..registry.tables import ALARMS, PROFILES
 from ..storage import Database, Read
-from .labels import draft_right, number_of
-from .rows import key_of, stored_key
-from .tables import DECISIONS, FEEDBACK
+from .queries import draft_right, key_of, number_of
+from .store import Batch, store, waiting_at_most, with_limited_waits
+from .tables import DECISIONS, FEEDBACK, feedback, row_of, stored_key
 
 logger = logging.getLogger(__name__)
 
 _D, _F, _A = DECISIONS.c, FEEDBACK.c, ALARMS.c
+# A command waits for the look this long; nobody tries again afterwards.
+_SECONDS_OF_LOOK = 5.0
 # The probability that an alarm is ever raised about a promise that is kept.
 _FALSE_ALARMS = 0.01
 
@@ -88,3 +93,29 @@ def _stored_key(read: Read, promise: _Promise) -> tuple[str, ProfileKey] | None:
     stored = read(select(PROFILES.c.key).where(PROFILES.c.version == promise.version))
     keys = ((row.key, key_of(row.key)) for row in stored)
     return next(((row, key) for row, key in keys if key is not None and stored_key(str(key)) == promise.key), None)
+
+
+def tell(database: Database, decision_id: str, *, correct: bool | None, draft_correct: bool | None) -> None:
+    """Store feedback, and hold it against what was promised of drafts; a warning tells where that is not possible.
+
+    Raises:
+        RegistryError: the database cannot be written; nothing is tried again.
+        ValueError: nothing is said, or of nothing that is an id.
+    """
+    said = feedback(decision_id, time.time(), correct=correct, draft_correct=draft_correct)
+    own = with_limited_waits(copy.copy(database))
+    try:
+        if store(own, Batch(feedback=[row_of(said, texts=False)])).refused:
+            raise RegistryError(f"{own.url}: the database does not take feedback about {decision_id!r}")
+        _look(own, decision_id)
+    finally:
+        own.close()
+
+
+def _look(database: Database, decision_id: str) -> None:
+    try:
+        with waiting_at_most(_SECONDS_OF_LOOK):
+            check_promises(database, [decision_id])
+    except RegistryError as error:
+        # Nothing is lost: the next feedback is looked at together with this one.
+        logger.warning("the feedback is stored, but not yet held against what was promised of drafts: %s", error)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Select, case, func, or_, select
+from sqlalchemy import ColumnElement, Select, case, func, select
 
 from ..errors import CalibrationError
 from ..registry import alarms
 from ..storage import Database
-from .range import Range
+from .queries import JUDGED, Range, draft_right, number_of, went_deeper
 from .tables import DECISIONS, FEEDBACK
 
 if TYPE_CHECKING:
@@ -21,25 +21,10 @@ if TYPE_CHECKING:
 
 _D, _F = DECISIONS.c, FEEDBACK.c
 
-#: Reasons of a draft that was looked at; every other says why it could not be, or was not to be.
-JUDGED = ("confident", "uncertain", "hopeless", "branch_failed", "capped")
-
 # An alarm keeps a draft from being accepted, not from being measured: these show what drafts are like since.
 _MEASURED = (*JUDGED, "drifted")
 # Above this share of the rejected drafts, those that were stopped leave the others standing for too many.
 _MANY_STOPPED = 0.1
-
-went_deeper = _D.answered_by == "deeper"
-#: Whether the draft was right: somebody said so, or it was the answer.
-draft_right = case(
-    (_F.draft_correct.is_not(None), _F.draft_correct),
-    (or_(_D.answered_by == "draft", (_D.answered_by.is_(None)) & (_D.route == "final")), _F.correct),
-)
-
-
-def number_of(holds: ColumnElement[bool]) -> ColumnElement[Any]:
-    """How many rows this holds for; NULL where there are none at all."""
-    return func.sum(case((holds, 1), else_=0))
 
 
 @dataclass(frozen=True)

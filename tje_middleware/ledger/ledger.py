@@ -11,22 +11,26 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
-from typing_extensions import Self
+from typing_extensions import Self, Unpack
 
 from ..calibration.key import ProfileKey
 from ..calibration.profile import CalibrationProfile
 from ..errors import described
 from ..gate.decision import GateDecision, new_decision_id
+from ..gate.settlement import DecisionFacts
 from ..storage import Database
 from .feedback import check_promises
-from .queue import LedgerCounts
-from .range import Per, Range, Unattributed, holds, prune, unattributed
-from .rows import Decided, decision_row, judged
-from .writer import Writer
+from .queries import Per, Range, Unattributed, holds, prune, unattributed
+from .tables import SettledDecision, feedback, row_of
+from .writer import LedgerCounts, Writer
 
 if TYPE_CHECKING:
     from ..calibration.recalibration import LabelledDecision
     from .summary import DaySummary
+
+
+_FACTS = DecisionFacts.__optional_keys__
+_FACTS_IN_WORDS = ", ".join(sorted(_FACTS))
 
 
 class _HoldsDatabase(Protocol):
@@ -86,26 +90,14 @@ class DecisionLedger:
             copy.copy(_database(database)),  # the registry's own connections stay its own
             capacity=capacity,
             flush_seconds=flush_seconds,
-            row_of=partial(decision_row, texts=texts),
+            row_of=partial(row_of, texts=texts),
             after_feedback=check_promises,
         )
         # A ledger that is forgotten: its thread writes what waits, and ends.
         weakref.finalize(self, self._writer.forget).atexit = False
 
-    def record(
-        self,
-        decision: GateDecision,
-        *,
-        profile: CalibrationProfile | None = None,
-        latency_seconds: float | None = None,
-        draft_model: str | None = None,
-        deeper_model: str | None = None,
-        prompt: str | None = None,
-        answer: str | None = None,
-        risk_limit: float | None = None,
-        deeper_includes_draft: bool | None = None,
-    ) -> None:
-        """Have a decision stored, soon. Never waits for the database, never raises.
+    def record(self, decision: GateDecision, **facts: Unpack[DecisionFacts]) -> None:
+        """Have a decision stored, soon. Never waits for the database, never raises over what a decision holds.
 
         The last record of a ``decision_id`` counts, at the time of the first: a decision may be recorded when it is
         made and again when it is settled. One without an id is given one that nobody knows, so that it can neither
@@ -113,37 +105,27 @@ class DecisionLedger:
 
         Args:
             decision: The gate's, as far as it is settled.
-            profile: What it was decided by; without it, what accepting the draft saved stays unknown.
-            latency_seconds: From the question to the answer (seconds).
-            draft_model: The model that wrote the draft; without it, its price stays unknown.
-            deeper_model: The model that wrote the deeper answer.
-            prompt: What was asked; kept only with ``texts``.
-            answer: What was answered; likewise.
-            risk_limit: Share of the drafts accepted like this that may be wrong (0 to 1), which feedback is held
-                against; None: no promise.
-            deeper_includes_draft: Whether always going deeper, which savings are counted against, costs the draft
-                too, as where the deeper branch refines it.
+            **facts: What else is known; each may be left out. ``profile``: what it was decided by.
+                ``latency_seconds``: from the question to the answer (seconds). ``draft_model`` and
+                ``deeper_model``: the models that wrote the draft and the deeper answer. ``deeper_includes_draft``:
+                whether always going deeper costs the draft too, as where the deeper branch refines it.
+                ``risk_limit``: share of the drafts accepted like this that may be wrong (0 to 1), which feedback is
+                held against. ``prompt`` and ``answer``: kept only with ``texts``.
+
+        Raises:
+            TypeError: a fact of another name.
         """
+        if not facts.keys() <= _FACTS:
+            raise TypeError(
+                f"record() knows no {', '.join(sorted(facts.keys() - _FACTS))}; it takes {_FACTS_IN_WORDS}"
+            )
         decision_id = getattr(decision, "decision_id", None)
         if decision_id is None or (isinstance(decision_id, str) and not decision_id):
             decision_id = new_decision_id()
         if not self.texts:
-            prompt = answer = None
-        self._writer.put(
-            Decided(
-                decision_id,
-                time.time(),
-                decision,
-                profile,
-                latency_seconds,
-                draft_model,
-                deeper_model,
-                prompt,
-                answer,
-                risk_limit,
-                deeper_includes_draft,
-            )
-        )
+            facts.pop("prompt", None)
+            facts.pop("answer", None)
+        self._writer.put(SettledDecision(decision, facts, decision_id, time.time(), self._writer.by))
 
     def feedback(self, decision_id: str, *, correct: bool | None = None, draft_correct: bool | None = None) -> None:
         """Say whether an answer was right; stored soon, as decisions are. Any process may say so, and at any time.
@@ -160,7 +142,7 @@ class DecisionLedger:
         Raises:
             ValueError: nothing is said, or of nothing that is an id.
         """
-        self._writer.put(judged(decision_id, time.time(), correct=correct, draft_correct=draft_correct))
+        self._writer.put(feedback(decision_id, time.time(), correct=correct, draft_correct=draft_correct))
 
     def flush(self, timeout: float = 5.0) -> bool:
         """Write now what waits. This blocks: in an event loop, ``await asyncio.to_thread(ledger.flush)``.
@@ -186,12 +168,12 @@ class DecisionLedger:
     @property
     def dropped(self) -> int:
         """Decisions and feedback of this process that were dropped."""
-        return self._writer.queue.counts.dropped
+        return self._writer.counts.dropped
 
     @property
     def counts(self) -> LedgerCounts:
         """What became of all that was recorded here in this process."""
-        return self._writer.queue.counts
+        return self._writer.counts
 
     @property
     def problem(self) -> str | None:

@@ -9,10 +9,8 @@ from datetime import date
 from typing import Any
 
 from ..storage import Database
-from .labels import JUDGED
 from .money import RatesOn, rates_on
-from .range import Per, Range
-from .sums import Group, Place, alarms_raised, groups, median_latencies
+from .queries import JUDGED, Group, Per, Place, Range, alarms_raised, groups, median_latencies
 
 
 @dataclass(frozen=True)
@@ -272,57 +270,67 @@ class _Money:
         return read * rates.input + written * rates.output
 
 
+# What a group counts and a summary names alike.
+_TOTALS = (
+    "decisions",
+    "stale",
+    "aborted",
+    "alarmed",
+    "draft_input_tokens",
+    "draft_output_tokens",
+    "deeper_input_tokens",
+    "deeper_output_tokens",
+    "partly_known",
+    "feedback",
+)
+
+
 def _summary(
     place: Place, found: Sequence[Group], money: _Money, *, alarms: int, latency: float | None
 ) -> DaySummary:
-    reasons: Counter[str] = Counter()
-    routes: Counter[str] = Counter()
-    for group in found:
-        reasons[group.reason] += group.decisions
-        routes[group.route] += group.decisions
-    measured = [group for group in found if group.saved_by == "measured"]
-    estimated = [group for group in found if group.saved_by == "estimated"]
+    totals: dict[str, Any] = {name: sum(getattr(group, name) for group in found) for name in _TOTALS}
+    routes, reasons = _decisions_by("route", found), _decisions_by("reason", found)
+    saved_by = _decisions_by("saved_by", found)
+    measured, estimated = ([group for group in found if group.saved_by == by] for by in ("measured", "estimated"))
     confident = [group for group in found if group.reason == "confident"]
-    decisions = sum(routes.values())
-    n_measured, n_estimated = (sum(group.decisions for group in part) for part in (measured, estimated))
-    spent = _sum([money.spent(group) for group in found])
-    saved_measured = _sum([money.saved_measured(group) for group in measured]) if measured else None
-    saved_estimated = _sum([money.saved_estimated(group) for group in estimated]) if estimated else None
+    # Before the rest: money remembers which prices it lacked.
+    usd_spent = _sum(map(money.spent, found))
+    usd_measured = _sum(map(money.saved_measured, measured)) if measured else None
+    usd_estimated = _sum(map(money.saved_estimated, estimated)) if estimated else None
     return DaySummary(
         key=place.key,
         day=place.day,
-        decisions=decisions,
         accepted=routes["final"],
         deeper=routes["deeper"],
         abstained=routes["abstain"],
         reasons=dict(reasons.most_common()),
-        stale=sum(group.stale for group in found),
-        aborted=sum(group.aborted for group in found),
-        alarmed=sum(group.alarmed for group in found),
         alarms=alarms,
-        draft_input_tokens=sum(group.draft_input_tokens for group in found),
-        draft_output_tokens=sum(group.draft_output_tokens for group in found),
-        deeper_input_tokens=sum(group.deeper_input_tokens for group in found),
-        deeper_output_tokens=sum(group.deeper_output_tokens for group in found),
-        partly_known=sum(group.partly_known for group in found),
-        measured=n_measured,
+        measured=saved_by["measured"],
         saved_measured=sum(group.tokens_saved for group in measured),
-        estimated=n_estimated,
+        estimated=saved_by["estimated"],
         saved_estimated=sum(group.tokens_saved for group in estimated),
-        saved_unknown=decisions - n_measured - n_estimated,
+        saved_unknown=saved_by[None],
         measured_up_to=_up_to(measured),
         estimated_up_to=_up_to(estimated),
-        usd_spent=spent,
-        usd_saved_measured=saved_measured,
-        usd_saved_estimated=saved_estimated,
+        usd_spent=usd_spent,
+        usd_saved_measured=usd_measured,
+        usd_saved_estimated=usd_estimated,
         unpriced=tuple(sorted(model for model in money.without_price if model is not None)),
         unnamed=None in money.without_price,
-        feedback=sum(group.feedback for group in found),
         graded=sum(group.right + group.wrong for group in confident),
         wrong=sum(group.wrong for group in confident),
         promises=promises_of(confident),
         latency_seconds=latency,
+        **totals,
     )
+
+
+def _decisions_by(name: str, found: Iterable[Group]) -> Counter[Any]:
+    """How many decisions the groups have for each value of one of their fields."""
+    counts: Counter[Any] = Counter()
+    for group in found:
+        counts[getattr(group, name)] += group.decisions
+    return counts
 
 
 def _up_to(found: Iterable[Group]) -> int:

@@ -1,58 +1,187 @@
-"""The tables of the ledger."""
+"""The tables of the ledger. Each column is declared once, with where its value comes from and how records are merged.
+
+What a decision's row holds (:func:`row_of`) and how a later record changes it (``store.py``) are read off the
+columns: a new column is one line here, and its migration.
+"""
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, String, Table, Text
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from functools import cached_property
+from hashlib import sha256
+from math import isfinite
+from operator import index
+from typing import Any, Literal, NamedTuple
 
+from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, String, Table, Text
+from sqlalchemy.types import TypeEngine
+
+from ..calls.usage import TokenUsage, counted
+from ..gate.decision import GateDecision, Route
+from ..gate.savings import Savings, savings_of
+from ..gate.settlement import DecisionFacts
 from ..storage.schema import COUNTED, METADATA, UtcDateTime
+
+Row = dict[str, Any]
+#: Which of two records of one decision a column is taken from. ``first``: the one that was recorded first.
+#: ``later``: the later one. ``known``: the later one, unless it does not know the value. ``saved``: likewise, except
+#: that a draft that went deeper after all has not saved what was estimated of it before.
+Keep = Literal["first", "later", "known", "saved"]
+_Kind = type[TypeEngine[Any]] | TypeEngine[Any]
+
+#: Characters of a decision's id.
+LONGEST_ID = 200
+# Bytes of a key: PostgreSQL has no place for much more in an index.
+_LONGEST_KEY = 2_000
+# No real count is above it; PostgreSQL has no place for more, and SQLite cannot add it up.
+_HIGHEST_COUNT = 2**31 - 1
+
+
+@dataclass(eq=False)  # not frozen, which would take the decision's path more time than all the rest of recording
+class SettledDecision:
+    """A decision with all that is known of its answer, as it waits to be written: rows are made off the hot path.
+
+    Attributes:
+        decision: The gate's.
+        facts: What else is known.
+        decision_id: The decision's own, or one that was made for it.
+        at: When it was recorded (seconds since the epoch).
+        recorded_by: User, host and process.
+    """
+
+    decision: GateDecision
+    facts: DecisionFacts
+    decision_id: str
+    at: float
+    recorded_by: str
+
+    @property
+    def draft_usage(self) -> TokenUsage | None:
+        """What the draft spent; None where nobody counted."""
+        return counted(self.decision.draft_usage)
+
+    @property
+    def deeper_usage(self) -> TokenUsage | None:
+        """What the deeper branch spent; None where it did not run or nobody counted."""
+        return counted(self.decision.deeper_usage)
+
+    @property
+    def usage_partly_known(self) -> bool:
+        """Whether a call was made of which not all tokens are known."""
+        deeper = self.deeper_usage
+        is_uncounted = deeper is None and self.decision.answered_by == "deeper"
+        return is_uncounted or _is_partly_known(self.draft_usage) or _is_partly_known(deeper)
+
+    @property
+    def deeper_includes_draft(self) -> bool:
+        """Whether always going deeper costs the draft too."""
+        return bool(self.facts.get("deeper_includes_draft"))
+
+    @cached_property
+    def savings(self) -> Savings:
+        """What was saved against always going deeper."""
+        # What nobody counted is unknown: 0 tokens would be a claim.
+        decision = replace(self.decision, draft_usage=self.draft_usage, deeper_usage=self.deeper_usage)
+        profile = self.facts.get("profile")
+        return savings_of(decision, profile, deeper_includes_draft=self.deeper_includes_draft)
+
+
+class Feedback(NamedTuple):
+    """What somebody said about a decision."""
+
+    decision_id: str
+    at: float
+    correct: bool | None
+    draft_correct: bool | None
+
+
+Entry = SettledDecision | Feedback
+
+
+def decision_column(
+    name: str,
+    kind: _Kind,
+    of: Callable[[SettledDecision], object],
+    keep: Keep = "later",
+    *,
+    is_text: bool = False,
+    **options: Any,  # noqa: ANN401 (the column's)
+) -> Column[Any]:
+    """A column of a decision.
+
+    Args:
+        name: The column's.
+        kind: Its type, by which values become plain ones: see :func:`_plain`.
+        of: Gives its value.
+        keep: Which of two records of one decision it is taken from.
+        is_text: Whether it may quote what users write, and is kept only where the ledger was told to keep texts.
+        **options: As Column has them.
+    """
+    return Column(name, kind, info={"of": of, "keep": keep, "is_text": is_text}, **options)
+
+
+def feedback_column(
+    name: str,
+    kind: _Kind,
+    of: Callable[[Feedback], object],
+    keep: Keep = "later",
+    **options: Any,  # noqa: ANN401 (the column's)
+) -> Column[Any]:
+    """A column of feedback; arguments as above."""
+    return Column(name, kind, info={"of": of, "keep": keep, "is_text": False}, **options)
+
 
 # One row a decision; its key is in words, as in GateDecision, which no two keys share.
 DECISIONS = Table(
     "tje_decisions",
     METADATA,
-    Column("decision_id", String, primary_key=True),
-    Column("decided_at", UtcDateTime, nullable=False),  # when it was first recorded
-    Column("recorded_at", UtcDateTime, nullable=False),  # when that was recorded which counts
-    Column("key", String, nullable=False),
-    Column("profile_version", Integer),
-    Column("signal", String, nullable=False),
-    Column("method", String, nullable=False),
-    Column("signal_value", Float),
-    Column("threshold", Float),
-    Column("tokens", Integer),
-    Column("route", String, nullable=False),
-    Column("reason", String, nullable=False),
-    Column("verdict", String),
-    Column("stale", Boolean, nullable=False),
-    Column("alarm", String),
-    Column("aborted", Boolean, nullable=False),
-    Column("answered_by", String),
-    Column("draft_model", String),
-    Column("draft_input_tokens", BigInteger),
-    Column("draft_output_tokens", BigInteger),
-    Column("deeper_model", String),
-    Column("deeper_input_tokens", BigInteger),
-    Column("deeper_output_tokens", BigInteger),
-    Column("deeper_includes_draft", Boolean, nullable=False),  # always going deeper costs the draft too
-    Column("usage_partly_known", Boolean, nullable=False),
-    Column("tokens_saved", Float),
-    Column("saved_by", String),  # measured, estimated
-    Column("risk_limit", Float),  # share of accepted drafts that the method promised may be wrong
-    Column("latency_seconds", Float),
-    Column("recorded_by", String, nullable=False),  # host and process
-    Column("detail", Text),  # this and the next two only where the ledger was told to keep texts
-    Column("prompt", Text),
-    Column("answer", Text),
+    decision_column("decision_id", String, lambda it: as_id(it.decision_id), "first", primary_key=True),
+    decision_column("decided_at", UtcDateTime, lambda it: it.at, "first", nullable=False),
+    decision_column("recorded_at", UtcDateTime, lambda it: it.at, nullable=False),  # of the later record
+    decision_column("key", String, lambda it: stored_key(it.decision.key), nullable=False),
+    decision_column("profile_version", Integer, lambda it: it.decision.profile_version),
+    decision_column("signal", String, lambda it: it.decision.signal, nullable=False),
+    decision_column("method", String, lambda it: it.decision.method, nullable=False),
+    decision_column("signal_value", Float, lambda it: it.decision.signal_value),
+    decision_column("threshold", Float, lambda it: it.decision.threshold),
+    decision_column("tokens", Integer, lambda it: it.decision.tokens),
+    decision_column("route", String, lambda it: it.decision.route.value, nullable=False),
+    decision_column("reason", String, lambda it: it.decision.reason, nullable=False),
+    decision_column("verdict", String, lambda it: it.decision.verdict),
+    decision_column("stale", Boolean, lambda it: bool(it.decision.stale), nullable=False),
+    decision_column("alarm", String, lambda it: it.decision.alarm),
+    decision_column("aborted", Boolean, lambda it: bool(it.decision.aborted), nullable=False),
+    decision_column("answered_by", String, lambda it: it.decision.answered_by),
+    decision_column("draft_model", String, lambda it: it.facts.get("draft_model"), "known"),
+    decision_column("draft_input_tokens", BigInteger, lambda it: it.draft_usage and it.draft_usage.input_tokens),
+    decision_column("draft_output_tokens", BigInteger, lambda it: it.draft_usage and it.draft_usage.output_tokens),
+    decision_column("deeper_model", String, lambda it: it.facts.get("deeper_model"), "known"),
+    decision_column("deeper_input_tokens", BigInteger, lambda it: it.deeper_usage and it.deeper_usage.input_tokens),
+    decision_column("deeper_output_tokens", BigInteger, lambda it: it.deeper_usage and it.deeper_usage.output_tokens),
+    decision_column("deeper_includes_draft", Boolean, lambda it: it.deeper_includes_draft, nullable=False),
+    decision_column("usage_partly_known", Boolean, lambda it: it.usage_partly_known, nullable=False),
+    decision_column("tokens_saved", Float, lambda it: it.savings.tokens, "saved"),
+    decision_column("saved_by", String, lambda it: it.savings.by, "saved"),
+    decision_column("risk_limit", Float, lambda it: it.facts.get("risk_limit"), "known"),
+    decision_column("latency_seconds", Float, lambda it: it.facts.get("latency_seconds"), "known"),
+    decision_column("recorded_by", String, lambda it: it.recorded_by, nullable=False),
+    decision_column("detail", Text, lambda it: it.decision.detail, is_text=True),
+    decision_column("prompt", Text, lambda it: it.facts.get("prompt"), "known", is_text=True),
+    decision_column("answer", Text, lambda it: it.facts.get("answer"), "known", is_text=True),
     Index("tje_decisions_by_key", "key", "decided_at"),
 )
 
 FEEDBACK = Table(
     "tje_feedback",
     METADATA,
-    Column("decision_id", String, primary_key=True),
-    Column("correct", Boolean),  # of the answer that was delivered
-    Column("draft_correct", Boolean),  # of the draft, where that is known and was not the answer
-    Column("given_at", UtcDateTime, nullable=False),
+    feedback_column("decision_id", String, lambda it: it.decision_id, "first", primary_key=True),
+    feedback_column("correct", Boolean, lambda it: it.correct, "known"),  # of the answer that was delivered
+    feedback_column(
+        "draft_correct", Boolean, lambda it: it.draft_correct, "known"
+    ),  # where the draft was not the answer
+    feedback_column("given_at", UtcDateTime, lambda it: it.at, nullable=False),
 )
 
 # Decisions and feedback that were dropped.
@@ -65,3 +194,108 @@ DROPS = Table(
     Column("decisions", Integer, nullable=False),  # all of them
     Column("refused", Integer, nullable=False, default=0),  # that cannot be stored; for the rest a queue was full
 )
+
+
+def table_of(entry: Entry) -> Table:
+    """Where an entry is written."""
+    return DECISIONS if isinstance(entry, SettledDecision) else FEEDBACK
+
+
+def row_of(entry: Entry, *, texts: bool) -> Row:
+    """The row of an entry.
+
+    Args:
+        entry: A decision, or feedback about one.
+        texts: Whether what may quote users is kept.
+
+    Raises:
+        Exception: whatever something does that was handed over for a decision and is none.
+    """
+    return {
+        column.name: _plain(column, None if column.info["is_text"] and not texts else column.info["of"](entry))
+        for column in table_of(entry).columns
+    }
+
+
+def feedback(decision_id: str, at: float, *, correct: bool | None, draft_correct: bool | None) -> Feedback:
+    """Feedback that can be stored.
+
+    Raises:
+        ValueError: nothing is said, or of nothing that is an id.
+    """
+    if correct is None and draft_correct is None:
+        raise ValueError("feedback says whether the answer was right: correct=, or of the draft draft_correct=")
+    return Feedback(
+        as_id(decision_id),
+        at,
+        None if correct is None else bool(correct),
+        None if draft_correct is None else bool(draft_correct),
+    )
+
+
+def as_id(value: object) -> str:
+    """The value, where it is the id of a decision.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(value, str) or not 1 <= len(value) <= LONGEST_ID:
+        said = f"{type(value).__name__}" if not isinstance(value, str) else f"a text of {len(value)} characters"
+        raise ValueError(f"the id of a decision is a text of 1 to {LONGEST_ID} characters, not {said}")
+    return value
+
+
+def stored_key(name: str | None) -> str:
+    """The name of a key as every database can look it up; a longer one is cut, and told apart by its hash."""
+    key = _text(name or "")
+    if len(key.encode()) <= _LONGEST_KEY:
+        return key
+    begin = key.encode()[: _LONGEST_KEY // 2].decode(errors="ignore")
+    return f"{begin}... {sha256(key.encode()).hexdigest()}"
+
+
+def what_is_wrong(entry: Entry, error: Exception) -> str:
+    """Why no row can be made of an entry, or none that can be stored; quotes none of its texts."""
+    if isinstance(entry, Feedback):
+        return f"feedback ({type(error).__name__})"
+    decision: object = entry.decision
+    if not isinstance(decision, GateDecision):
+        return f"a decision that is a {type(decision).__name__} and no GateDecision"
+    for name, kind in (("route", Route), ("draft_usage", TokenUsage), ("deeper_usage", TokenUsage)):
+        given = getattr(decision, name)
+        if given is not None and not isinstance(given, kind):
+            return f"a decision whose {name} is a {type(given).__name__} and no {kind.__name__}"
+    return f"a decision ({type(error).__name__})"
+
+
+def _plain(column: Column[Any], value: Any) -> object:  # noqa: ANN401 (whatever was handed over)
+    """A value as every database takes it, by the type of its column."""
+    if value is None:
+        return None
+    kind = column.type
+    if isinstance(kind, String):  # Text, too
+        return _text(value)
+    if isinstance(kind, Integer):  # BigInteger, too
+        return _count(value)
+    if isinstance(kind, Float):
+        return float(value) if isfinite(value) else None
+    if isinstance(kind, UtcDateTime):
+        return datetime.fromtimestamp(value, timezone.utc)
+    return value
+
+
+def _text(value: object) -> str:
+    """No database has a place for lone surrogates, nor PostgreSQL for NUL."""
+    return str(value).encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def _count(value: Any) -> int:  # noqa: ANN401 (of NumPy, too)
+    """Drivers take no whole number but a plain one."""
+    count = index(value)
+    if abs(count) > _HIGHEST_COUNT:
+        raise OverflowError("a count that no call comes to")
+    return count
+
+
+def _is_partly_known(usage: TokenUsage | None) -> bool:
+    return usage is not None and (usage.partly_known > 0 or usage.calls == 0)

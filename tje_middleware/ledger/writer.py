@@ -1,4 +1,4 @@
-"""The thread that writes what was recorded: in batches, off the hot path, and until the database has it."""
+"""The writer: what was recorded waits in a bounded queue until a thread has it in the database, batch by batch."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ import queue
 import random
 import threading
 import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
 
 from .. import _process
 from .._process import ForkAware, tell_of_forks, whoami
 from ..errors import RegistryError, RegistryUnavailable
 from ..storage import Database
-from .filing import MakesRows, file
-from .looking import Look, Looking
-from .patience import hurriable, is_locked, waiting_at_most
-from .queue import BoundedQueue
-from .rows import Entry
-from .store import DropReport
-from .warnings import Warnings, entries_in_words, waiting
+from .store import DropReport, is_locked, store_entries, waiting_at_most, with_limited_waits
+from .tables import Entry, Row
 
 logger = logging.getLogger(__name__)
 
@@ -28,25 +27,53 @@ logger = logging.getLogger(__name__)
 BATCH = 500
 _FIRST_PAUSE_SECONDS = 0.25
 _LONGEST_PAUSE_SECONDS = 15.0
-# A file that another process writes is waited for so long, and bit by bit: a process that forks must find it closed.
+# How long a SQLite file is waited for that another process writes: in short pieces, as a process that forks must find
+# the file closed.
 _SECONDS_OF_LOCK = 30.0
 _SECONDS_AT_A_TIME = 0.25
 _SECONDS_BETWEEN = 0.02
+# A warning of one kind is repeated no sooner.
+_SECONDS_BETWEEN_WARNINGS = 60.0
+# Looking at feedback must not keep decisions waiting: one look takes no longer, and is tried again a few times.
+_SECONDS_OF_LOOK = 0.5
+_SECONDS_BETWEEN_LOOKS = 2.0
+_LOOKS = 5
+_MOST_LOOKED_AT = 500
 
 _SOON, _NOW = False, True
 
 
-class Writer(ForkAware):
-    """Empties a queue into the database, on a thread that starts with the first entry.
+@dataclass(frozen=True)
+class LedgerCounts:
+    """What became of all that was recorded in this process: recorded = written + dropped + pending.
 
-    It does not know the ledger that it writes for: one that is forgotten can be collected, and the thread ends with
-    the last entry.
+    Attributes:
+        recorded: Decisions and feedback that were handed over.
+        written: Those that are in the database.
+        dropped: Those that the full queue had no room for, and those that cannot be stored.
+        pending: Those that wait, or are just being written.
+        refused: Of the dropped ones, those that cannot be stored: that are none, or that the database refuses.
+    """
+
+    recorded: int = 0
+    written: int = 0
+    dropped: int = 0
+    pending: int = 0
+    refused: int = 0
+
+
+class Writer(ForkAware):
+    """A bounded queue, and the thread that empties it into the database; the thread starts with the first entry.
+
+    Where the queue is full, an entry is dropped: what was taken in before is never given up for it. An entry leaves
+    the queue only once it is known what became of it. The writer does not know the ledger that it writes for: a
+    ledger that is forgotten can be collected, and the thread then ends with the last entry.
 
     Args:
         database: Where to; its connections are nobody else's.
         capacity: Entries that may wait.
         flush_seconds: How long an entry waits for others to be written with it (seconds).
-        row_of: Makes the row of a decision, for the user, host and process that is named.
+        row_of: Makes the row of an entry.
         after_feedback: Called after feedback was written, with the ids of its decisions.
     """
 
@@ -56,37 +83,59 @@ class Writer(ForkAware):
         *,
         capacity: int,
         flush_seconds: float,
-        row_of: MakesRows,
-        after_feedback: Look,
+        row_of: Callable[[Entry], Row],
+        after_feedback: Callable[[Database, Sequence[str]], None],
     ) -> None:
-        self.database = hurriable(database)
+        self.database = with_limited_waits(database)
+        self.capacity = capacity
         self.flush_seconds = flush_seconds
         self._row_of = row_of
         self._after_feedback = after_feedback
-        self._begin(capacity)
+        self._hurries_at = min(BATCH, max(1, capacity // 2))
+        self._begin()
         _process.tell_of_exit(self)
         tell_of_forks(self)
 
-    def _begin(self, capacity: int) -> None:
+    def _begin(self) -> None:
         """As it is in a new process."""
-        self.queue = BoundedQueue(capacity)
-        self._hurries_at = min(BATCH, max(1, capacity // 2))
+        self.by = whoami()
         self.problem: str | None = None
-        self._wake: queue.SimpleQueue[bool] = queue.SimpleQueue()  # may be put to wherever finalizers run
+        # The queue. The lock is reentrant, as an entry may come from a finalizer, which runs wherever memory is
+        # asked for.
+        self._lock = threading.RLock()
+        self._left_some = threading.Condition(self._lock)
+        self._waiting: deque[Entry] = deque()
+        self._recorded = self._written = self._refused = self._overflowed = 0
+        # The thread.
+        self._wake: queue.SimpleQueue[bool] = queue.SimpleQueue()  # finalizers may put to it, too
         self._writing = threading.Lock()
         self._is_held_up = False
         self._thread: threading.Thread | None = None
         self._ending = False
+        # Drops that are not yet in the database.
         self._reported_drops = self._reported_refused = 0
         self._report: DropReport | None = None
-        self._warnings = Warnings(logger)
         self._warned_drops = 0
-        self._by = whoami()
-        self._looking = Looking(self._after_feedback)
+        self._warned_at: dict[str, float] = {}
+        # Feedback that was written and is still to be looked at, newest last.
+        self._unseen: list[str] = []
+        self._all_seen = threading.Event()
+        self._all_seen.set()
+        self._failed_looks = 0
+        self._not_before = 0.0
+
+    # For everybody.
 
     def put(self, entry: Entry) -> None:
         """Have an entry written, soon; where there is no room it is dropped and counted."""
-        length = self.queue.put(entry)
+        with self._lock:
+            self._recorded += 1
+            if len(self._waiting) >= self.capacity:
+                self._overflowed += 1
+                length = 0
+            else:
+                self._waiting.append(entry)
+                length = len(self._waiting)
         if length == self._hurries_at:
             self._wake.put(_NOW)
         elif length == 1:
@@ -94,19 +143,28 @@ class Writer(ForkAware):
         if self._thread is None:
             self._start()
 
+    @property
+    def counts(self) -> LedgerCounts:
+        """At one moment."""
+        with self._lock:
+            dropped = self._overflowed + self._refused
+            return LedgerCounts(self._recorded, self._written, dropped, len(self._waiting), self._refused)
+
     def flush(self, timeout: float) -> bool:
         """Write now what waits; whether all of it has left the queue within ``timeout`` seconds."""
         until = time.monotonic() + timeout
-        end = self.queue.end
-        if len(self.queue):
+        with self._lock:
+            end = self._written + self._refused + len(self._waiting)
+        if self._waiting:
             if self._thread is None and not self._start():
                 return self._write_all(until)
             self._wake.put(_NOW)
-            if not self.queue.wait_for(end, timeout):
-                return False
-        # Whoever has flushed, such as a process that ends, has had the promises looked at too, if there was time.
+            with self._left_some:
+                if not self._left_some.wait_for(lambda: self._written + self._refused >= end, timeout):
+                    return False
+        # Whoever flushes, such as a process that ends, has feedback looked at as well, if there is time.
         if self._thread is not None:
-            self._looking.wait(max(0.0, until - time.monotonic()))
+            self._all_seen.wait(max(0.0, until - time.monotonic()))
         return True
 
     def close(self, timeout: float) -> bool:
@@ -116,7 +174,7 @@ class Writer(ForkAware):
         thread = self._thread
         self.forget()
         if not flushed:
-            logger.warning("a ledger was closed that is not written yet: %s", waiting(len(self.queue)))
+            logger.warning("a ledger was closed that is not written yet: %s", self._waiting_in_words())
             return False
         if thread is not None and thread is not threading.current_thread():
             thread.join(max(0.1, until - time.monotonic()))
@@ -128,18 +186,20 @@ class Writer(ForkAware):
         self._ending = True
         self._wake.put(_NOW)
 
+    # For the process that ends or forks.
+
     def leave_soon(self) -> None:
-        """Begin to flush, whether it could be written of late or not."""
+        """Begin to flush, even where the database could not be written of late."""
         self._wake.put(_NOW)
 
     def leave(self, timeout: float) -> None:
         """Flush at the end of the process, which waits no longer than ``timeout`` seconds."""
         if not self.flush(timeout):
-            logger.warning("the ledger could not be written before the process ended: %s", waiting(len(self.queue)))
+            logger.warning("the ledger could not be written before the process ended: %s", self._waiting_in_words())
 
     def hurry(self) -> None:
         """Begin to write what waits."""
-        if len(self.queue) and not self._is_failing:
+        if self._waiting and not self._is_failing:
             self._wake.put(_NOW)
 
     def before_fork(self, until: float) -> None:
@@ -149,19 +209,19 @@ class Writer(ForkAware):
 
     def after_fork_in_child(self) -> None:
         """Begin anew: what waited is the parent's, and so are the thread, the locks and the connections."""
-        self.database = hurriable(copy.copy(self.database))
-        self._begin(self.queue.capacity)
+        self.database = with_limited_waits(copy.copy(self.database))
+        self._begin()
 
     @property
     def _is_failing(self) -> bool:
-        """Whether it could not be written when that was last tried."""
+        """Whether the database could not be written when that was last tried."""
         return self.problem is not None or self._is_held_up
 
     # The thread.
 
     def _start(self) -> bool:
         """Have the thread run; False where the interpreter lets none start any more."""
-        with self.queue.lock:
+        with self._lock:
             if self._thread is not None:
                 return True
             self._ending = False
@@ -179,15 +239,15 @@ class Writer(ForkAware):
             if not self._ending:
                 self._pause(self.flush_seconds)
             pause = _FIRST_PAUSE_SECONDS
-            while not self._write_all() or self._looking.is_left:
+            while not self._write_all() or self._unseen:
                 self._pause(pause * random.uniform(0.5, 1.5))
                 pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
     def _has_work(self) -> bool:
         """Wait for something to do; False where there will be nothing any more."""
         while True:
-            with self.queue.lock:
-                if len(self.queue):
+            with self._lock:
+                if self._waiting:
                     return True
                 if self._ending:
                     self._thread = None
@@ -203,13 +263,13 @@ class Writer(ForkAware):
 
     def _write_all(self, until: float | None = None) -> bool:
         """Write batch after batch; False where the database cannot be written, or not until then (monotonic)."""
-        while len(self.queue) or self._unreported():
+        while self._waiting or self.counts.dropped > self._reported_drops:
             try:
-                if not self._write_one(until):
+                if not self._write_in_time(until):
                     return False
             except RegistryError as error:
                 self.problem = str(error)
-                self._warnings.warn("problem", f"the ledger cannot be written, {waiting(len(self.queue))}: {error}")
+                self._warn("problem", f"the ledger cannot be written, {self._waiting_in_words()}: {error}")
                 self._warn_of_drops()
                 return False
             except Exception:
@@ -219,13 +279,13 @@ class Writer(ForkAware):
             if self.problem is not None:
                 logger.info("the ledger can be written again")
                 self.problem = None
-                self._warnings.forget("problem")
+                self._warned_at.pop("problem", None)
             self._warn_of_drops()
             self._look(until)
         self._look(until)
         return True
 
-    def _write_one(self, until: float | None) -> bool:
+    def _write_in_time(self, until: float | None) -> bool:
         """Write a batch; False where there is no time for it any more."""
         give_up = time.monotonic() + _SECONDS_OF_LOCK
         while True:
@@ -235,7 +295,8 @@ class Writer(ForkAware):
             if not self._writing.acquire(timeout=-1 if left is None else left):
                 return False
             try:
-                with waiting_at_most(self._at_a_time(left)):
+                most = min(_SECONDS_AT_A_TIME, left or _SECONDS_AT_A_TIME) if self.database.is_sqlite else left
+                with waiting_at_most(most):
                     self._write_batch()
             except RegistryUnavailable as error:
                 self._is_held_up = is_locked(error)
@@ -248,53 +309,87 @@ class Writer(ForkAware):
                 self._writing.release()
             time.sleep(_SECONDS_BETWEEN)
 
-    def _at_a_time(self, left: float | None) -> float | None:
-        if not self.database.is_sqlite:
-            return left
-        return _SECONDS_AT_A_TIME if left is None else min(left, _SECONDS_AT_A_TIME)
-
     def _write_batch(self) -> None:
-        entries = self.queue.front(BATCH)
-        filed = file(self.database, entries, self._drop_report(), row_of=self._row_of, by=self._by)
+        with self._lock:
+            entries = list(islice(self._waiting, BATCH))
+        stored = store_entries(self.database, entries, self._drop_report(), row_of=self._row_of)
         if self._report is not None:
             self._reported_drops += self._report.count
             self._reported_refused += self._report.refused
             self._report = None
-        for fault in filed.faults:
+        for fault in stored.faults:
             told = f"the ledger drops what cannot be stored: {fault}; more like it are counted, and not told"
-            self._warnings.warn_once(fault, told)
-        # Before they leave: a flush then waits for it.
-        self._looking.add(filed.feedback)
-        refused = len(filed.faults)
-        self.queue.leave(written=len(entries) - refused, refused=refused)
-
-    def _look(self, until: float | None = None) -> None:
-        """Have feedback that was written looked at, unless there is no time for it any more."""
-        if self._looking.is_due and (until is None or time.monotonic() < until):
-            with self._writing:
-                self._looking.look(self.database)
-
-    def _unreported(self) -> int:
-        return self.queue.counts.dropped - self._reported_drops
+            if fault not in self._warned_at:
+                self._warn(fault, told)
+        if stored.feedback:  # noted before the entries leave the queue, so that a flush waits for the look
+            self._all_seen.clear()
+            self._unseen = [*self._unseen, *stored.feedback][-_MOST_LOOKED_AT:]
+        refused = len(stored.faults)
+        with self._lock:
+            for _ in entries:
+                self._waiting.popleft()
+            self._written += len(entries) - refused
+            self._refused += refused
+            self._left_some.notify_all()
 
     def _drop_report(self) -> DropReport | None:
         """What is to be reported with this batch; a report that may have come through is sent again as it was."""
-        if self._report is None and self._unreported():
-            counts = self.queue.counts
+        counts = self.counts
+        if self._report is None and counts.dropped > self._reported_drops:
             self._report = DropReport(
                 random.SystemRandom().getrandbits(62),
                 counts.dropped - self._reported_drops,
                 counts.refused - self._reported_refused,
-                self._by,
+                self.by,
             )
         return self._report
 
+    def _look(self, until: float | None = None) -> None:
+        """Have feedback that was written looked at, unless there is no time for it any more."""
+        now = time.monotonic()
+        if not self._unseen or now < self._not_before or (until is not None and now >= until):
+            return
+        try:
+            with self._writing, waiting_at_most(_SECONDS_OF_LOOK):
+                self._after_feedback(self.database, self._unseen)
+        except RegistryError as error:
+            self._failed_looks += 1
+            if isinstance(error, RegistryUnavailable) and self._failed_looks < _LOOKS:
+                self._not_before = time.monotonic() + _SECONDS_BETWEEN_LOOKS
+                return
+            # Nothing is lost: the next feedback is looked at together with this one.
+            logger.info("what feedback says of the gate's promises could not be looked at: %s", error)
+        except Exception:
+            logger.exception("what feedback says of the gate's promises could not be looked at")
+        self._unseen = []
+        self._failed_looks = 0
+        self._all_seen.set()
+
+    # What is logged.
+
+    def _warn(self, topic: str, message: str) -> bool:
+        """Log a warning, unless one of its topic was logged a short while ago; whether it was."""
+        now = time.monotonic()
+        if now - self._warned_at.get(topic, float("-inf")) < _SECONDS_BETWEEN_WARNINGS:
+            return False
+        self._warned_at[topic] = now
+        logger.warning(message)
+        return True
+
     def _warn_of_drops(self) -> None:
-        counts = self.queue.counts
+        counts = self.counts
         dropped = counts.dropped - counts.refused
-        if dropped > self._warned_drops and self._warnings.warn(
+        if dropped > self._warned_drops and self._warn(
             "drops",
-            f"the ledger has dropped {entries_in_words(dropped)} since it was opened, as its queue was full; "
-            f"it holds {self.queue.capacity}: a larger capacity, or a faster database, keeps more",
+            f"the ledger has dropped {_in_words(dropped)} since it was opened, as its queue was full; it holds "
+            f"{self.capacity}: a larger capacity, or a faster database, keeps more",
         ):
             self._warned_drops = dropped
+
+    def _waiting_in_words(self) -> str:
+        count = len(self._waiting)
+        return f"{_in_words(count)} {'waits' if count == 1 else 'wait'}"
+
+
+def _in_words(count: int) -> str:
+    return "1 entry" if count == 1 else f"{count} entries"
