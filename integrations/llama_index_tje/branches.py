@@ -24,7 +24,7 @@ from pydantic import BaseModel
 from tje_middleware import GateDecision, TokenUsage
 from tje_middleware.branches import Branch, Message, StreamingBranch
 from tje_middleware.branches.base import needs_draft, require_callable, wanted_by
-from tje_middleware.calls.capabilities import LogprobsCapabilities
+from tje_middleware.calls.request import LogprobsCapabilities
 from tje_middleware.calls.streams import aclosed, closed
 from tje_middleware.errors import described
 

@@ -25,7 +25,7 @@ from opentelemetry.semconv._incubating.attributes import gen_ai_attributes as ge
 from tje_middleware import EntropyGate, GateDecision, ProfileKey, Route, Threshold
 from tje_middleware.calls.usage import TokenUsage
 from tje_middleware.gate import telemetry
-from tje_middleware.gate.savings import savings_of
+from tje_middleware.gate.decision import savings_of
 from tje_middleware.gate.sources import ProfileLookup
 from tje_middleware.gate.telemetry import emit, emit_amended
 
@@ -324,7 +324,7 @@ def run(program: str) -> str:
 MADE = """
 from tje_middleware.gate.decision import GateDecision, Route
 from tje_middleware.gate.sources import ProfileLookup
-from tje_middleware.gate.savings import savings_of
+from tje_middleware.gate.decision import savings_of
 from tje_middleware.gate.telemetry import emit
 decision = GateDecision(Route.FINAL, "confident", "", signal="mean_entropy", method="mean", signal_value=0.3)
 """

@@ -10,7 +10,7 @@ from typing_extensions import Unpack
 from ..calibration.key import ProfileKey
 from ..calibration.profile import CalibrationProfile
 from ..calibration.thresholds.methods import METHODS
-from ..calls.capabilities import LogprobsCapabilities
+from ..calls.request import LogprobsCapabilities
 from ..errors import GateError, MissingLogprobs, SignalError, UnreadableLogprobs, described, require_one_of
 from ..logprobs import SequenceLogprobs
 from ..logprobs.evidence import read

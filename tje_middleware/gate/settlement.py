@@ -16,8 +16,7 @@ from .._process import whoami
 from ..calibration.profile import Alarm, CalibrationProfile
 from ..calibration.thresholds.methods import METHODS
 from . import telemetry
-from .decision import GateDecision
-from .savings import savings_of
+from .decision import GateDecision, savings_of
 from .sources import ProfileLookup, ProfileSource
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """The ledger: decisions as they were made, what they cost and saved, and what became of them."""
 
-from ..gate.savings import Savings, savings_of
+from ..gate.decision import Savings, savings_of
 from .ledger import DecisionLedger
 from .queries import Unattributed
 from .summary import DaySummary, PromiseKept

@@ -19,8 +19,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, Strin
 from sqlalchemy.types import TypeEngine
 
 from ..calls.usage import TokenUsage, counted
-from ..gate.decision import GateDecision, Route
-from ..gate.savings import Savings, savings_of
+from ..gate.decision import GateDecision, Route, Savings, savings_of
 from ..gate.settlement import DecisionFacts
 from ..storage.schema import COUNTED, METADATA, UtcDateTime
 

@@ -24,7 +24,7 @@ from langchain_core.runnables.configurable import DynamicRunnable
 from pydantic import Field
 
 from tje_middleware import EntropyGate
-from tje_middleware.calls.capabilities import LogprobsCapabilities
+from tje_middleware.calls.request import LogprobsCapabilities
 
 from ..messages.visibility import Visibility
 from .model import AskedModel

@@ -18,10 +18,9 @@ from langchain_core.tools import BaseTool
 from pydantic import Field
 
 from tje_middleware import EntropyGate
-from tje_middleware.calls.capabilities import LogprobsCapabilities
+from tje_middleware.calls.request import DraftRequest, LogprobsCapabilities
 from tje_middleware.calls.streams import aclosed, closed
-from tje_middleware.gate.request import DraftRequest, watch_for
-from tje_middleware.gate.stopping.watch import DraftAborted, DraftStopped, raise_if_rejected
+from tje_middleware.gate.stopping.watch import DraftAborted, DraftStopped, raise_if_rejected, watch_for
 
 from ..messages.visibility import Visibility, can_stream
 
@@ -374,7 +373,7 @@ class AskedModel(WrappedChatModel):
             isinstance(n, int) and n > 1 for n in _settings_of(self.inner, kwargs, ("n",))
         ):
             return False
-        if not self._draft_request(kwargs).may_be_stopped(self.stopping):
+        if not self._draft_request(kwargs).may_be_stopped(self.stopping.policies.on_missing):
             return False
         return can_stream(self.inner) and bool(
             self.inner._should_stream(async_api=async_api, **{**kwargs, "stream": True})

@@ -12,10 +12,9 @@ from llama_index.core.llms import LLM
 from llama_index.core.llms.structured_llm import StructuredLLM
 
 from tje_middleware import EntropyGate
-from tje_middleware.calls.capabilities import LogprobsCapabilities
+from tje_middleware.calls.request import DraftRequest, LogprobsCapabilities
 from tje_middleware.calls.streams import aclosed
 from tje_middleware.errors import described
-from tje_middleware.gate.request import DraftRequest
 
 from ..capture.blocks import note_call
 from .delegating import DelegatingLLM

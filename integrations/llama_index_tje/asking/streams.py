@@ -13,10 +13,9 @@ from typing import Any, TypeVar
 from llama_index.core.llms import LLM
 
 from tje_middleware import TokenUsage
-from tje_middleware.calls.capabilities import LogprobsCapabilities, may_refuse
+from tje_middleware.calls.request import DraftRequest, LogprobsCapabilities, may_refuse
 from tje_middleware.calls.streams import aclosed
 from tje_middleware.calls.usage import usage_of
-from tje_middleware.gate.request import DraftRequest
 
 from ..answers.responses import Response, Tokens, decision_in, spent_on, tokens_of
 from .requests import LLMCall, LogprobsArguments, Settings, model_of, tells_usage_when_asked, with_usage

@@ -14,8 +14,8 @@ from llama_index_instrumentation.span import active_span_id
 from pydantic import PrivateAttr
 
 from tje_middleware import GateDecision
-from tje_middleware.calls.capabilities import LogprobsCapabilities
 from tje_middleware.calls.log import ModelCall, RunId
+from tje_middleware.calls.request import LogprobsCapabilities
 from tje_middleware.calls.scope import QuietLock, Scoped, innermost, scope
 
 from .calls import CallTracking

@@ -15,7 +15,7 @@ from pydantic import computed_field
 
 from tje_middleware import EntropyGate
 from tje_middleware.branches import Branch
-from tje_middleware.calls.capabilities import LogprobsCapabilities
+from tje_middleware.calls.request import LogprobsCapabilities
 from tje_middleware.errors import described
 from tje_middleware.gate.delivery import Delivery, Mode, OnBranchError, ToolCalls
 

@@ -8,10 +8,10 @@ from typing import Any, cast
 
 from tje_middleware import GateDecision, TokenUsage
 from tje_middleware.calls.log import ModelCall
+from tje_middleware.calls.request import DraftRequest
 from tje_middleware.calls.streams import aclosed, closed
 from tje_middleware.gate.delivery import Delivery
-from tje_middleware.gate.request import DraftRequest, watch_for
-from tje_middleware.gate.stopping.watch import DraftStopped, RejectionWatch, raise_if_rejected
+from tje_middleware.gate.stopping.watch import DraftStopped, RejectionWatch, raise_if_rejected, watch_for
 from tje_middleware.gate.turn import GatedTurn
 from tje_middleware.logprobs.evidence import StreamedEvidence
 
@@ -221,7 +221,7 @@ class LLMTurn(GatedTurn[Response]):
         llm, settings = self._rules.asked.llm, self._draft.settings
         if self.delivery.mode_for(may_call_tools=bool(settings.get("tools"))) != "abort":
             return None
-        if not self._rules.asked.request(settings).may_be_stopped(self.delivery.gate):
+        if not self._rules.asked.request(settings).may_be_stopped(self.delivery.gate.policies.on_missing):
             return None
         answers = setting_of(llm, settings, "n")
         if getattr(llm, "answers_by_several", False) or (isinstance(answers, int) and answers > 1):

@@ -14,7 +14,7 @@ from langchain_tje import EntropyGateRunnable, ask_logprobs
 from tests.integrations.langchain_tje.conftest import make_gate
 from tests.standin import StandIn
 from tje_middleware import EntropyGate
-from tje_middleware.calls.capabilities import may_refuse
+from tje_middleware.calls.request import may_refuse
 
 pytestmark = pytest.mark.filterwarnings("ignore::tje_middleware.errors.TjeWarning")
 Chat = Callable[..., ChatOpenAI]

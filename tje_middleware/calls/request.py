@@ -1,10 +1,12 @@
-"""Which models are known not to give logprobs: found out once, remembered, and not asked again."""
+"""How a draft is asked for: with logprobs unless its model refuses them, as a stream where it may be stopped."""
 
 from __future__ import annotations
 
 import re
 import threading
 from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 from ..errors import MissingLogprobs, TjeError
 from ..logprobs.evidence import without_advice
@@ -17,6 +19,87 @@ _SAYS_NO = re.compile(
     re.IGNORECASE,
 )
 _LONGEST = 120  # characters of a clause
+
+Answer = TypeVar("Answer")
+
+
+@dataclass
+class DraftRequest:
+    """One request for a draft, as far as it concerns what its model refuses.
+
+    A refusal is met where nothing but the model can have raised it: whatever stands around the model sees an answer,
+    as it would without the gate. What looks like one may be an error that only quotes the request. So the caller asks
+    again for less, and only an answer to that proves the refusal; where that fails too, its error is raised.
+
+    Example:
+        >>> request = DraftRequest(LogprobsCapabilities(), "claude")
+        >>> request.note_refusal(TypeError("unexpected keyword argument 'logprobs'"))
+        >>> request.may_ask(), DraftRequest(request.capabilities, "claude").may_ask()
+        (False, True)
+        >>> request.answered("the answer without logprobs")
+        'the answer without logprobs'
+        >>> DraftRequest(request.capabilities, "claude").may_ask()
+        False
+
+    Attributes:
+        capabilities: Where refusals are remembered.
+        model: The model that they are remembered for.
+        has_tools: Whether tools are offered: llama.cpp, for one, refuses only streams of requests with tools.
+    """
+
+    capabilities: LogprobsCapabilities
+    model: str
+    has_tools: bool = False
+    _unproven: dict[str, Exception] = field(default_factory=dict, init=False, repr=False)
+
+    def may_ask(self, *, streamed: bool = False) -> bool:
+        """Whether logprobs are to be asked for: unless this was refused, or such requests are known to be."""
+        names = [self._name(streamed=False), *([self._name(streamed=True)] if streamed else [])]
+        return not any(name in self._unproven or self.capabilities.refusal(name) for name in names)
+
+    def may_be_stopped(self, on_missing: str) -> bool:
+        """Whether a stream that ends where the gate's rejection is sure may be asked for.
+
+        Args:
+            on_missing: The route that the gate gives to drafts that it cannot judge.
+        """
+        if self.has_tools and on_missing != "deeper":
+            return False  # a draft that ends in a call of tools is unknown, and may yet be accepted
+        return self.may_ask(streamed=True)
+
+    def note_refusal(self, error: Exception, *, streamed: bool = False) -> None:
+        """Note that asking for logprobs may be what failed; the caller then asks again without.
+
+        Raises:
+            Exception: the error itself, where that is not what failed.
+        """
+        # Only a refusal that speaks of streams leaves it open whether others are answered.
+        if not may_refuse("logprob", error):
+            raise error
+        self._unproven[self._name(streamed=streamed and _speaks_of_streams(error))] = error
+
+    def note_refused_stream(self, error: Exception) -> None:
+        """Note that such a stream may be refused, for its logprobs or for anything else; the caller asks unstreamed.
+
+        Raises:
+            Exception: the error itself, where that is not what failed.
+        """
+        of_streams = _speaks_of_streams(error)
+        if not (may_refuse("logprob", error) or (of_streams and is_refused_request(error))):
+            raise error
+        self._unproven[self._name(streamed=of_streams)] = error
+
+    def answered(self, answer: Answer) -> Answer:
+        """The answer, or the first chunk of it, after which what was refused on the way to it is remembered."""
+        for name, error in self._unproven.items():
+            self.capabilities.remember(name, error)
+        self._unproven = {}
+        return answer
+
+    def _name(self, *, streamed: bool) -> str:
+        if not streamed:
+            return self.model
+        return f"{self.model} streamed with tools" if self.has_tools else f"{self.model} streamed"
 
 
 class LogprobsCapabilities:
@@ -141,3 +224,8 @@ def _without_loose_quotes(clause: str) -> str:
         if clause.count(mark) % 2:
             clause = clause.strip(mark)
     return clause
+
+
+def _speaks_of_streams(error: Exception) -> bool:
+    """Whether it is streams that an error refuses; a request for one that is quoted beside that says nothing."""
+    return "stream" in (sentence_that_refuses(error) or str(error)).lower()

@@ -6,9 +6,8 @@ import pytest
 
 from tests.samples import draft, profile
 from tje_middleware import EntropyGate, GateDecision, Route, TjeWarning, TokenUsage
-from tje_middleware.calls.capabilities import LogprobsCapabilities
-from tje_middleware.gate.request import DraftRequest, watch_for
-from tje_middleware.gate.stopping.watch import DraftStopped, raise_if_rejected
+from tje_middleware.calls.request import DraftRequest, LogprobsCapabilities
+from tje_middleware.gate.stopping.watch import DraftStopped, raise_if_rejected, watch_for
 
 
 class BadRequest(Exception):  # noqa: N818
@@ -157,15 +156,15 @@ class TestWhatIsRememberedOfARefusal:
 class TestAStreamThatMayBeStopped:
     def test_is_asked_for_where_streams_are_not_refused(self, request_of):
         gate = EntropyGate(profile())
-        assert request_of().may_be_stopped(gate)
+        assert request_of().may_be_stopped(gate.policies.on_missing)
         refused(request_of(), NO_LOGPROBS_STREAMED, streamed=True)
-        assert not request_of().may_be_stopped(gate)
+        assert not request_of().may_be_stopped(gate.policies.on_missing)
 
     def test_is_not_asked_for_where_the_draft_may_end_in_a_call_that_is_accepted(self, request_of):
-        assert request_of(has_tools=True).may_be_stopped(EntropyGate(profile()))
+        assert request_of(has_tools=True).may_be_stopped("deeper")
         lenient = EntropyGate(profile(), on_missing="final")
-        assert not request_of(has_tools=True).may_be_stopped(lenient)
-        assert request_of().may_be_stopped(lenient)
+        assert not request_of(has_tools=True).may_be_stopped(lenient.policies.on_missing)
+        assert request_of().may_be_stopped(lenient.policies.on_missing)
 
     @pytest.mark.parametrize("refusal", [NO_LOGPROBS_STREAMED, NO_TOOLS_STREAMED])
     def test_is_not_asked_for_again_where_it_was_refused(self, request_of, refusal):
