@@ -12,8 +12,8 @@ from langchain_core.tools import tool
 from langchain_tje import EntropyGatedChatModel, EntropyGateRunnable
 from pydantic import BaseModel, Field
 
-from tests.integrations.langchain_tje.chat_model.conftest import Gated
-from tests.integrations.langchain_tje.chat_model.ways import WAYS, Way
+from tests.integrations.langchain_tje.chat.conftest import Gated
+from tests.integrations.langchain_tje.chat.ways import WAYS, Way
 from tests.integrations.langchain_tje.conftest import make_gate
 from tests.standin import StandIn
 

@@ -13,9 +13,9 @@ from langchain_core.runnables import ConfigurableField
 from langchain_tje import EntropyGatedChatModel
 from pydantic import ValidationError
 
-from tests.integrations.langchain_tje.chat_model.conftest import CERTAIN, UNSURE, Chat, Gated
-from tests.integrations.langchain_tje.chat_model.handlers import Runs
-from tests.integrations.langchain_tje.chat_model.ways import Way, ainvoke, astream, invoke, stream
+from tests.integrations.langchain_tje.chat.conftest import CERTAIN, UNSURE, Chat, Gated
+from tests.integrations.langchain_tje.chat.handlers import Runs
+from tests.integrations.langchain_tje.chat.ways import Way, ainvoke, astream, invoke, stream
 from tje_middleware import EntropyGate, TjeWarning
 
 

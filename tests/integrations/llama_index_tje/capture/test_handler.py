@@ -26,7 +26,7 @@ from pydantic import BaseModel
 from tje_middleware import GateDecision, MissingLogprobs, Route, SequenceLogprobs, TokenUsage
 from tje_middleware.calls.log import ModelCall
 
-from .ways import WAYS, chat, said, stream_chat
+from ..ways import WAYS, chat, said, stream_chat
 
 FAILED = TokenUsage(calls=1, partly_known=1)
 

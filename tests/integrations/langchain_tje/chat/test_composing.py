@@ -11,7 +11,7 @@ from langchain_core.tools import tool
 from langchain_tje import EntropyGatedChatModel, EntropyGateRunnable
 from pydantic import BaseModel
 
-from tests.integrations.langchain_tje.chat_model.conftest import CERTAIN, UNSURE, Chat, Gated, models_asked
+from tests.integrations.langchain_tje.chat.conftest import CERTAIN, UNSURE, Chat, Gated, models_asked
 from tests.integrations.langchain_tje.conftest import make_gate
 from tests.standin import StandIn
 from tje_middleware import TjeWarning

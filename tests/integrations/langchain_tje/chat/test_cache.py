@@ -7,7 +7,7 @@ from langchain_core.caches import BaseCache, InMemoryCache
 from langchain_core.globals import set_llm_cache
 from langchain_openai import ChatOpenAI
 
-from tests.integrations.langchain_tje.chat_model.conftest import CERTAIN, UNSURE, Chat, Gated, models_asked
+from tests.integrations.langchain_tje.chat.conftest import CERTAIN, UNSURE, Chat, Gated, models_asked
 from tests.integrations.langchain_tje.conftest import make_gate
 from tests.standin import StandIn
 from tje_middleware import CalibrationRecord, EntropyGate, ProfileKey, TjeWarning, calibrate

@@ -11,9 +11,9 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_tje import EntropyGatedChatModel
 from openai import InternalServerError
 
-from tests.integrations.langchain_tje.chat_model.conftest import CERTAIN, UNSURE, Chat, Gated, models_asked
-from tests.integrations.langchain_tje.chat_model.handlers import Runs
-from tests.integrations.langchain_tje.chat_model.ways import WAYS, Way, ainvoke, astream, batch, invoke, stream
+from tests.integrations.langchain_tje.chat.conftest import CERTAIN, UNSURE, Chat, Gated, models_asked
+from tests.integrations.langchain_tje.chat.handlers import Runs
+from tests.integrations.langchain_tje.chat.ways import WAYS, Way, ainvoke, astream, batch, invoke, stream
 from tests.integrations.langchain_tje.conftest import make_gate
 from tests.standin import StandIn
 from tje_middleware import EntropyGate, GateError, TjeWarning

@@ -29,8 +29,8 @@ from openai import InternalServerError
 from tje_middleware import GateDecision, Route, TokenUsage
 from tje_middleware.calls.log import ModelCall
 
-from .conftest import Make
-from .ways import WAYS, achat, chat, said, stream_chat
+from ..conftest import Make
+from ..ways import WAYS, achat, chat, said, stream_chat
 
 DECISION = GateDecision(Route.DEEPER, "uncertain", "2 bits", "mean_entropy", "bayes")
 
