@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -82,3 +83,18 @@ def test_a_file_imports_only_from_its_own_room_and_from_those_below(file: Path) 
         if (there := room_of(name)) != here and there in FLOOR_OF and FLOOR_OF[there] >= FLOOR_OF[here]
     ]
     assert climbs == []
+
+
+def test_no_files_import_one_another_in_a_circle() -> None:
+    files = {module_of(file): file for file in FILES if module_of(file) != ("tje_middleware",)}
+    graph = {
+        module: {
+            target
+            for name in imported_by(file)
+            # A name is a module itself, or stands in one.
+            for target in [name if name in files else name[:-1]]
+            if target in files and target != module
+        }
+        for module, file in files.items()
+    }
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle

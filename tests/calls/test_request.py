@@ -7,7 +7,8 @@ import pytest
 from tests.samples import draft, profile
 from tje_middleware import EntropyGate, GateDecision, Route, TjeWarning, TokenUsage
 from tje_middleware.calls.request import DraftRequest, LogprobsCapabilities
-from tje_middleware.gate.stopping.watch import DraftStopped, raise_if_rejected, watch_for
+from tje_middleware.gate.delivery import watch_for
+from tje_middleware.gate.stopping.watch import DraftStopped, raise_if_rejected
 
 
 class BadRequest(Exception):  # noqa: N818

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol, get_args
 
@@ -9,6 +10,7 @@ from ..calls.usage import TokenUsage
 from ..errors import described, require_one_of
 from .decision import GateDecision, Route
 from .gate import EntropyGate
+from .stopping.watch import RejectionWatch, obstacle_to_stopping
 
 #: How a draft is treated while it is written. ``hold``: nobody sees it before it is accepted. ``annotate``: it
 #: passes through, is the answer whatever the gate decides, and carries the decision. ``abort``: held, and the
@@ -153,3 +155,26 @@ class Delivery:
         failed = f"the deeper branch failed ({type(error).__name__}), so this is the draft"
         self.gate.say_once("branch_failed", f"{failed}: {str(error)[:200]}")
         return replace(decision, reason="branch_failed", detail=f"{decision.detail}; {failed}")
+
+
+def watch_for(
+    gate: EntropyGate, *, limits: Iterable[object], model: str | None, temperature: float | None
+) -> RejectionWatch | None:
+    """What foresees the rejection of one draft; None where nothing can, which is said once.
+
+    Args:
+        gate: Whose rejection.
+        limits: All that limits the draft's length (tokens), wherever it was set; what is no positive int is none.
+        model: The model that writes the draft, where known.
+        temperature: Its sampling temperature, where known.
+    """
+    # A proof needs the largest that may hold: which of several limits wins is the provider's business.
+    limit = max((each for each in limits if isinstance(each, int) and each > 0), default=None)
+    watch = gate.watch(max_tokens=limit, model=model, temperature=temperature)
+    if watch.can_fire:
+        return watch
+    profile = gate.profile()
+    obstacle = obstacle_to_stopping(profile.signal, max_tokens=limit) if profile is not None else None
+    if obstacle is not None:
+        gate.say_once("abort", f"mode='abort' cannot stop drafts, and holds them: {obstacle}")
+    return None

@@ -20,7 +20,8 @@ from pydantic import Field
 from tje_middleware import EntropyGate
 from tje_middleware.calls.request import DraftRequest, LogprobsCapabilities
 from tje_middleware.calls.streams import aclosed, closed
-from tje_middleware.gate.stopping.watch import DraftAborted, DraftStopped, raise_if_rejected, watch_for
+from tje_middleware.gate.delivery import watch_for
+from tje_middleware.gate.stopping.watch import DraftAborted, DraftStopped, raise_if_rejected
 
 from ..messages.visibility import Visibility, can_stream
 

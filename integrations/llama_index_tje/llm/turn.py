@@ -10,8 +10,8 @@ from tje_middleware import GateDecision, TokenUsage
 from tje_middleware.calls.log import ModelCall
 from tje_middleware.calls.request import DraftRequest
 from tje_middleware.calls.streams import aclosed, closed
-from tje_middleware.gate.delivery import Delivery
-from tje_middleware.gate.stopping.watch import DraftStopped, RejectionWatch, raise_if_rejected, watch_for
+from tje_middleware.gate.delivery import Delivery, watch_for
+from tje_middleware.gate.stopping.watch import DraftStopped, RejectionWatch, raise_if_rejected
 from tje_middleware.gate.turn import GatedTurn
 from tje_middleware.logprobs.evidence import StreamedEvidence
 

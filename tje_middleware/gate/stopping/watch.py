@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sized
+from collections.abc import Sized
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from ...calls.usage import TokenUsage
 from ...errors import SignalError, UnreadableLogprobs
@@ -12,9 +11,6 @@ from ...logprobs import LogprobsAccumulator, SequenceLogprobs
 from ...signals import LowerBound, bound_kind, lower_bound
 from ..decision import GateDecision, Route
 from ..policy import Criteria, Making
-
-if TYPE_CHECKING:
-    from ..gate import EntropyGate
 
 # A stream that looks unreadable so far is looked at again when there are this many times as many tokens.
 _PATIENCE = 1.25
@@ -133,29 +129,6 @@ class RejectionWatch:
         except UnreadableLogprobs:
             return False
         return True
-
-
-def watch_for(
-    gate: EntropyGate, *, limits: Iterable[object], model: str | None, temperature: float | None
-) -> RejectionWatch | None:
-    """What foresees the rejection of one draft; None where nothing can, which is said once.
-
-    Args:
-        gate: Whose rejection.
-        limits: All that limits the draft's length (tokens), wherever it was set; what is no positive int is none.
-        model: The model that writes the draft, where known.
-        temperature: Its sampling temperature, where known.
-    """
-    # A proof needs the largest that may hold: which of several limits wins is the provider's business.
-    limit = max((each for each in limits if isinstance(each, int) and each > 0), default=None)
-    watch = gate.watch(max_tokens=limit, model=model, temperature=temperature)
-    if watch.can_fire:
-        return watch
-    profile = gate.profile()
-    obstacle = obstacle_to_stopping(profile.signal, max_tokens=limit) if profile is not None else None
-    if obstacle is not None:
-        gate.say_once("abort", f"mode='abort' cannot stop drafts, and holds them: {obstacle}")
-    return None
 
 
 class _PartByPart(LogprobsAccumulator):
