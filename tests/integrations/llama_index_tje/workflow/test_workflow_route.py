@@ -505,7 +505,7 @@ class TestKindsOfDrafts:
         self, provider: StandIn, gate: EntropyGate
     ) -> None:
         engines = Engines(provider)
-        engine = EntropyGatedQueryEngine(engine=engines.engine(), deeper=engines.deep(), gate=gate)
+        engine = EntropyGatedQueryEngine(engine=engines.engine(gate=gate), deeper=engines.deep(), gate=gate)
         event = await drafting(lambda: engine.aquery(UNSURE), gate).run()
         assert event.decision.answered_by == "deeper"
         assert event.draft.metadata["tje"] == event.decision.as_dict()
