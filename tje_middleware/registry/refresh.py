@@ -216,8 +216,9 @@ class Task:
         self.due = math.inf
         #: When the piece at hand was begun; None: there is none.
         self.begun: float | None = None
-        #: Why the last piece failed; None: it did not.
-        self.error: Exception | None = None
+        #: Why the last piece failed, in words; None: it did not. The error itself would keep alive, by the frames of
+        #: its traceback, whoever looks up, and so this thread would never end.
+        self.error: str | None = None
         self.failures = 0
         #: Of the last piece that has begun.
         self.thread: threading.Thread | None = None
@@ -242,7 +243,7 @@ class Task:
             thread.start()
             self.thread = thread
         except RuntimeError as error:  # out of threads, or the interpreter is going
-            self.error = RegistryUnavailable(f"no thread to ask the registry on: {error}")
+            self.error = f"no thread to ask the registry on: {error}"
             self._done(self)
 
     def settle(self) -> None:
@@ -260,7 +261,7 @@ class Task:
         try:
             self._work()
         except Exception as error:
-            self.error = error
+            self.error = str(error) or type(error).__name__
         self._done(self)
 
 

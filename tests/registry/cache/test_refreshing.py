@@ -239,6 +239,15 @@ class TestTheEnd:
         gc.collect()
         wait_until(lambda: not background_threads())
 
+    def test_one_whose_database_is_gone_takes_it_along_too(self, path, elsewhere, caplog):
+        registry = CalibrationRegistry(f"sqlite:///{path}", refresh_seconds=0.05)
+        until_known(registry, KEY)
+        break_file(path)
+        wait_until(lambda: "marked stale" in caplog.text)
+        del registry
+        gc.collect()
+        wait_until(lambda: not background_threads())
+
     def test_a_close_while_many_look_up_breaks_none_of_them(self, registry):
         done = threading.Event()
         wrong = []
