@@ -11,7 +11,7 @@ OLDEST_TESTS := tests/integrations tests/test_readme.py tests/test_versions.py t
 NEWEST := .venv-newest
 NEWEST_STAMP := $(NEWEST)/.installed
 # What a user gets who installs today, which no lock holds, and what its tests need.
-NEWEST_PACKAGES := ".[langchain,openai]" hatchling langchain-tests pytest pytest-asyncio
+NEWEST_PACKAGES := ".[langchain,openai]" hatchling hypothesis langchain-tests pytest pytest-asyncio
 NEWEST_TESTS := tests/integrations/langchain_tje tests/cli/doctor/test_command.py
 PACKAGES := tje_middleware integrations/langchain_tje integrations/llama_index_tje
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
 
 from tests.postgres import (
     postgres,  # noqa: F401 (fixtures)
@@ -11,6 +12,10 @@ from tests.postgres import (
 )
 from tje_middleware.registry import cache
 from tje_middleware.signals import SIGNALS
+
+# No test is timed: a busy machine takes longer than usual for the same example.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True)
