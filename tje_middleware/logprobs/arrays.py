@@ -1,4 +1,4 @@
-"""The arrays that signatures speak of."""
+"""Names for the numpy array types in signatures."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The innermost part of a payload, where the numbers are: one reader for each notation in use.
+"""Blocks: the innermost part of a payload, which holds the numbers; one reader for each notation in use.
 
-A *block* describes consecutive positions. Each reader takes a block and gives a SequenceLogprobs, or None
-where the block is not in its notation.
+A *block* describes consecutive positions. Each reader takes a block and returns a SequenceLogprobs, or None where the
+block is in another notation.
 """
 
 from __future__ import annotations
@@ -173,10 +173,10 @@ def _array(rows: object) -> FloatArray:
     if not is_sequence(rows):
         raise UnreadableLogprobs(f"the alternatives are no list but {describe(rows)}")
     if not isinstance(rows, (list, tuple)):
-        rows = list(rows)  # other containers need not know slices
+        rows = list(rows)  # other containers may not support slices
     counts = _counts(rows)
     try:
-        # Frozen, so that the sequence need not copy what nobody else holds.
+        # Frozen, so that SequenceLogprobs does not copy it: nobody else holds this array.
         return frozen(_padded(_alternatives(rows, counts), counts))
     except (struct.error, ArithmeticError, LookupError, AttributeError, TypeError) as error:
         raise UnreadableLogprobs(_fault(rows)) from error
@@ -187,7 +187,10 @@ def _counts(rows: Sequence[Any]) -> list[int]:
     try:
         counts = [*map(len, rows)]
     except TypeError:  # some positions have None instead of an empty list
-        counts = [0 if row is None else _count(row, index) for index, row in enumerate(rows)]
+        for index, row in enumerate(rows):
+            if row is not None and not _holds_alternatives(row):
+                raise UnreadableLogprobs(_no_alternatives(row, index)) from None
+        counts = [0 if row is None else len(row) for row in rows]
     if not any(counts):
         raise MissingLogprobs(f"no position has alternatives; {ASK}")
     if not all(counts):
@@ -195,17 +198,19 @@ def _counts(rows: Sequence[Any]) -> list[int]:
     return counts
 
 
-def _count(row: object, index: int) -> int:
-    if not is_sequence(row) and not isinstance(row, (Mapping, np.ndarray)):
-        raise UnreadableLogprobs(f"position {index} has {describe(row)} where a list of alternatives should be")
-    return len(row)
+def _holds_alternatives(row: object) -> bool:
+    return is_sequence(row) or isinstance(row, (Mapping, np.ndarray))
+
+
+def _no_alternatives(row: object, index: int) -> str:
+    return f"position {index} has {describe(row)} where a list of alternatives should be"
 
 
 def _fault(rows: Sequence[Any]) -> str:
     """Which alternative cannot be read, for an error message."""
     for index, row in enumerate(rows):
-        if not is_sequence(row) and not isinstance(row, (Mapping, np.ndarray)):
-            return f"position {index} has {describe(row)} where a list of alternatives should be"
+        if not _holds_alternatives(row):
+            return _no_alternatives(row, index)
         for place, item in enumerate(row.values() if isinstance(row, Mapping) else row):
             value = field(item, "logprob") if has(item, "logprob") else item
             if not isinstance(value, (int, float, np.number)):
@@ -216,10 +221,7 @@ def _fault(rows: Sequence[Any]) -> str:
 
 
 def _alternatives(rows: Sequence[Any], counts: Sequence[int]) -> FloatArray:
-    """All alternatives' logprobs in order, whichever way a position writes them down.
-
-    (T, K) where every position has K of them, else one behind the other.
-    """
+    """All alternatives' logprobs in order: (T, K) where every position has K of them, else (sum of counts,)."""
     first = rows[0]
     by_token = isinstance(first, Mapping)  # {token: logprob}, or vLLM's {token_id: Logprob}
     example = next(iter(first.values() if by_token else first))
@@ -233,7 +235,7 @@ def _alternatives(rows: Sequence[Any], counts: Sequence[int]) -> FloatArray:
         read = lambda part: [item for row in part for item in row]  # noqa: E731
     numbers = np.empty((len(rows), counts[0]) if len(set(counts)) == 1 else sum(counts))
     offset = 0
-    # In parts that stay in the cache: one list of all numbers would cost as much again in fresh memory.
+    # In parts that fit into the processor's cache: a list of all numbers would need new memory of the same size.
     for start in range(0, len(rows), _POSITIONS_AT_ONCE):
         part = rows[start : start + _POSITIONS_AT_ONCE]
         offset += _pack(read([row.values() for row in part] if by_token else part), numbers, offset)

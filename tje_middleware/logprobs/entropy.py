@@ -14,14 +14,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import SignalError, UnreadableLogprobs
-from . import SequenceLogprobs
+from .sequence import SequenceLogprobs, frozen
 
-_BITS_PER_NAT = 1.0 / log(2.0)
+#: Multiplies nats to give bits.
+BITS_PER_NAT = 1.0 / log(2.0)
 # exp underflows to exactly 0 here, and 0 * -1e4 is 0 where 0 * -inf would be NaN.
 _FAR_BELOW = -1e4
 # Below this sum of probabilities the sum loses digits, and far below it vanishes.
 _LEAST_MASS = 1e-30
-# Arrays of this many positions stay in the processor's cache, and in memory that is already mapped.
+# Arrays of this many positions fit into the processor's cache.
 _POSITIONS_AT_ONCE = 256
 # Alternatives cannot have more than all the probability; rounding may exceed it a little.
 _MOST_MASS = 1.001
@@ -45,7 +46,7 @@ def token_entropies(logprobs: SequenceLogprobs | ArrayLike) -> NDArray[np.float6
 
 
 def entropies_and_masses(sequence: SequenceLogprobs) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """What one pass over a sequence gives, for ``sequence.once``.
+    """Compute entropies and probability masses in one pass; called through ``sequence.once``, which keeps them.
 
     Returns:
         (T,) token entropies in bits, and (T,) natural logs of the probability that each position's alternatives
@@ -58,9 +59,8 @@ def entropies_and_masses(sequence: SequenceLogprobs) -> tuple[NDArray[np.float64
             part = slice(start, start + _POSITIONS_AT_ONCE)
             nats[part], masses[part] = _nats_and_masses(top[part])
     # A point mass can come out at -1e-17; entropy is never negative.
-    bits = np.maximum(nats * _BITS_PER_NAT, 0.0)
-    bits.flags.writeable = masses.flags.writeable = False
-    return bits, masses
+    bits = np.maximum(nats * BITS_PER_NAT, 0.0)
+    return frozen(bits), frozen(masses)
 
 
 def _nats_and_masses(top: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -131,11 +131,11 @@ class EntropyAccumulator:
         try:
             weights = list(map(exp, logs))
             mass = sum(weights)
-            entropy: float = (log(mass) - sum(map(mul, weights, logs)) / mass) * _BITS_PER_NAT
+            entropy: float = (log(mass) - sum(map(mul, weights, logs)) / mass) * BITS_PER_NAT
         except (TypeError, ValueError, OverflowError, ZeroDivisionError):
             entropy = float("nan")
-        # Whatever the short way cannot do (a zero probability, an underflow, no logprob at all) ends as NaN or
-        # with too little or too much mass: the long way decides what it is.
+        # Where the fast formula fails (a zero probability, an underflow, a value that is no logprob), the entropy is
+        # NaN or the mass is too small or too large: token_entropies then computes the entropy or raises.
         if not (entropy >= 0.0 and _LEAST_MASS <= mass <= _MOST_MASS):
             entropy = float(token_entropies([logs])[0])
         self.tokens += 1

@@ -1,4 +1,4 @@
-"""One payload, in whatever envelope it came, down to the block that holds the numbers."""
+"""Envelopes: where each provider's or framework's payload keeps the block of logprobs, and the text beside it."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ _DEEPEST = 8
 
 @dataclass(frozen=True)
 class Located:
-    """Where a payload keeps its block, and what it says of the text around it.
+    """A payload's block, and what the payload says about the text that the block belongs to.
 
     Attributes:
-        block: The block, or None where the payload came without one.
-        text: The text that the block should cover: of a streamed chunk, what the chunk adds.
-        reasoning: The part of the text that the provider says was thought.
-        tokens: The sampled tokens, where they stand outside the block.
+        block: The block; None where the payload has none.
+        text: The text that the block should cover; of a streamed chunk the text that the chunk adds.
+        reasoning: The thinking, where the provider returns it as a text of its own.
+        tokens: The sampled tokens' texts, where they stand outside the block.
         message: The text of the whole message so far, where the payload is one chunk of it.
-        fallback: A poorer copy of the block.
-        kind: The payload in a few words.
-        calls_tools: Whether the message calls tools, beside or instead of saying something.
+        fallback: A second block to read where ``block`` is missing; it lacks the sampled tokens.
+        kind: The payload in a few words, for error messages.
+        calls_tools: Whether the message calls tools.
     """
 
     block: object | None
@@ -47,6 +47,22 @@ class Located:
     kind: str = ""
     calls_tools: bool = False
 
+    def require_cover(self, sequence: SequenceLogprobs) -> None:
+        """Refuse logprobs that cover too little of the message.
+
+        Raises:
+            UnreadableLogprobs: they cover less than half of its text.
+            MissingLogprobs: the message calls tools, and they cover its text alone.
+        """
+        refuse_partial_cover(sequence, self.length)
+        if self.calls_tools:
+            refuse_silent_tool_call(sequence, self.length)
+
+    @property
+    def length(self) -> int:
+        """How long the message is (characters)."""
+        return max(len(self.text or ""), len(self.message or ""))
+
 
 def read_payload(payload: object, choice: int) -> SequenceLogprobs:
     """Read one whole payload; ``parse_logprobs`` documents what it takes and what it raises."""
@@ -54,10 +70,7 @@ def read_payload(payload: object, choice: int) -> SequenceLogprobs:
         return payload
     located = locate(payload, choice)
     sequence = read_located(located)
-    length = max(len(located.text or ""), len(located.message or ""))
-    refuse_partial_cover(sequence, length)
-    if located.calls_tools:
-        refuse_silent_tool_call(sequence, length)
+    located.require_cover(sequence)
     return without_end(sequence)
 
 
@@ -94,7 +107,7 @@ def read_located(located: Located) -> SequenceLogprobs:
     """
     try:
         sequence = read_block(_block(located))
-    except (MissingLogprobs, UnknownShape):  # not where the block is there and wrong: the copy would hide it
+    except (MissingLogprobs, UnknownShape):  # a block with wrong numbers still raises: the fallback would hide that
         if not located.fallback:
             raise
         sequence = read_block(located.fallback)
@@ -113,9 +126,9 @@ def _block(located: Located) -> object:
 
 
 def _llama_index(payload: object, choice: int, depth: int) -> Located:
-    """LlamaIndex responses: ``raw`` is the provider's own; ``.logprobs`` has lost the sampled tokens.
+    """LlamaIndex responses: ``raw`` is the provider's payload; ``.logprobs`` lacks the sampled tokens.
 
-    LangChain's ``include_raw=True`` and LlamaIndex's agents wrap theirs in the same way.
+    LangChain's ``include_raw=True`` and LlamaIndex's agents also keep the provider's payload in ``raw``.
     """
     fallback = field(payload, "logprobs")
     fallback = fallback if is_sequence(fallback) else None
@@ -130,7 +143,7 @@ def _llama_index(payload: object, choice: int, depth: int) -> Located:
     return replace(located, message=message, fallback=fallback)
 
 
-# Wrappers: payloads whose logprobs are in an inner payload of its own shape.
+# Wrappers: payloads that hold another payload, in which the logprobs are.
 
 
 def _llm_result(payload: object, choice: int) -> object | None:
@@ -148,7 +161,7 @@ def _llm_result(payload: object, choice: int) -> object | None:
 
 
 def _generation(payload: object, _choice: int) -> object | None:
-    """LangChain ``ChatGeneration``: the message knows more than ``generation_info``."""
+    """LangChain ``ChatGeneration``: its message, which holds more than ``generation_info`` does."""
     if not has(payload, "generation_info"):
         return None
     message, info = field(payload, "message"), field(payload, "generation_info")
@@ -166,7 +179,7 @@ def _chosen(answers: Sequence[object], choice: int) -> object:
     return answers[choice]
 
 
-# Envelopes: payloads that hold the block itself.
+# Envelopes: payloads that hold the block.
 
 
 def _langchain_message(payload: object, _choice: int) -> Located | None:

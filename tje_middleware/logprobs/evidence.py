@@ -1,4 +1,4 @@
-"""The logprobs that speak for a whole answer, however it came; or the reason why there are none."""
+"""Evidence about an answer, streamed or whole: its logprobs, or the error that says why there are none."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from . import LogprobsAccumulator, SequenceLogprobs, parse_logprobs
 from .blocks import ASK
 from .envelopes import Located, locate
 from .fields import reading
-from .sequence import covered_characters, refuse_partial_cover, refuse_silent_tool_call
+from .sequence import covered_characters
 
-#: Errors among these were never raised: a traceback's frames would hold the payload.
+#: An error among these was never raised: the frames in its traceback would keep the payload in memory.
 Evidence = SequenceLogprobs | UnreadableLogprobs
 
 
@@ -22,17 +22,18 @@ def read(payload: object) -> Evidence:
 
 
 def without_advice(missing: MissingLogprobs) -> str:
-    """Why there are no logprobs, without the advice to ask for them: of a model that was asked."""
+    """Why there are no logprobs, without the advice to ask for them: for a model that was asked for them."""
     said, _, _ = str(missing).partition(f"; {ASK}")
-    # Of a shape that says nothing to whoever gates a chain.
+    # The class of the payload, with which such a message begins, means nothing to the user of a chain.
     return "the draft came without logprobs" if said.endswith("came without logprobs") else said
 
 
 class StreamedEvidence:
     """The logprobs of an answer that may be streamed: chunks as they come, then the whole.
 
-    What a framework merges of a stream may keep the last chunk's logprobs alone and still look sound, so the chunks'
-    own count; and what covers only a part of the answer is never given out.
+    A message that a framework merges from a stream may hold the logprobs of its last chunk only, and nothing in it
+    shows that. So the logprobs of the chunks are used where there are any. Logprobs that cover only a part of the
+    answer are never returned.
     """
 
     def __init__(self) -> None:
@@ -50,7 +51,7 @@ class StreamedEvidence:
             return 0
 
     def of(self, whole: object) -> Evidence:
-        """What speaks for the whole answer, now that it is here."""
+        """The evidence about the whole answer, once the stream has ended."""
         if self._stream is None:
             return read(whole)
         streamed = self._fault or _collected(self._stream, whole)
@@ -64,29 +65,23 @@ class StreamedEvidence:
 
 def _collected(stream: LogprobsAccumulator, whole: object) -> Evidence:
     try:
-        sequence, answer = stream.result(), _located(whole)
-        refuse_partial_cover(sequence, _length(answer))
-        if answer.calls_tools:
-            refuse_silent_tool_call(sequence, _length(answer))
+        sequence = stream.result()
+        _located(whole).require_cover(sequence)
     except UnreadableLogprobs as error:
         return _unraised(error)
     return sequence
 
 
 def _spells_all(evidence: Evidence, whole: object) -> bool:
-    """Whether logprobs that were merged from a stream with a hole in it lack nothing themselves."""
+    """Whether the merged message's logprobs cover all of its text, although chunks of the stream lacked some."""
     if isinstance(evidence, UnreadableLogprobs):
         return False
-    return (covered_characters(evidence) or 0) >= _length(_located(whole))
+    return (covered_characters(evidence) or 0) >= _located(whole).length
 
 
 def _located(payload: object) -> Located:
     with reading(payload):
         return locate(payload, 0)
-
-
-def _length(answer: Located) -> int:
-    return max(len(answer.text or ""), len(answer.message or ""))
 
 
 def _unraised(error: UnreadableLogprobs) -> UnreadableLogprobs:

@@ -1,4 +1,4 @@
-"""Reading a field from a dict or an object alike: SDKs give objects, HTTP gives dicts."""
+"""Reading fields of payloads, which are objects where they come from an SDK and dicts where they come over HTTP."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ def text_of(value: object) -> str | None:
 
 
 def describe(value: object) -> str:
-    """What a value is, in a few words, for an error message; never its contents."""
+    """A value's class and size or field names, for an error message; never its contents."""
     name = type(value).__name__
     kind = f"an {name}" if name[0] in "AEIOaeio" else f"a {name}"
     if isinstance(value, Mapping):
-        # The keys of {token: logprob} are the answer.
+        # The keys of {token: logprob} spell the answer, which must not get into a message.
         if value and all(isinstance(item, (int, float)) or has(item, "logprob") for item in value.values()):
             return f"{kind} of {len(value)} numbers"
         return f"{kind} with the keys {_listing(map(str, value))}"
@@ -73,7 +73,7 @@ def describe(value: object) -> str:
 
 
 def _listing(names: Iterable[str], most: int = 8) -> str:
-    # What does not look like a field's name may be a text of the user's.
+    # A key that does not look like a field's name may be text of the user.
     shown = [
         name if _FIELD_NAME.fullmatch(name) else "(no name)" for _, name in zip(range(most + 1), names, strict=False)
     ]
@@ -82,7 +82,7 @@ def _listing(names: Iterable[str], most: int = 8) -> str:
 
 @contextmanager
 def reading(payload: object) -> Iterator[None]:
-    """Turn whatever a stranger's object raises while it is read into UnreadableLogprobs."""
+    """Turn any error that a payload's own code raises while it is read into UnreadableLogprobs."""
     try:
         yield
     except TjeError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TypeGuard
 
 from ..errors import MissingLogprobs, UnreadableLogprobs
@@ -31,7 +31,10 @@ def parse_logprobs(payload: object, *, choice: int = 0) -> SequenceLogprobs:
     with reading(payload):
         if _is_stream(payload):
             _refuse_several_answers(payload)
-            return _accumulated(payload, choice)
+            accumulator = LogprobsAccumulator(choice=choice)
+            for chunk in payload:
+                accumulator.add(chunk)
+            return accumulator.result()
         return read_payload(payload, choice)
 
 
@@ -76,7 +79,7 @@ class LogprobsAccumulator:
     def _add(self, chunk: object) -> int:
         event = _provider_chunk(chunk)
         if _is_responses_event(event) and field(event, "type") != _RESPONSES_DELTA:
-            return 0  # the closing events of the Responses API repeat what the deltas brought
+            return 0  # the closing events of the Responses API repeat the logprobs of the deltas
         choice, choices = self._choice, field(event, "choices")
         if is_sequence(choices):
             # With n > 1 a chunk carries one choice and its index, not all of them.
@@ -104,8 +107,8 @@ class LogprobsAccumulator:
         if not self._parts:
             raise MissingLogprobs("no chunk of the stream had logprobs; ask for logprobs=True and top_logprobs=20")
         sequence = SequenceLogprobs.concatenate(self._parts)
-        # A server that looks ahead for a stop string sends the text some tokens late, at last without any token:
-        # no hole as long as the tokens spell all of it.
+        # A server that looks ahead for a stop string sends text later than its tokens, the last of it in a chunk
+        # without tokens. That is no hole as long as the tokens spell the whole text.
         uncovered = self._characters - (covered_characters(sequence) or 0)
         if self._holes and uncovered > 0:
             raise UnreadableLogprobs(
@@ -115,20 +118,13 @@ class LogprobsAccumulator:
         return without_end(sequence)
 
 
-def _accumulated(chunks: Iterable[object], choice: int) -> SequenceLogprobs:
-    accumulator = LogprobsAccumulator(choice=choice)
-    for chunk in chunks:
-        accumulator.add(chunk)
-    return accumulator.result()
-
-
 def _is_stream(payload: object) -> TypeGuard[Sequence[object]]:
     """Whether the payload is a list of a stream's chunks rather than of one sequence's positions."""
     return is_sequence(payload) and bool(payload) and not _is_position(payload[0]) and any(map(_is_chunk, payload))
 
 
 def _refuse_several_answers(payload: Sequence[object]) -> None:
-    """A batch is a list too; joined like a stream's chunks, its answers would be measured as one.
+    """Refuse a batch: it is a list as well, and its answers would be joined like the chunks of one stream.
 
     Raises:
         UnreadableLogprobs: the list holds a whole answer beside others.
@@ -172,6 +168,6 @@ def _is_responses_event(item: object) -> bool:
 
 
 def _provider_chunk(chunk: object) -> object:
-    """The provider's own chunk: LlamaIndex wraps it."""
+    """The provider's own chunk, also where LlamaIndex has wrapped it."""
     raw = field(chunk, "raw")
     return chunk if raw is None or field(chunk, "response_metadata") is not None else raw

@@ -1,4 +1,4 @@
-"""The one form in which the rest of the library sees log-probabilities, and whether they cover the answer's text."""
+"""SequenceLogprobs, which all payloads are read into, and checks that it covers the answer's text."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from ..errors import MissingLogprobs, UnreadableLogprobs
 from .arrays import BoolArray, FloatArray
 
 T = TypeVar("T")
+ArrayT = TypeVar("ArrayT", bound=NDArray[Any])
 
 #: A logprob may exceed 0 by this much (nats): rounding in half precision, or to four decimals.
 POSITIVE_TOLERANCE = 1e-3
 #: At or below this logprob (nats) a probability is zero: OpenAI and vLLM write -9999.0 for minus infinity.
 ZERO_PROBABILITY = -9999.0
 
-# Characters that tokens may lack of the text without any token being lost.
+# Tokens may spell this many characters fewer than the text without any token being lost.
 _TOLERATED_GAP = 2
 
 
@@ -109,7 +110,8 @@ class SequenceLogprobs:
     @property
     def answer(self) -> SequenceLogprobs:
         """The answer tokens alone; the sequence itself where nothing is marked as thinking."""
-        # Not kept with the sequence: one that held itself would wait for the garbage collector.
+        # Without thinking the answer is the sequence itself, which ``once`` must not keep: a sequence that refers to
+        # itself stays in memory until the garbage collector runs.
         return self.once(_answer) if self.thinking_mask.any() else self
 
     def once(self, function: Callable[[SequenceLogprobs], T]) -> T:
@@ -126,7 +128,7 @@ class SequenceLogprobs:
         try:
             return kept[function]
         except KeyError:
-            # The first that is kept stays, so that all who ask share one value.
+            # Where two threads compute it, both return the value that was kept first.
             return kept.setdefault(function, function(self))
 
     def take(self, mask: BoolArray) -> SequenceLogprobs:
@@ -156,7 +158,7 @@ class SequenceLogprobs:
 
     @classmethod
     def concatenate(cls, parts: Sequence[SequenceLogprobs]) -> SequenceLogprobs:
-        """The parts one after the other; what one part does not know, the whole does not know."""
+        """The parts one after the other; tokens and sampled logprobs are None unless every part has them."""
         parts = [part for part in parts if len(part)]
         if not parts:
             return cls(np.empty((0, 0)))
@@ -184,14 +186,17 @@ def covered_characters(sequence: SequenceLogprobs) -> int | None:
 
 
 def without_end(sequence: SequenceLogprobs) -> SequenceLogprobs:
-    """Without the end-of-turn token: llama.cpp lists it, spelling nothing, where it does not stream."""
+    """The sequence without an end-of-turn token, which llama.cpp lists with an empty text unless it streams."""
     if len(sequence) > 1 and sequence.tokens is not None and not sequence.tokens[-1]:
         return sequence.take(np.arange(len(sequence)) < len(sequence) - 1)
     return sequence
 
 
 def refuse_partial_cover(sequence: SequenceLogprobs, length: int) -> None:
-    """A merge that keeps only a stream's last chunk leaves logprobs that look sound and measure one token."""
+    """Refuse logprobs that cover less than half of a text of ``length`` characters.
+
+    A framework that merges a stream may keep the logprobs of its last chunk only.
+    """
     if len(sequence.text or "") >= length / 2:
         return  # the usual case, without looking at each token
     covered = covered_characters(sequence)
@@ -203,7 +208,7 @@ def refuse_partial_cover(sequence: SequenceLogprobs, length: int) -> None:
 
 
 def refuse_silent_tool_call(sequence: SequenceLogprobs, length: int) -> None:
-    """A tool call whose logprobs cover only the words before it was not measured at all."""
+    """Refuse logprobs that cover only the text of a message, and not the tool call that it makes."""
     covered = covered_characters(sequence)
     if covered is not None and covered <= length + _TOLERATED_GAP:
         raise MissingLogprobs("the message makes a tool call, and the provider sent logprobs only for its text")
@@ -243,9 +248,7 @@ def _texts(tokens: Sequence[str]) -> tuple[str, ...]:
 
 
 def _marks(values: ArrayLike) -> BoolArray:
-    marks = np.array(values, dtype=np.bool_).reshape(-1)
-    marks.flags.writeable = False
-    return marks
+    return frozen(np.array(values, dtype=np.bool_).reshape(-1))
 
 
 def _logprob_array(values: ArrayLike, name: str) -> FloatArray:
@@ -258,12 +261,12 @@ def _logprob_array(values: ArrayLike, name: str) -> FloatArray:
             raise UnreadableLogprobs(_refusal(array, name))
         if array.min() <= ZERO_PROBABILITY:
             return frozen(np.where(array <= ZERO_PROBABILITY, -np.inf, array))
-    # A view may be read-only while its base is not, and an array that can be written may be the caller's own:
-    # freezing either would be felt outside, and later changes outside would be felt here.
+    # An array that can be written may belong to the caller, and a view shares its memory with another array: freezing
+    # either would change the caller's array, and the caller could later change this one. So both are copied.
     return frozen(array.copy()) if array.flags.writeable or not array.flags.owndata else array
 
 
-def frozen(array: FloatArray) -> FloatArray:
+def frozen(array: ArrayT) -> ArrayT:
     """The array itself, read-only from now on."""
     array.flags.writeable = False
     return array

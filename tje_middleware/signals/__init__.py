@@ -4,10 +4,10 @@ A signal is named, so that a profile on disk says which one it was calibrated wi
 ``@thinking`` behind any name takes the signal over that part of the tokens alone:
 ``resolve_signal("mean_entropy@answer")``. Users add their own with :func:`register_signal`.
 
-Of a draft that is still being written, :func:`lower_bound` says what a signal will at least be.
+While a draft is still being written, :func:`lower_bound` gives a lower bound of the signal that it will have.
 
-Every signal of this package gives a finite number, or raises SignalError: where there are no tokens, and
-where the sequence does not hold what it measures.
+Every signal of this package gives a finite number, or raises SignalError where there are no tokens or the sequence
+lacks what the signal measures.
 """
 
 from .answers import Find, answer_entropy, answer_entropy_by, answer_span, answer_total, number_entropy, number_max
@@ -94,7 +94,7 @@ CANDIDATES: tuple[str, ...]
 
 
 def __getattr__(name: str) -> tuple[str, ...]:
-    """``CANDIDATES`` are the candidates as they are when it is read: users may register more."""
+    """Compute ``CANDIDATES`` each time it is read, as users may register more signals."""
     if name == "CANDIDATES":
         return candidates()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -18,8 +18,8 @@ from .positions import entropies, token_ends, token_texts
 def answer_span(sequence: SequenceLogprobs, find: Find | None = None) -> NDArray[np.int64]:
     r"""Which tokens state the final answer: all that share a character with it.
 
-    It is looked for in the joined tokens without the thinking, so that fragments of characters, which no
-    provider writes alike, cannot shift it.
+    The answer is looked for in the joined texts of the tokens outside the thinking. So its place does not depend on
+    how a provider writes tokens that are fragments of characters.
 
     Args:
         sequence: The draft.
@@ -101,8 +101,8 @@ Span = tuple[int, int]
 #: How to find the answer: a pattern, whose last match counts (its group 1, or all of it), or a function.
 Find = str | re.Pattern[str] | Callable[[str], Span | None]
 
-# A long text without an answer must not take longer than one with it: no pattern can read the same characters in
-# two ways. Braces may nest twice, as in \frac{\sqrt{2}}{3}.
+# No pattern can match the same characters in two ways, so that a long text without an answer takes linear time.
+# Braces may nest twice, as in \frac{\sqrt{2}}{3}.
 _FLAT = r"[^{}]*(?:\{[^{}]*\}[^{}]*)*"
 _NESTED = rf"[^{{}}]*(?:\{{{_FLAT}\}}[^{{}}]*)*"
 _SENTENCE = r"[\s:*_]*([^\n]+?)(?=[.!?]\s|\n|\Z)"
@@ -204,7 +204,7 @@ def _trimmed(text: str, span: Span) -> Span | None:
 
 
 _DIGIT = re.compile(r"\d")
-# A fragment of a character or a special token, as tokenizers and providers write them: their digits count nothing.
+# A fragment of a character or a special token, as tokenizers and providers write them: its digits do not count.
 _CODE = re.compile(r"<0x[0-9a-fA-F]{2}>|(?:bytes:)?(?:\\x[0-9a-fA-F]{2})+|<\|[^<>|]*\|>")
 
 

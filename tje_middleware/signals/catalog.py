@@ -1,4 +1,4 @@
-"""Signals by name: the built-in ones, those of users, and each over one part of the tokens."""
+"""Signals by name: built-in ones, those that users register, and each taken over one part of the tokens."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ _ALL, _ANSWER, _THINKING = "", "answer", "thinking"
 
 @dataclass(frozen=True)
 class NamedSignal:
-    """A signal with what others must know about it; called like the function itself.
+    """A signal's function and its properties; called like the function.
 
     Attributes:
         function: From SequenceLogprobs to a number, lower = more confident.
-        unit: Of the number; empty where it has none, or nobody said.
-        looked_at_over: The parts of the tokens over which ``"auto"`` looks at it, an empty name for all of them.
-        bound: How its lower bound is made while a draft is written; None where that is not known.
-        grows: The user's word that it never falls as tokens are added.
-        registered: Whether a user gave it its name; ``"auto"`` looks at these last.
+        unit: The number's unit; empty where it has none, or none was given.
+        looked_at_over: The parts of the tokens over which ``"auto"`` tries it; the empty name means all tokens.
+        bound: How a lower bound is computed while a draft is written; None where there is none.
+        grows: Whether the user promised that the value never falls as tokens are added.
+        registered: Whether a user registered it; ``"auto"`` tries these last.
     """
 
     function: Signal
@@ -68,13 +68,13 @@ class NamedSignal:
         """The number of a sequence, in the signal's unit.
 
         Raises:
-            SignalError: it cannot be had of this sequence.
+            SignalError: the signal cannot be computed from this sequence.
         """
         return self.function(sequence)
 
 
-#: The named signals. A new built-in one is written in a file of its own and entered here, the plain before the
-#: special: of signals that separate equally well, ``"auto"`` takes the first.
+#: All signals by name. Plain signals stand before special ones: of signals that separate equally well, ``"auto"``
+#: takes the first.
 SIGNALS: dict[str, NamedSignal] = {
     "mean_entropy": NamedSignal(
         mean_entropy, "bits", (_ALL, _ANSWER, _THINKING), bound=BoundRule(bits, Sum, limited=True)
@@ -114,14 +114,14 @@ _PARTS: dict[str, Callable[[SequenceLogprobs], SequenceLogprobs]] = {
     _ANSWER: lambda sequence: sequence.answer,
     _THINKING: lambda sequence: sequence.thinking,
 }
-#: A key's signal where calibration is to choose it, and what it is called where it is made of several.
+#: A key's signal where calibration is to choose one, and the name of a signal that is learned from several.
 AUTO, LEARNED = "auto", "learned"
 #: Names with a meaning of their own, which no signal may have.
 RESERVED = (AUTO, LEARNED)
 
 
 def candidates() -> tuple[str, ...]:
-    """The names that an automatic choice looks at where it is not told which, those that users registered last."""
+    """The signals that ``"auto"`` tries unless it is given names; those that users registered come last."""
     built_in = {name: signal for name, signal in SIGNALS.items() if not signal.registered}
     parts = {_ALL: "", **{part: f"@{part}" for part in _PARTS}}
     looked_at = [
@@ -151,7 +151,7 @@ def resolve_signal(name: str) -> Signal:
 
 
 def measure(name: str, sequence: SequenceLogprobs) -> float:
-    """A named signal of a sequence as a finite float; whatever a user's function does, in one place.
+    """The value of a named signal as a finite float, also where a user's function misbehaves.
 
     Raises:
         SignalError: no such signal, or it fails on this sequence, or gives no finite number.
@@ -224,7 +224,7 @@ def register_signal(
     if known is not None and known.function is not plain and _place(known.function) != _place(plain):
         raise SignalError(f"there is a signal {name!r} already, another function: give yours another name")
     if known is None or known.function is not plain:
-        # A built-in signal keeps its bound under another name.
+        # A built-in signal that is registered under another name keeps its bound.
         bound = next((signal.bound for signal in SIGNALS.values() if signal.function is plain), None)
         known = NamedSignal(plain, bound=bound, registered=True)
     SIGNALS[name] = replace(known, grows=grows, unit=unit or known.unit)
@@ -232,7 +232,7 @@ def register_signal(
 
 
 def _place(function: Signal) -> object:
-    """Where a function is defined: one that is defined anew, as in a notebook, takes the place of the old one."""
+    """The module and name of a function: where a notebook defines it again, the new one replaces the old one."""
     name = getattr(function, "__qualname__", "<lambda>")
     return function if "<lambda>" in name else (function.__module__, name)
 

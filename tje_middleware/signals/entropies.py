@@ -1,4 +1,4 @@
-"""Signals of the token entropies, wherever in the sequence they stand; and its length, which entropy must beat."""
+"""Signals of the token entropies of all tokens, and the number of tokens as a baseline for them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A learned signal: several signals weighed together by a logistic regression that keeps their direction."""
+"""A learned signal: a logistic regression over several signals, with weights that are not negative."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..logprobs.arrays import FloatArray
 from . import measure
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-#: Standardised values are kept within this: a draft unlike all that were learned from must not outweigh the rest.
+#: Standardised values are clipped to this, so that one signal's outlier does not outweigh all other signals.
 FARTHEST = 4.0
 
 
@@ -66,7 +66,8 @@ class LearnedSignal(BaseModel):
 
     def of_columns(self, columns: Mapping[str, FloatArray]) -> FloatArray:
         """(n,) the same for n drafts at once, from (n,) columns of the signals' values."""
-        # In the order of of_values: another could differ in the last digit, and thresholds are such sums.
+        # Added in the order of of_values: another order could change the last digit, and with it the comparison with
+        # a threshold that was computed here.
         total = np.full(len(columns[self.features[0].signal]), self.intercept)
         for part in self.features:
             standard = (columns[part.signal] - part.center) / part.scale

@@ -1,4 +1,4 @@
-"""What the signals share: one number a position, computed once a sequence and kept with it, read-only."""
+"""Arrays of one number a position, which several signals use; computed once for each sequence and kept with it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from ..errors import SignalError
 from ..logprobs import SequenceLogprobs
 from ..logprobs.arrays import FloatArray
-from ..logprobs.entropy import entropies_and_masses
+from ..logprobs.entropy import BITS_PER_NAT, entropies_and_masses
+from ..logprobs.sequence import frozen
 
-BITS_PER_NAT = 1.0 / log(2.0)
-#: Beside 1, double precision cannot tell a smaller probability from 0: 2**-53, about 1e-16 (nats).
+#: The logarithm of 2**-53, about 1e-16 (nats): added to 1, a smaller probability changes nothing in double precision.
 LEAST_LOGPROB = -53.0 * log(2.0)
 
 
@@ -40,10 +40,10 @@ def margins(sequence: SequenceLogprobs) -> FloatArray:
 def confidences(sequence: SequenceLogprobs) -> FloatArray:
     """(T,) DeepConf's token confidence, C = -1/k sum_j l_j over the k most probable alternatives (nats).
 
-    Alternatives that did not come have an unknown, at most very small probability, and neither 0 nor any guess
-    in their place compares with what came elsewhere. So k is the number that every position has; leaving
-    out the least probable only lowers C, so nothing looks more confident than it is. Nor do
-    alternatives that were masked, whose logprob counts as no less than ``LEAST_LOGPROB``.
+    k is the smallest number of alternatives that any position has: the probability of an alternative that was not
+    sent is unknown, and no guess for it would compare with the other positions. Leaving out the least probable
+    alternatives only lowers C, so no draft looks more confident than it is. For the same reason the logprob of a
+    masked alternative counts as no less than ``LEAST_LOGPROB``.
 
     Raises:
         SignalError: the sequence has no tokens, or a position has one alternative only, whose C would be
@@ -104,7 +104,7 @@ def _margins(sequence: SequenceLogprobs) -> FloatArray:
             f"the margin to the second is unknown"
         )
     # Renormalised, a probability can come out at 1 + 1e-16.
-    return _read_only(np.clip(np.exp(first - masses) - np.exp(second - masses), 0.0, 1.0))
+    return frozen(np.clip(np.exp(first - masses) - np.exp(second - masses), 0.0, 1.0))
 
 
 def _confidences(sequence: SequenceLogprobs) -> FloatArray:
@@ -114,7 +114,7 @@ def _confidences(sequence: SequenceLogprobs) -> FloatArray:
         raise SignalError("DeepConf's confidence is undefined where a position has one alternative only")
     if shared < sequence.top_k:
         top = sequence.truncated(shared).top_logprobs
-    return _read_only(np.maximum(top, LEAST_LOGPROB) @ np.full(shared, -1.0 / shared))
+    return frozen(np.maximum(top, LEAST_LOGPROB) @ np.full(shared, -1.0 / shared))
 
 
 def _surprisals(sequence: SequenceLogprobs) -> FloatArray:
@@ -124,16 +124,8 @@ def _surprisals(sequence: SequenceLogprobs) -> FloatArray:
     if sampled.min() == -np.inf:
         raise SignalError(f"the token at position {sampled.argmin()} was sampled with probability zero")
     # A logprob may exceed 0 by a rounding error; a surprisal is never negative.
-    return _read_only(np.maximum(sampled * -BITS_PER_NAT, 0.0))
+    return frozen(np.maximum(sampled * -BITS_PER_NAT, 0.0))
 
 
 def _token_ends(sequence: SequenceLogprobs) -> NDArray[np.int64]:
-    lengths = np.fromiter(map(len, sequence.tokens or ()), np.int64, len(sequence))
-    ends = np.cumsum(lengths)
-    ends.flags.writeable = False
-    return ends
-
-
-def _read_only(values: FloatArray) -> FloatArray:
-    values.flags.writeable = False
-    return values
+    return frozen(np.cumsum(np.fromiter(map(len, sequence.tokens or ()), np.int64, len(sequence))))

@@ -1,1 +1,1 @@
-"""What a signal will at least be, of a draft that is still being written."""
+"""Lower bounds of signals, while a draft is still being written."""

@@ -1,4 +1,4 @@
-"""Sums, maxima, windows and quantiles of numbers as they come: what they will at least be over all that come."""
+"""Folds: running sums, maxima, window means and quantiles that are lower bounds of their final values."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from typing import Protocol
 
 from ..entropies import WINDOW
 
-#: More than the way in which the rest of a sequence changes the rounding of one position's number: the padding, the
-#: order of a sum over alternatives, the shift that improbable ones need. Measured, it is below 1e-13.
+#: Subtracted from bounds. The tokens that follow can change the rounding of one position's number (by padding, by the
+#: order of a sum over alternatives, by the shift that improbable ones need); measured, by less than 1e-13.
 NOISE = 1e-10
 _EPSILON = sys.float_info.epsilon
 
 
 class Fold(Protocol):
-    """One number out of those of the settled tokens."""
+    """Folds the numbers of the settled tokens into one lower bound."""
 
     def add(self, value: float | None) -> None:
-        """Take the next one; None for a token that may stand between its neighbours or not."""
+        """Add the next token's number; None for a token that may or may not be measured."""
         ...
 
     def value(self) -> float | None:
-        """The bound; None where nothing was taken yet."""
+        """The bound; None before any number was added."""
         ...
 
 
 class Count:
-    """Whole numbers: their sum, or its share of the most tokens that come. Exact."""
+    """The sum of whole numbers, or its share of the limit of tokens; exact."""
 
     def __init__(self, limit: int | None) -> None:
         self._limit = limit or 1
@@ -43,27 +43,27 @@ class Count:
         return self._total / self._limit
 
 
-class Sum:
-    """Numbers that are at least 0: their sum, or their mean over the most tokens that come."""
+class Sum(Count):
+    """The sum of numbers that are at least 0, or their mean over the limit of tokens."""
 
     def __init__(self, limit: int | None) -> None:
-        self._limit = limit or 1
-        self._total = 0.0
+        super().__init__(limit)
         self._terms = 0
 
     def add(self, value: float | None) -> None:
         """As :class:`Fold` says."""
-        self._total += value or 0.0
+        super().add(value)
         self._terms += 1
 
     def value(self) -> float:
         """As :class:`Fold` says."""
-        rounding = (self._terms + 64) * _EPSILON  # of adding one by one here, and pairwise there
+        # Here numbers are added one by one, in the whole sequence pairwise.
+        rounding = (self._terms + 64) * _EPSILON
         return self._total * (1.0 - rounding) / self._limit - NOISE
 
 
 class Largest:
-    """The largest of them."""
+    """The largest number."""
 
     def __init__(self) -> None:
         self._largest: float | None = None
@@ -78,19 +78,19 @@ class Largest:
         return self._largest
 
 
-class WindowMean:
+class WindowMean(Largest):
     """The largest mean over ``WINDOW`` neighbours.
 
-    A run that is shorter so far will be part of a whole window, whose other tokens add at least 0, or the sequence
-    ends before it fills one and the mean is over even fewer: either way its sum over ``WINDOW`` is a bound. Numbers
-    below 0 allow no such thing, so there only ``whole`` windows count.
+    The sum of a run that is still shorter than a window, divided by ``WINDOW``, is a bound as well: either the run
+    becomes part of a whole window, whose other tokens add at least 0, or the sequence ends first and the mean is over
+    fewer tokens. That does not hold for numbers below 0; for those only ``whole`` windows count.
     """
 
     def __init__(self, *, whole: bool = False) -> None:
+        super().__init__()
         self._run: deque[float] = deque(maxlen=WINDOW)
         self._least = WINDOW if whole else 1
         self._seen = 0
-        self._largest: float | None = None
 
     def add(self, value: float | None) -> None:
         """As :class:`Fold` says."""
@@ -101,20 +101,14 @@ class WindowMean:
         self._run.append(value)
         if len(self._run) < self._least:
             return
-        # The whole is summed up from its beginning, and a window is the difference of two such sums; no number of a
-        # position is above 64 (entropies are below log2 K, confidences below 37).
+        # The signal computes a window as the difference of two sums from the beginning on. No number of a position is
+        # above 64: entropies are below log2 K, confidences below 37.
         rounding = 8.0 * _EPSILON * self._seen**2
-        bound = sum(self._run) / WINDOW - rounding - NOISE
-        if self._largest is None or bound > self._largest:
-            self._largest = bound
-
-    def value(self) -> float | None:
-        """As :class:`Fold` says."""
-        return self._largest
+        super().add(sum(self._run) / WINDOW - rounding - NOISE)
 
 
 class Quantile:
-    """The ``q`` quantile, interpolated: as if all tokens still to come, up to the limit, were certain."""
+    """The ``q`` quantile, interpolated, if all tokens that are still to come, up to the limit, had the number 0."""
 
     def __init__(self, q: float, limit: int) -> None:
         place = q * (limit - 1)
@@ -133,7 +127,7 @@ class Quantile:
         lacking = self._needed - len(self._top)
         if lacking > 1 or not self._top:
             return 0.0
-        # Of a heap, the second smallest is one of the first three.
+        # The second smallest number of a heap is among its first three.
         smallest = heapq.nsmallest(2, self._top[:3])
         lower, upper = (0.0, smallest[0]) if lacking else (smallest[0], smallest[-1])
         return lower + self._share * (upper - lower) - NOISE

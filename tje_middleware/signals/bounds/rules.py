@@ -1,7 +1,7 @@
 """How a signal's lower bound is made: the number of each position, and how numbers become one.
 
 A rule stands in the signal's entry in :mod:`..catalog`; :mod:`.running` follows it while a draft is written. Every
-number lies lower than what the whole sequence will have in its place by more than rounding: about 1e-10 a token.
+number lies below that position's number in the whole sequence by more than rounding can change: about 1e-10 a token.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from .folds import NOISE, Fold
 
 @dataclass(frozen=True)
 class BoundRule:
-    """How a signal's lower bound is made: a number a position, folded into one.
+    """How a signal's lower bound is computed: one number a position, folded into one number.
 
     Attributes:
-        values: (T,) numbers of the T positions of a part, each no more than what the whole will have in its place.
-        fold: Makes an empty fold, of the limit where there is one.
+        values: (T,) numbers of the T positions of a part, each at most that position's number in the whole sequence.
+        fold: Makes an empty fold, given the limit of tokens or None.
         limited: Whether the bound needs a limit of tokens.
         may_fail: Whether the signal can fail on tokens that come later.
     """
@@ -37,13 +37,13 @@ class BoundRule:
 
 
 def bits(part: SequenceLogprobs) -> FloatArray:
-    """(T,) token entropies in bits, less what rounding may add."""
+    """(T,) token entropies in bits, less ``NOISE``."""
     return np.maximum(entropies(part) - NOISE, 0.0)
 
 
 def uncertain(part: SequenceLogprobs) -> FloatArray:
     """(T,) 1 for each token of more than one bit, else 0."""
-    # A toss between two has 1 bit, give or take a rounding: it counts where no rounding brings it to 1.
+    # Two equally likely alternatives have 1 bit, give or take rounding: such a token must not be counted.
     return (entropies(part) > 1.0 + NOISE).astype(np.float64)
 
 
@@ -68,7 +68,8 @@ def doubts(part: SequenceLogprobs) -> FloatArray:
 
 def lack_of_confidence(part: SequenceLogprobs) -> FloatArray:
     """(T,) minus the confidence of each position (nats)."""
-    # Each position over all of its own alternatives: the whole may share fewer, which only raises it.
+    # Each position over all of its own alternatives: the signal takes no more than every position has, which only
+    # raises the number.
     if part.counts.min() < 2:
         raise SignalError("a position has one alternative only")
     logs = np.where(part.top_logprobs > -np.inf, np.maximum(part.top_logprobs, LEAST_LOGPROB), 0.0)

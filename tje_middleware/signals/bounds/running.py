@@ -1,15 +1,15 @@
-"""Lower bounds of signals while a draft is still being written: whatever follows, the final value is no less.
+"""Lower bounds of signals while a draft is still being written: the final value is never below them.
 
 Three kinds of signals have one:
 
 - sums, counts and maxima over the tokens only grow: their value so far is a bound;
-- means, shares and quantiles need a limit on how many tokens come: the rest adds at least 0, so the mean is at
-  least the sum so far over the limit;
-- a user's own, where ``register_signal(..., grows=True)`` promises that it never falls.
+- means, shares and quantiles have one where the number of tokens is limited: further tokens add at least 0, so the
+  mean is at least the sum so far divided by the limit;
+- a user's signal, where ``register_signal(..., grows=True)`` promises that it never falls.
 
-The rest (the tail, DeepConf's means, the final answer) can be brought down by what follows. Only tokens count of
-which it is sure that the signal will measure them: see :mod:`.tokens`. Rounding differs a little between a part and
-the whole, so every bound lies lower than the value so far by more than that: about 1e-10 a token.
+Later tokens can lower the other signals (the tail, DeepConf's means, the final answer). Only tokens count that the
+signal will measure for sure: see :mod:`.tokens`. Every bound is lower than the value so far by about 1e-10 a token,
+which is more than rounding can differ between a part and the whole.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ class LowerBound(Protocol):
     """The lower bound of one signal over one growing sequence.
 
     Attributes:
-        may_fail: Whether what follows may leave the signal without a value, as where a later token's own logprob is
-            not known. Otherwise it has one from the first settled token on.
+        may_fail: Whether a later token can leave the signal without a value, for example because that token's logprob
+            is unknown. If not, the signal has a value from the first settled token on.
     """
 
     @property
     def may_fail(self) -> bool:
-        """See the class."""
+        """Whether a later token can leave the signal without a value."""
         ...
 
     def add(self, part: SequenceLogprobs) -> None:
@@ -53,7 +53,7 @@ class LowerBound(Protocol):
         ...
 
     def value(self) -> float | None:
-        """The bound in the signal's unit; None while there is none, and for good where the signal has failed."""
+        """The bound in the signal's unit; None before there is one, and from a failure of the signal on."""
         ...
 
 
@@ -67,7 +67,8 @@ def bound_kind(name: str) -> BoundKind | None:
     signal = SIGNALS[base]
     if signal.bound is not None:
         return "limited" if signal.bound.limited else "grows"
-    # Tokens may turn out to be thinking only later: a promise about tokens that are added says nothing of that.
+    # Tokens may turn out to be thinking only later, and so leave a part again: the user's promise that the value does
+    # not fall as tokens are added says nothing about that.
     return "grows" if signal.grows and not part else None
 
 
@@ -76,8 +77,8 @@ def lower_bound(name: str, *, top_k: int, max_tokens: int | None = None) -> Lowe
 
     Args:
         name: As in :func:`.resolve_signal`.
-        top_k: Alternatives a position that the signal is taken over; what comes beyond them is left out.
-        max_tokens: How many positions come at most; None: not known.
+        top_k: Alternatives a position that the signal is taken over; further ones are left out.
+        max_tokens: The largest number of positions that may come; None: unknown.
 
     Raises:
         SignalError: no such signal.
@@ -119,7 +120,7 @@ class _Running:
         part = part.truncated(self._top_k)
         try:
             values = self._rule.values(part).tolist()
-        except SignalError:  # and so it will be over the whole
+        except SignalError:  # the signal of the whole draft will fail, too
             self._failed = True
             return
         for value in self._settling.add(values, part):
@@ -132,7 +133,7 @@ class _Running:
 
 
 class _Remeasured:
-    """The bound of a user's growing signal: its value over what had come when it was last measured."""
+    """The bound of a user's growing signal: its value when it was last measured."""
 
     may_fail = True
 
@@ -155,7 +156,7 @@ class _Remeasured:
             return
         try:
             value = measure(self._name, whole.truncated(self._top_k))
-        except SignalError:  # it may have a value once more has come
+        except SignalError:  # it may have a value once more tokens have come
             return
         self._value = value - NOISE * max(1.0, abs(value)) * self._seen
 

@@ -1,8 +1,8 @@
-"""Which tokens of a stream are sure to be measured in the end, whatever follows them.
+"""Which tokens of a stream will be measured for sure: those are settled.
 
-A later token may take one that came away from its part: a closing ``</think>`` makes thinking of all before it
-(the chat template may have opened the block), a few characters may be the beginning of a tag, a provider may begin
-to mark its thinking, and an empty token at the very end is the end of the turn, which is no part of the draft.
+A later token can change the part that an earlier one belongs to: a closing ``</think>`` turns all tokens before it
+into thinking, as the chat template may have opened the block; a few characters may be the beginning of a tag; a
+provider may begin to mark its thinking. An empty token at the very end is the end of the turn, no part of the draft.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _LONGEST_TAG = len("</thinking>")
 
 
 class Token(NamedTuple):
-    """One position: its value, its text where known, and whether its own chunk shows it to be thinking."""
+    """One position: its value, its text where known, and whether its own chunk marks it as thinking."""
 
     value: float
     text: str | None
@@ -29,15 +29,15 @@ class Token(NamedTuple):
 
 
 class Settling(Protocol):
-    """Takes tokens as they come, and gives the values of those that are sure to be measured."""
+    """Takes tokens as they come, and gives the values of those that are settled."""
 
     def add(self, values: Sequence[float], part: SequenceLogprobs) -> Iterator[float | None]:
-        """What a chunk's tokens settle, in order; None for one that may stand between its neighbours or not."""
+        """The values of the tokens that this chunk settles, in order; None for one that may be measured or not."""
         ...
 
 
 class AllTokens:
-    """Every token, but an empty last one only once another follows."""
+    """All tokens; an empty one is settled once another follows it."""
 
     def __init__(self) -> None:
         self._held: Token | None = None
@@ -47,7 +47,7 @@ class AllTokens:
         return (token.value for token in self.tokens(values, part))
 
     def tokens(self, values: Sequence[float], part: SequenceLogprobs) -> Iterator[Token]:
-        """The same as tokens."""
+        """The settled tokens themselves."""
         texts: Sequence[str | None] = part.tokens or [None] * len(part)
         for token in map(Token, values, texts, part.thinking_mask.tolist()):
             if self._held is not None:
@@ -58,7 +58,7 @@ class AllTokens:
 
 
 class ThinkingTokens:
-    """The tokens of thinking: sure only once the provider marks any, for then each chunk's marks are kept."""
+    """The tokens of thinking, settled once the provider marks any: from then on its marks decide, not the tags."""
 
     def __init__(self) -> None:
         self._all = AllTokens()
@@ -75,13 +75,13 @@ class ThinkingTokens:
 
 
 class AnswerTokens:
-    """The tokens of the answer: those that neither the tags nor a provider's marks can make thinking any more."""
+    """The tokens of the answer, settled once neither tags nor a provider's marks can turn them into thinking."""
 
     def __init__(self) -> None:
         self._all = AllTokens()
         self._undecided: deque[tuple[Token, int, int]] = deque()
         self._tags = _Tags()
-        # Without tags: they decide nothing once marks come, nor where a token's text is not known.
+        # Tags decide nothing once the provider marks its thinking, nor where a token's text is unknown.
         self._without_tags = False
 
     def add(self, values: Sequence[float], part: SequenceLogprobs) -> Iterator[float | None]:
