@@ -6,7 +6,9 @@ import numpy as np
 from scipy import optimize
 
 from tje_middleware import CalibrationProfile, ProfileKey, SequenceLogprobs, Threshold
-from tje_middleware.calibration.calibration import calibrate_samples
+from tje_middleware.calibration.calibration import calibrate_observations
+from tje_middleware.calibration.settings import CalibrationSettings
+from tje_middleware.records.columns import Observations
 
 KEY = ProfileKey(model="m", task="t")
 TOP_K = KEY.top_k
@@ -16,6 +18,19 @@ def sample(mean: float, sd: float, n: int) -> np.ndarray:
     """(n,) evenly spaced values with exactly this mean and standard deviation (n - 1)."""
     ladder = np.arange(n) - (n - 1) / 2
     return mean + sd * ladder / ladder.std(ddof=1)
+
+
+def observations_of(correct: np.ndarray, incorrect: np.ndarray, signal: str) -> Observations:
+    """Records of one signal, from its values over correct and over incorrect drafts."""
+    values = np.concatenate([correct, incorrect])
+    return Observations(correct=np.arange(len(values)) < len(correct), signals={signal: values})
+
+
+def calibrate_samples(
+    correct: np.ndarray, incorrect: np.ndarray, *, key: ProfileKey, settings: CalibrationSettings | None = None
+) -> CalibrationProfile:
+    """The profile of a signal with these values over correct and over incorrect drafts."""
+    return calibrate_observations(observations_of(correct, incorrect, key.signal), key=key, settings=settings)
 
 
 def profile(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from scipy import stats
 
-from tests.samples import KEY, TOP_K, draft, sample
+from tests.samples import KEY, TOP_K, calibrate_samples, draft, sample
 from tje_middleware import (
     CalibrationError,
     CalibrationProfile,
@@ -23,7 +23,6 @@ from tje_middleware import (
     calibrate,
     mean_entropy,
 )
-from tje_middleware.calibration.calibration import calibrate_samples
 from tje_middleware.calibration.separation import auroc, auroc_interval
 from tje_middleware.calibration.settings import CalibrationSettings, Prices
 

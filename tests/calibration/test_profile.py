@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tests.samples import KEY, draft, profile, sample
+from tests.samples import KEY, calibrate_samples, draft, profile, sample
 from tje_middleware import CalibrationError, CalibrationProfile, CalibrationRecord, NoThreshold
-from tje_middleware.calibration.calibration import calibrate_samples
 
 
 class TestRecord:

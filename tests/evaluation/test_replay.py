@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.evaluation.recorded import drawn, recorded
-from tests.samples import KEY
+from tests.samples import KEY, observations_of
 from tje_middleware import CalibrationError, ProfileKey
 from tje_middleware.calibration.calibration import calibrate_observations
 from tje_middleware.calibration.settings import CalibrationSettings, Prices
@@ -103,7 +103,7 @@ class TestATestPart:
             replayed(drawn(40), test=recorded([1, 2], [1, 0], ids=["q9", "q9"]))
 
     def test_without_the_signal_is_refused(self):
-        test = Observations.of_samples(np.array([1.0]), np.array([2.0]), "length")
+        test = observations_of(np.array([1.0]), np.array([2.0]), "length")
         with pytest.raises(CalibrationError, match=r"no 'mean_entropy', which the profile needs: there are length"):
             replayed(drawn(40), test=test)
 

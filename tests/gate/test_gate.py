@@ -11,7 +11,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from tests.samples import KEY, draft, profile, sample
+from tests.samples import KEY, calibrate_samples, draft, profile, sample
 from tje_middleware import (
     CalibrationError,
     CalibrationRegistry,
@@ -27,7 +27,6 @@ from tje_middleware import (
     mean_entropy,
     register_signal,
 )
-from tje_middleware.calibration.calibration import calibrate_samples
 from tje_middleware.gate.policy import GatePolicies, Policies
 from tje_middleware.signals.learned import Feature, LearnedSignal
 

@@ -1,1 +1,1 @@
-"""From labelled records to a profile: which signal, whether it separates, and the thresholds."""
+"""Calibration: labelled records become a profile with a signal, a verdict and thresholds."""

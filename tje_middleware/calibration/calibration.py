@@ -1,4 +1,4 @@
-"""Records -> profile: how well a signal separates right from wrong, and each method's threshold."""
+"""Calibrating a profile from records: how well a signal separates right from wrong, and each method's threshold."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from ..errors import CalibrationError, NoThreshold
-from ..logprobs.arrays import FloatArray
 from ..records.checks import oddities, refuse_repeated_ids
 from ..records.columns import Observations
 from ..records.record import CalibrationRecord
@@ -24,7 +23,7 @@ from .reference import fingerprint, reference_of
 from .selection import Choice, choose
 from .separation import auroc, auroc_interval, judge, mann_whitney_p
 from .settings import CalibrationSettings, Prices
-from .thresholds import cohens_d, sample_sd
+from .thresholds import Moments, cohens_d
 from .thresholds.guaranteed import hopeless
 from .thresholds.methods import METHODS
 from .thresholds.rule import Drafts, Found, Rule
@@ -46,21 +45,20 @@ def calibrate(
     seed: int = 0,
     resamples: int = 500,
 ) -> CalibrationProfile:
-    """Find out whether a signal tells right from wrong drafts, and from which value on.
+    """Find out whether a signal tells right from wrong drafts, and up to which value to accept drafts.
 
     Args:
         records: Labelled drafts, with the key's signal or with the logprobs to compute it from.
         key: What the profile will be valid for; its ``signal`` and ``top_k`` say what is computed.
         signal: A signal instead of the key's. ``"auto"``, here or in the key, chooses the one that separates best, by
-            nested cross-validation, and corrects for having looked at many; the profile says which it is.
-        candidates: The signals that ``"auto"`` chooses from; every one that all records have, unless given.
+            nested cross-validation, and corrects for the number of signals tried; the profile names the one chosen.
+        candidates: The signals that ``"auto"`` chooses from; by default every one that all records have.
         alpha: For ``risk``: the share of accepted drafts that may be wrong.
         delta: The probability with which a guarantee may fail to hold.
         epsilon: For ``noninferior``: the accuracy that may be lost against always going deeper.
-        eta: For giving up: the share of hopeless drafts that going deeper may still get right.
+        eta: For abstaining: the share of hopeless drafts that going deeper may still get right.
         prices: For ``cost``: what a token, an error and a deeper run cost; without them there is no such threshold.
-        seed: Of everything random; the same records and seed give the same profile, but for
-            ``created_at``.
+        seed: Of all random numbers; the same records and seed give the same profile, except for ``created_at``.
         resamples: Bootstrap resamples behind the thresholds' intervals; 0 for no intervals.
 
     Returns:
@@ -82,12 +80,12 @@ def calibrate(
 def calibrate_observations(
     observations: Observations, *, key: ProfileKey, settings: CalibrationSettings | None = None
 ) -> CalibrationProfile:
-    """The same from columns.
+    """:func:`calibrate` for records as columns.
 
     Args:
         observations: The records, with the key's signal, or with every candidate where that is ``"auto"``.
         key: As for :func:`calibrate`.
-        settings: What is asked for; the defaults of :func:`calibrate` unless given.
+        settings: The other arguments of :func:`calibrate`; its defaults unless given.
 
     Raises:
         CalibrationError: the signal is not there, or an id is there twice.
@@ -111,22 +109,10 @@ def calibrate_observations(
     return profile.model_copy(update={**_chosen(profile, choice), "notes": notes})
 
 
-def calibrate_samples(
-    correct: FloatArray, incorrect: FloatArray, *, key: ProfileKey, settings: CalibrationSettings | None = None
-) -> CalibrationProfile:
-    """The same from the signal's values over correct and incorrect drafts, two 1-D float64 arrays.
-
-    Raises:
-        CalibrationError: both are empty, or a value is not finite or absurdly large.
-    """
-    observations = Observations.of_samples(correct, incorrect, key.signal)
-    return calibrate_observations(observations, key=key, settings=settings)
-
-
 def _profile(
     observations: Observations, signal: str, key: ProfileKey, settings: CalibrationSettings, *, looks: float
 ) -> CalibrationProfile:
-    """The profile of one signal, judged as if it had been the only one."""
+    """The profile of one signal, with a verdict as if no other signal had been tried."""
     drafts = Drafts(
         observations.signals[signal],
         observations.correct,
@@ -135,6 +121,7 @@ def _profile(
         looks=looks,
     )
     correct, incorrect = drafts.classes
+    right, wrong = Moments.of(correct), Moments.of(incorrect)
     area = auroc(correct, incorrect)
     interval = auroc_interval(area, len(correct), len(incorrect)) if area is not None else None
     rank_p = mann_whitney_p(correct, incorrect)
@@ -143,14 +130,14 @@ def _profile(
     abstain = thresholds.pop(_ABSTAIN)
     return CalibrationProfile(
         key=key,
-        n_correct=len(correct),
-        n_incorrect=len(incorrect),
-        mean_correct=_mean(correct),
-        sd_correct=_sd(correct),
-        mean_incorrect=_mean(incorrect),
-        sd_incorrect=_sd(incorrect),
-        cohens_d=_finite(cohens_d(correct, incorrect)),
-        welch_p=_welch_p(correct, incorrect),
+        n_correct=right.n,
+        n_incorrect=wrong.n,
+        mean_correct=_finite(right.mean),
+        sd_correct=_finite(right.sd),
+        mean_incorrect=_finite(wrong.mean),
+        sd_incorrect=_finite(wrong.sd),
+        cohens_d=_finite(cohens_d(right, wrong)),
+        welch_p=_welch_p(right, wrong),
         mann_whitney_p=rank_p,
         auroc=area,
         auroc_interval=interval,
@@ -167,10 +154,10 @@ def _profile(
 
 
 def _chosen(profile: CalibrationProfile, choice: Choice) -> Mapping[str, object]:
-    """What automatic choice adds to the profile of the signal that it chose."""
+    """The fields that ``"auto"`` changes in the profile of the signal that it chose."""
     verdict, reason = choice.verdict, choice.reason
     if choice.learned is not None:
-        # Its records had no part in learning the weights: their own test is an honest one.
+        # The profile's records had no part in learning the weights, so its own verdict is valid.
         verdict, reason = profile.verdict, f"{choice.reason}; {profile.verdict_reason}"
     return {
         "chosen_signal": choice.signal,
@@ -212,35 +199,27 @@ def _threshold(found: Found | NoThreshold, spread: Spread | None) -> Threshold:
     )
 
 
-def _welch_p(correct: FloatArray, incorrect: FloatArray) -> float | None:
-    if min(len(correct), len(incorrect)) < 2 or np.ptp(correct) == 0 == np.ptp(incorrect):
+def _welch_p(right: Moments, wrong: Moments) -> float | None:
+    if min(right.n, wrong.n) < 2 or right.sd == 0 == wrong.sd:
         return None
-    moments = [(np.mean(sample), sample_sd(sample), len(sample)) for sample in (correct, incorrect)]
-    return _finite(float(stats.ttest_ind_from_stats(*moments[0], *moments[1], equal_var=False).pvalue))
-
-
-def _mean(sample: FloatArray) -> float | None:
-    return float(np.mean(sample)) if len(sample) else None
-
-
-def _sd(sample: FloatArray) -> float | None:
-    return sample_sd(sample) if len(sample) > 1 else None
+    samples = (right.mean, right.sd, right.n, wrong.mean, wrong.sd, wrong.n)
+    return _finite(float(stats.ttest_ind_from_stats(*samples, equal_var=False).pvalue))
 
 
 def _finite(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
 
-# Beyond this many records resamples of fewer are drawn, and their spread is scaled (m out of n bootstrap).
+# From more records than this, resamples of this size are drawn, and their spread is scaled (m out of n bootstrap).
 _MOST_RECORDS = 20_000
 
 
 class Spread(NamedTuple):
-    """What became of a threshold over the resamples.
+    """How a threshold varies over the resamples.
 
     Attributes:
-        interval: 95 % percentile interval of its value; None where it was hardly ever found.
-        found: Share of the resamples in which it was.
+        interval: 95 % percentile interval of its value; None where too few resamples have a threshold.
+        found: Share of the resamples that have a threshold.
     """
 
     interval: tuple[float, float] | None
@@ -266,7 +245,7 @@ def spreads(
     size = min(n, _MOST_RECORDS)
     found: dict[str, list[float]] = {name: [] for name in rules}
     for _ in range(settings.resamples):
-        # In order, so that what sorts by the signal finds it sorted.
+        # Sorted, as rules sort by the signal, which is fast where it is sorted already.
         drawn = _take(drafts, np.sort(rng.integers(0, n, size)))
         for name, rule in rules.items():
             with suppress(NoThreshold):

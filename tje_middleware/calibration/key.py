@@ -1,4 +1,4 @@
-"""What a profile is valid for: a model, a task and a way of asking; and that in words."""
+"""The key of a profile (model, task, signal and settings), and its form in words."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
-# A name that needs no quotes: words with nothing in them that stands between the parts of a key.
+# A name that needs no quotes: words without the characters that separate the parts of a key.
 _PLAIN = re.compile(r"(?!/( |$))[^\s\"(),]+( (?!/( |$))[^\s\"(),]+)*")
 _WORD = r"\"(?:[^\"\\]|\\.)*\"|(?:(?! / )[^\"])+"
 _IN_WORDS = re.compile(rf"({_WORD}) / ({_WORD}) / .* \(top \d+.*\)", re.DOTALL)
@@ -30,7 +30,7 @@ class ProfileKey(BaseModel):
     )
 
     def __str__(self) -> str:
-        """The key in words, which no other key has: the ledger knows it by them."""
+        """The key in words. No two keys have the same words; the ledger stores them."""
         settings = [f"top {self.top_k}"]
         if self.temperature is not None:
             settings.append(f"temperature {str(self.temperature).removesuffix('.0')}")
@@ -47,7 +47,7 @@ class ProfileKey(BaseModel):
         temperature: float | None = None,
         prompt_fingerprint: str | None = None,
     ) -> str | None:
-        """In what a draft's making differs from this key, as far as both are known; None where it does not.
+        """How the settings of a draft differ from this key, in words; None where they do not, or one is unknown.
 
         Args:
             top_k: Alternatives a position that the draft has; more than the key's are no difference.
@@ -73,22 +73,22 @@ class ProfileKey(BaseModel):
 
 
 def is_of(words: str, *, model: str | None = None, task: str | None = None) -> bool:
-    """Whether a key in words is of this model and this task; None: of any."""
+    """Whether a key in words has this model and this task; None stands for any."""
     names = names_in(words) or (None, None)
     return all(name in {None, written} for name, written in zip((model, task), names, strict=True))
 
 
 def names_in(words: str) -> tuple[str, str] | None:
-    """The model and the task of a key in words; None where they are no key's."""
+    """The model and the task of a key in words; None where the text is no key."""
     written = _IN_WORDS.match(words)
     return None if written is None else (_name(written[1]), _name(written[2]))
 
 
 def same_model(name: str, other: str) -> bool:
-    """Whether two names mean one model: a provider's prefix does not tell models apart.
+    """Whether two names mean the same model.
 
-    Nor does a snapshot's date where only one of the names has it: the other is the name under which it was asked
-    for. Two dates are two snapshots.
+    A provider's prefix makes no difference. A snapshot's date makes none where only one of the names has it, as a
+    provider may answer with the dated name of the model that was asked for; two dates are two models.
     """
     (one, first), (two, second) = (_plain_name(text) for text in (name, other))
     if first and second and first != second:
@@ -108,7 +108,7 @@ def _plain_name(name: str) -> tuple[str, str]:
 
 
 def _word(name: str) -> str:
-    """A name as it stands in a key: in quotes where it could be taken for more, or would not print as it is.
+    """A name as it is written in a key: in quotes where it holds a separator or characters that cannot be printed.
 
     Keys are printed to terminals and written to logs, and names may come from a file that was imported.
     """

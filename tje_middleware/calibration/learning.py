@@ -1,4 +1,4 @@
-"""Learning a signal from several, and whether it beats the best single one."""
+"""Learning a signal from several signals, and testing whether it beats the best single one."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ..signals.learned import FARTHEST, Feature, LearnedSignal
 from .separation import areas, ranks_of, stratified
 
 _FOLDS, _REPEATS, _INNER_FOLDS = 5, 4, 3
-# With fewer drafts of a class, weights are noise, and half of them are needed for thresholds.
+# With fewer drafts of a class the weights would be noise: only half of the drafts are used to learn them.
 _LEAST_OF_A_CLASS = 50
-# More records make the comparison no better, only slower.
+# More records make the comparison slower and hardly better.
 _MOST_RECORDS = 4_000
 _SIGNIFICANT = 0.05
 # Strengths of the ridge to choose from, on the mean log-loss.
@@ -32,8 +32,8 @@ class Better:
     Attributes:
         signal: Fitted to the records of ``learned_from``.
         learned_from: (n,) a random half of the records.
-        auroc: Of learned signals on folds that they were not learned from.
-        auroc_single: Of the best single signals, chosen and measured on the same folds.
+        auroc: AUROC of learned signals on folds that they were not learned from.
+        auroc_single: AUROC of the best single signals, chosen and measured on the same folds.
     """
 
     signal: LearnedSignal
@@ -48,7 +48,7 @@ def learn(columns: Mapping[str, FloatArray], correct: NDArray[np.bool_], *, pena
     Args:
         columns: Of each signal, its (n,) values; constant ones get no weight and are left out.
         correct: (n,) whether the draft was right; both must occur.
-        penalty: Half the weight of the squared norm of the weights beside the mean log-loss.
+        penalty: Strength of the ridge: half of it times the sum of the squared weights is added to the mean log-loss.
 
     Raises:
         SignalError: no signal varies, or only one class is there.
@@ -59,7 +59,7 @@ def learn(columns: Mapping[str, FloatArray], correct: NDArray[np.bool_], *, pena
     values = np.stack(list(varying.values()), axis=1)
     centers, scales = values.mean(axis=0), values.std(axis=0)
     intercept, weights = _fit(np.clip((values - centers) / scales, -FARTHEST, FARTHEST), ~correct, penalty)
-    # Where every signal points the wrong way, all weights are 0: one feature stays, so that the signal is a constant.
+    # Where every signal points the wrong way, all weights are 0: one feature is kept, and the signal is a constant.
     kept = np.flatnonzero(weights > 0) if (weights > 0).any() else [0]
     names = list(varying)
     return LearnedSignal(
@@ -119,7 +119,7 @@ def learn_where_better(observations: Observations, names: Sequence[str], *, seed
     spread = difference.std(ddof=1) * np.sqrt(1 / len(difference) + 1 / (_FOLDS - 1))
     if not difference.mean() > stats.t.ppf(1 - _SIGNIFICANT, len(difference) - 1) * spread:
         return None
-    # Drawn without a look at the labels: those of the other half stay independent, as the guarantees need them.
+    # Drawn without the labels, so that the labels of the other half stay independent, as the guarantees require.
     half = rng.permutation(len(wrong)) % 2 == 0
     return Better(
         signal=_fitted(_part({name: observations.signals[name] for name in names}, half), wrong[half], rng),
@@ -130,23 +130,17 @@ def learn_where_better(observations: Observations, names: Sequence[str], *, seed
 
 
 def _fitted(columns: Mapping[str, FloatArray], wrong: BoolArray, rng: np.random.Generator) -> LearnedSignal:
-    """A signal with the ridge that does best across folds of the same records."""
+    """A signal learned with the penalty that has the largest AUROC over folds of the same records."""
     folds = list(stratified(wrong, rng, folds=_INNER_FOLDS, repeats=1))
 
-    def worth(penalty: float) -> float:
-        return float(
-            np.mean(
-                [
-                    _area(
-                        learn(_part(columns, ~here), ~wrong[~here], penalty=penalty).of_columns(_part(columns, here)),
-                        wrong[here],
-                    )
-                    for here in folds
-                ]
-            )
-        )
+    def mean_area(penalty: float) -> float:
+        found = []
+        for here in folds:
+            signal = learn(_part(columns, ~here), ~wrong[~here], penalty=penalty)
+            found.append(_area(signal.of_columns(_part(columns, here)), wrong[here]))
+        return float(np.mean(found))
 
-    return learn(columns, ~wrong, penalty=max(_PENALTIES, key=worth))
+    return learn(columns, ~wrong, penalty=max(_PENALTIES, key=mean_area))
 
 
 def _part(columns: Mapping[str, FloatArray], mask: BoolArray) -> dict[str, FloatArray]:

@@ -10,14 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    FiniteFloat,
-    NonNegativeInt,
-    PositiveInt,
-)
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, PositiveInt
 
 from ..errors import CalibrationError, NoThreshold
 from ..logprobs import SequenceLogprobs
@@ -39,11 +32,11 @@ class Alarm:
 
     Attributes:
         kind: What is wrong.
-        detail: The same as a sentence, with the numbers that it rests on.
+        detail: What is wrong, as a sentence with the numbers behind it.
         version: The registry's version of the profile; None where it was not stored.
-        raised_at: When.
-        raised_by: Host and process.
-        evidence: The numbers by name.
+        raised_at: When the alarm was raised.
+        raised_by: The host and process that raised it.
+        evidence: The numbers behind it, by name.
     """
 
     kind: AlarmKind
@@ -55,7 +48,6 @@ class Alarm:
 
 
 Verdict = Literal["usable", "weak", "unusable"]
-
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -80,7 +72,7 @@ class Threshold(BaseModel):
 
 
 class Candidate(BaseModel):
-    """One signal that automatic choice looked at. AUROCs are of ordering right before wrong drafts."""
+    """One signal that ``"auto"`` tried. An AUROC is that of ordering right before wrong drafts."""
 
     model_config = _FROZEN
 
@@ -135,17 +127,22 @@ class CalibrationProfile(BaseModel):
         """Name of the signal that the thresholds are of."""
         return self.chosen_signal or self.key.signal
 
+    @property
+    def needed_signals(self) -> list[str]:
+        """Names of the signals to measure: those that a learned signal weighs, else the signal itself."""
+        return [part.signal for part in self.learned.features] if self.learned else [self.signal]
+
     def require_signal(self) -> None:
-        """Make sure that the signal is known in this process.
+        """Refuse a signal that is not known in this process.
 
         Raises:
-            SignalError: it is not, or one that a learned signal is made of.
+            SignalError: the signal is not known, or one that a learned signal weighs.
         """
-        for name in [part.signal for part in self.learned.features] if self.learned else [self.signal]:
+        for name in self.needed_signals:
             resolve_signal(name)
 
     def measure(self, sequence: SequenceLogprobs) -> float:
-        """The signal of a draft over the profile's alternatives, in the signal's unit.
+        """The signal of a draft over the key's ``top_k`` alternatives, in the signal's unit.
 
         Raises:
             SignalError: the signal is unknown here, or cannot be computed from these logprobs.
@@ -154,19 +151,19 @@ class CalibrationProfile(BaseModel):
         return self.learned(sequence) if self.learned else measure(self.signal, sequence)
 
     def hopeless_from(self, method: str) -> float | None:
-        """From which value on a gate that may give up does so with this method; None: it never does.
+        """The value from which on a gate with ``abstain=True`` gives drafts up by this method; None: it never does.
 
-        A method with an abstention of its own is taken at its word, also where it says that giving up does not pay;
-        for the others it is what is shown to be hopeless.
+        A method that has its own ``abstain_from`` decides that alone, also where it has found none; for the other
+        methods it is the profile's ``abstain`` threshold.
         """
         own = self.thresholds[method].abstain_from
-        declared = METHODS.get(method)  # None: a profile of another release may hold one that is unknown here
+        declared = METHODS.get(method)  # None: a method of another release
         if own is not None or self.abstain is None or (declared is not None and declared.has_own_abstention):
             return own
         return self.abstain.value
 
     def expected_deeper_tokens(self, threshold: float) -> float | None:
-        """What going deeper would cost a draft that a threshold accepts (tokens); None: the records do not tell."""
+        """Mean cost of going deeper with a draft that the threshold accepts (tokens); None: not in the records."""
         return self.reference.expected_deeper_tokens(threshold) if self.reference else None
 
     def threshold(self, method: str) -> float:

@@ -1,4 +1,4 @@
-"""Feedback on live drafts -> a new profile of the same signal, to be looked at before it is promoted."""
+"""Recalibrating a profile from feedback on live drafts; the signal stays the same."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from .reference import reference_of
 
 @dataclass(frozen=True)
 class LabelledDecision:
-    """A decided draft whose correctness somebody told.
+    """A decided draft with feedback on whether it was right.
 
     Attributes:
-        signal_value: Of the whole draft, in the signal's unit; one that was stopped early has only a lower bound, and
-            does not belong here.
+        signal_value: The signal of the whole draft, in the signal's unit. A draft that was stopped early has only a
+            lower bound, and must not be used here.
         correct: Whether the draft was right, whichever answer was taken in the end.
-        tokens: That the draft spent; None where nobody counted.
-        deeper_correct: Whether the deeper branch's answer was right; None where it did not run or nobody told.
-        deeper_tokens: That the deeper branch spent; None where it did not run or nobody counted.
+        tokens: Tokens that the draft spent; None where they were not counted.
+        deeper_correct: Whether the deeper answer was right; None where there is none, or no feedback on it.
+        deeper_tokens: Tokens that the deeper branch spent; None where it did not run or they were not counted.
     """
 
     signal_value: float
@@ -42,24 +42,24 @@ def recalibrate(
     threshold: float,
     share_accepted: float | None = None,
 ) -> CalibrationProfile:
-    """The profile that the feedback gives, with the settings, the signal and the weights of the one in use.
+    """Calibrate a profile from feedback, with the settings, the signal and the weights of the profile in use.
 
-    Thresholds hold for drafts as they come, and feedback does not: accepted drafts are graded more often than
-    rejected ones. So the side of the threshold that was graded more often is thinned out, at random, until both
-    stand in the ratio in which drafts were decided.
+    Accepted drafts get feedback more often than rejected ones, but thresholds need a fair sample of all drafts. So
+    drafts are removed at random from the side of the threshold with too much feedback, until the share of accepted
+    drafts is ``share_accepted``.
 
     Args:
-        profile: What the drafts were decided by.
-        labelled: Those with feedback.
-        threshold: Up to which they were accepted, in the signal's unit.
-        share_accepted: Of all drafts decided in that time, graded or not, the share that the threshold accepts; None
-            where it is unknown: the feedback is then taken to be as drafts come, and a note says so.
+        profile: The profile that the drafts were decided by.
+        labelled: The drafts with feedback.
+        threshold: The value up to which they were accepted, in the signal's unit.
+        share_accepted: The share that the threshold accepts of all drafts decided in that time, with feedback or
+            without; None where it is unknown: then no draft is removed, and a note says so.
 
     Returns:
         A profile that is not stored anywhere: store it as a candidate.
 
     Raises:
-        CalibrationError: no feedback, or none on one side of the threshold: what is right there cannot be known.
+        CalibrationError: there is no feedback, or none on one side of the threshold.
     """
     if share_accepted is not None and not 0 <= share_accepted <= 1:
         raise CalibrationError(f"the share of accepted drafts is between 0 and 1, not {share_accepted}")
@@ -71,7 +71,7 @@ def recalibrate(
     kept = every if share_accepted is None else _in_proportion(accepted, rejected, share_accepted, seed)
     found = calibrate_observations(
         _columns(kept, profile.signal),
-        # Chosen or learned before, on other records: here it is a signal like any other.
+        # The signal was chosen or learned from other records, so it needs no correction here.
         key=profile.key.model_copy(update={"signal": profile.signal}),
         settings=profile.settings,
     )
@@ -122,7 +122,7 @@ def _require_both_sides(
 def _in_proportion(
     accepted: Sequence[LabelledDecision], rejected: Sequence[LabelledDecision], share_accepted: float, seed: int
 ) -> list[LabelledDecision]:
-    """All of the side that was graded less often than it was decided, and as many of the other as go with it."""
+    """As many drafts of both sides as possible, such that ``share_accepted`` of them are accepted ones."""
     rng = np.random.default_rng(seed)
     shares = (share_accepted, 1 - share_accepted)
     sides = (accepted, rejected)
@@ -160,7 +160,7 @@ def _with_gaps(column: Sequence[float | None]) -> FloatArray:
 
 
 def _lost(profile: CalibrationProfile, found: CalibrationProfile) -> Iterator[str]:
-    """What the profile in use can do and the new one cannot, with the reason."""
+    """Notes on the methods that have a threshold in the profile in use, and none in the new one."""
     for name, threshold in _rules(profile).items():
         now = _rules(found).get(name)
         if threshold.value is not None and now is not None and now.value is None:

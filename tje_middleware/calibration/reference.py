@@ -1,4 +1,4 @@
-"""How a signal was distributed over the records of a calibration: what live drafts are compared with."""
+"""The distribution of a signal over the records of a calibration, with which live drafts are compared."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveInt, mod
 
 from ..logprobs.arrays import BoolArray, FloatArray, IntArray
 
-#: More values than this are thinned out, evenly over the ranks.
+#: The most values that a reference keeps.
 MOST_VALUES = 512
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -28,9 +28,9 @@ def rounded(value: float) -> float:
 
 
 class ReferenceDistribution(BaseModel):
-    """The signal's order statistics over n records, few enough to travel with the profile.
+    """Order statistics of a signal over n records, stored in the profile.
 
-    All distinct values where there are up to 512 of them, else 512 that are spread evenly over the ranks.
+    It keeps all distinct values where there are at most 512, else 512 that are spread evenly over the ranks.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -71,14 +71,14 @@ class ReferenceDistribution(BaseModel):
         return self.ties or self._since_the_last()
 
     def share_up_to(self, threshold: float) -> float:
-        """The share of records that a threshold accepts; between two values that are kept, of the lower one."""
+        """The share of records up to the largest kept value that the threshold accepts."""
         accepted = [rank for value, rank in zip(self.values, self.ranks, strict=True) if _within(value, threshold)]
         return accepted[-1] / self.n if accepted else 0.0
 
     def expected_deeper_tokens(self, threshold: float) -> float | None:
-        """What going deeper costs a draft that the threshold accepts: mean tokens over the records.
+        """Mean tokens of the deeper branch over the records that the threshold accepts.
 
-        Over the accepted records that tell; over all that tell where none of those does; None where none at all does.
+        Where no accepted record has that number, the mean is over all records that have it; None where none has.
         """
         if self.deeper_tokens is None:
             return None
@@ -148,7 +148,7 @@ def _within(value: float, threshold: float) -> bool:
 
 
 def _means_between(tokens: FloatArray, ranks: IntArray) -> tuple[float | None, ...] | None:
-    """Of the records between two ranks, the mean over those that tell."""
+    """Mean tokens of the records between two ranks; NaN tokens are left out."""
     starts = np.append(0, ranks[:-1])
     told = np.isfinite(tokens)
     counts = np.add.reduceat(told, starts, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""``signal="auto"``: which signal separates right from wrong drafts best, and whether any does."""
+"""The choice of ``signal="auto"``: which signal separates right from wrong drafts best, and whether any does."""
 
 from __future__ import annotations
 
@@ -19,26 +19,25 @@ from .separation import areas, auroc_interval, ranks_of, stratified
 _FOLDS, _REPEATS = 5, 10
 _PERMUTATIONS = 999
 _PERMUTATIONS_AT_ONCE = 111
-# More records make a choice no better, only slower.
+# More records make the choice slower and hardly better.
 _MOST_RECORDS = 10_000
-# Below the 5 % that are promised, so that chance in the permutations does not break the promise.
+# Below the promised 5 %, as a p-value that is estimated from permutations may come out too small.
 _SIGNIFICANT = 0.04
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What automatic choice came to.
+    """The signal that ``"auto"`` chose.
 
     Attributes:
-        signal: Name of the chosen signal; ``"learned"`` for one made of several.
-        learned: That one, fitted to the records of ``learned_from``; None where a single signal was chosen.
-        learned_from: (n,) which records those are: no threshold may use them again.
-        table: Every candidate, best first, those that could not be had last.
-        auroc: AUROC of what was chosen on records that had no part in choosing it; None where that is unknown.
-        looks: For how many signals this one counts where guarantees share their level among all (see
-            :func:`shared_among`).
-        verdict: Whether the best one separates beyond what so many looks reach by chance.
-        reason: Why.
+        signal: Its name; ``"learned"`` for a learned signal.
+        learned: The learned signal, fitted to the records of ``learned_from``; None where a single signal was chosen.
+        learned_from: (n,) the records that it was learned from, which no threshold may use again.
+        table: Every candidate, best first; those that could not be tried come last.
+        auroc: AUROC of the choice on records that had no part in choosing it; None where it is unknown.
+        looks: The number by which guarantees divide their level for this signal, see :func:`shared_among`.
+        verdict: Whether the best candidate separates beyond what the best of so many reaches by chance.
+        reason: The reason for the verdict.
     """
 
     signal: str
@@ -52,16 +51,16 @@ class Choice:
 
 
 def choose(observations: Observations, *, seed: int = 0) -> Choice:
-    """Choose a signal that separates as well as any, and judge it as one that was chosen from many.
+    """Choose the signal that separates best, and judge it with a correction for the number of candidates.
 
     Of the signals that are within one standard error of the best, the first candidate is taken, so that the choice
-    does not hang on a few records (the one-standard-error rule, Breiman et al. 1984, for differences of AUROCs on the
-    same records, DeLong et al. 1988). Candidates come from the plain to the special.
+    does not depend on a few records (the one-standard-error rule, Breiman et al. 1984, for differences of AUROCs on
+    the same records, DeLong et al. 1988). Plain candidates stand before special ones.
 
     Every candidate's AUROC is compared with the largest that the same candidates reach when the labels are permuted
-    (single-step max-T, Westfall & Young 1993): exact, however the candidates resemble each other. What the choice is
-    worth is measured by nested cross-validation: chosen on some folds, measured on another, ten times over. A learned
-    signal is taken only where it beats single ones chosen and measured in the same way.
+    (single-step max-T, Westfall & Young 1993); that is exact, also for candidates that resemble each other. The AUROC
+    of the choice is measured by nested cross-validation: chosen on some folds, measured on another, ten times over. A
+    learned signal is taken only where it beats single ones that were chosen and measured in the same way.
 
     Args:
         observations: Records with every candidate's values.
@@ -107,17 +106,17 @@ def choose(observations: Observations, *, seed: int = 0) -> Choice:
 
 
 def shared_among(signals: int, *, place: int) -> float:
-    """By how much a guarantee's level is divided for one of several signals, any of which might have been chosen.
+    """The number by which a guarantee's level is divided for the candidate at ``place`` (from 0) of several signals.
 
     Weighted Bonferroni: the k-th candidate of S gets a share of 1 / (k H_S), H_S = 1 + 1/2 + ... + 1/S, so that plain
-    signals, which come first and are chosen most, pay less than special ones. The order is fixed before any label is
-    seen, and the shares add up to 1.
+    signals, which come first and are chosen most often, get more than special ones. The order is fixed before any
+    label is seen, and the shares add up to 1.
     """
     return (place + 1) * sum(1 / k for k in range(1, signals + 1))
 
 
 def _distinct(observations: Observations) -> tuple[list[str], list[Candidate]]:
-    """The candidates without those that repeat another's values, and why each of the rest is none."""
+    """The candidates with distinct values, and the others, each with the reason why it was left out."""
     names: dict[bytes, str] = {}
     skipped = []
     for name, column in observations.signals.items():
@@ -129,10 +128,13 @@ def _distinct(observations: Observations) -> tuple[list[str], list[Candidate]]:
 
 
 def _taken(values: FloatArray, ranks: FloatArray, wrong: BoolArray, p_adjusted: FloatArray | None = None) -> int:
-    """The first of the (S, n) candidates that is as good as the best, and no chance where the best is none."""
+    """The place of the first of the (S, n) candidates that is as good as the best.
+
+    Where the best is significant by its adjusted p-value, so is the one that is taken.
+    """
     n_i = int(wrong.sum())
     n_c = len(wrong) - n_i
-    # What each draft adds to the area: the share of the other class on the right side of it.
+    # Each draft's part in the AUROC: the share of the other class that lies on the right side of it.
     of_wrong = (ranks[:, wrong] - ranks_of(values[:, wrong])) / n_c
     of_right = 1 - (ranks[:, ~wrong] - ranks_of(values[:, ~wrong])) / n_i
     found = of_wrong.mean(axis=1)
@@ -168,7 +170,7 @@ class _Permuted:
 
     Attributes:
         plain: (S,) of each alone.
-        adjusted: (S,) against the largest AUROC of all.
+        adjusted: (S,) against the largest AUROC of all candidates.
         reversed: The p-value of the smallest AUROC against the smallest of all: evidence for the wrong direction.
     """
 
@@ -181,7 +183,7 @@ def _permuted(ranks: FloatArray, wrong: BoolArray, found: FloatArray, rng: np.ra
     n_i = int(wrong.sum())
     pairs = n_i * (len(wrong) - n_i)
     reached, topped, bottomed = np.ones(len(found)), np.ones(len(found)), 1
-    # Rounding in sums of ranks must not part what is equal.
+    # Sums of ranks are rounded, and equal ones must count as equal.
     level, floor = found - 1e-12, found.min() + 1e-12
     for _ in range(0, _PERMUTATIONS, _PERMUTATIONS_AT_ONCE):
         labels = rng.permuted(np.tile(wrong, (_PERMUTATIONS_AT_ONCE, 1)), axis=1)
@@ -194,11 +196,11 @@ def _permuted(ranks: FloatArray, wrong: BoolArray, found: FloatArray, rng: np.ra
 
 @dataclass(frozen=True)
 class _Nested:
-    """What choosing is worth on folds that had no part in it.
+    """AUROCs on folds that had no part in choosing the candidate.
 
     Attributes:
         measured: (F, S) each candidate's AUROC on each measuring fold.
-        chosen: (F,) which candidate the other folds chose.
+        chosen: (F,) the candidate that was chosen on the other folds.
         pairs: (F,) pairs of a right and a wrong draft in the measuring fold: its weight.
     """
 
@@ -208,17 +210,17 @@ class _Nested:
 
     @property
     def auroc(self) -> float | None:
-        """Of the choice; None where no fold could be made."""
+        """AUROC of the choice; None where there are no folds."""
         if not len(self.pairs):
             return None
         return float(np.average(self.measured[np.arange(len(self.chosen)), self.chosen], weights=self.pairs))
 
     def each(self, place: int) -> float | None:
-        """Of one candidate."""
+        """AUROC of one candidate; None where there are no folds."""
         return float(np.average(self.measured[:, place], weights=self.pairs)) if len(self.pairs) else None
 
     def share(self, place: int) -> float | None:
-        """Of the folds on which a candidate was chosen."""
+        """Share of the folds on which a candidate was chosen; None where there are no folds."""
         return float((self.chosen == place).mean()) if len(self.pairs) else None
 
 

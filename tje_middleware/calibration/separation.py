@@ -12,7 +12,7 @@ from scipy import optimize, stats
 from ..logprobs.arrays import BoolArray, FloatArray
 from .profile import Verdict
 
-# The equation of the AUROC's interval holds trivially at an area of exactly 0 or 1; it is solved from here on.
+# At an area of exactly 0 or 1 the equation of the AUROC's interval has a trivial root; it is solved from here on.
 _NEXT_TO_CERTAIN = 1e-9
 
 
@@ -34,7 +34,7 @@ def ranks_of(values: FloatArray) -> FloatArray:
 
 
 def areas(ranks: FloatArray, wrong: NDArray[np.bool_]) -> FloatArray:
-    """(...,) the AUROC of each row of ranks (..., n) of a signal, for one labelling (n,) with both classes."""
+    """(...,) the AUROC of each row of a signal's ranks (..., n), for labels (n,) of both classes."""
     n_i = int(wrong.sum())
     n_c = len(wrong) - n_i
     return np.asarray((ranks[..., wrong].sum(axis=-1) - n_i * (n_i + 1) / 2) / (n_c * n_i))
@@ -68,10 +68,10 @@ def judge(
     interval: tuple[float, float] | None,
     rank_p: float | None,
 ) -> tuple[Verdict, str]:
-    """Whether these samples show that the signal separates right from wrong drafts, and why.
+    """The verdict on how well a signal separates right from wrong drafts, and the reason for it.
 
-    Shown means: the AUROC's interval excludes chance, and so does the Mann-Whitney test at 5 %, which is exact for
-    few records without ties.
+    ``usable`` requires that both the AUROC's interval and the Mann-Whitney test at 5 %, which is exact for few
+    records without ties, exclude chance.
     """
     if area is None or interval is None:
         missing, present = ("incorrect", len(correct)) if len(correct) else ("correct", len(incorrect))
@@ -98,7 +98,7 @@ def mann_whitney_p(correct: FloatArray, incorrect: FloatArray) -> float | None:
 
 
 def stratified(wrong: BoolArray, rng: np.random.Generator, *, folds: int, repeats: int) -> Iterator[BoolArray]:
-    """(n,) masks of measuring folds, each with both classes in it and outside it; none where that cannot be."""
+    """(n,) masks of folds, each with both classes inside and outside; none where a class has fewer than two."""
     folds = min(folds, int(wrong.sum()), int((~wrong).sum()))
     if folds < 2:
         return

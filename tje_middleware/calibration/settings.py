@@ -1,4 +1,4 @@
-"""What calibration is asked for: levels of the guarantees, prices, and the seed."""
+"""Settings of a calibration: levels of the guarantees, prices, and the seed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Level = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Prices(BaseModel):
-    """What things cost, all in one currency; the ``cost`` threshold minimises their expected sum.
+    """Prices of tokens, errors and runs, all in one currency; the ``cost`` threshold minimises the expected cost.
 
     Example:
         >>> Prices(token=0.000_01, error=0.5)
@@ -31,9 +31,9 @@ class Prices(BaseModel):
 
 
 class CalibrationSettings(BaseModel):
-    """What calibration was asked for, kept with the profile.
+    """Settings of a calibration, kept with the profile.
 
-    The command line has an option for each of these, named and described as here.
+    The command line has an option for each field, with its name and description.
     """
 
     model_config = _FROZEN

@@ -1,4 +1,4 @@
-"""What is odd about a set of labelled records, before anything is concluded from it."""
+"""Checks of a set of labelled records: what is refused, and what is odd about it."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import numpy as np
 from ..errors import CalibrationError
 from .columns import Observations
 
-# Fewer records of a class than this say nothing by standing together.
+# With fewer records of a class than this, their standing together may be chance.
 _LEAST_OF_A_CLASS = 5
 # Above this share repeated records are no coincidence.
 _MANY_REPEATED = 0.05
 _LOPSIDED = 0.02
-# Values among which it shows how fine a column is.
+# So many values of a column are looked at to find the one with the most distinct values.
 _ENOUGH_TO_TELL = 1_000
 
 
 def refuse_repeated_ids(observations: Observations) -> None:
-    """Refuse records that name the same draft twice: intervals and guarantees count each as one more.
+    """Refuse records that share an id: intervals and guarantees would count one draft twice.
 
     Raises:
         CalibrationError: the message names the first such id and its places.
@@ -39,7 +39,7 @@ def refuse_repeated_ids(observations: Observations) -> None:
 
 
 def oddities(observations: Observations) -> tuple[str, ...]:
-    """What a person should look at, each a sentence; empty where nothing is odd."""
+    """Sentences about what a person should look at; empty where nothing is odd."""
     return tuple(_oddities(observations))
 
 
@@ -77,7 +77,7 @@ def _repeated(observations: Observations) -> int:
 
 
 def _leaking_ids(observations: Observations) -> str | None:
-    """Ids whose letters tell the label: what was graded may then be the source and not the answer."""
+    """A sentence about ids whose letters tell the label, as right and wrong drafts may be of two sources; or None."""
     labels: dict[str, set[bool]] = defaultdict(set)
     counts: dict[str, int] = defaultdict(int)
     for name, correct in zip(observations.ids, observations.correct.tolist(), strict=False):

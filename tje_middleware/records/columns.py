@@ -14,7 +14,7 @@ from ..logprobs.arrays import BoolArray, FloatArray
 from ..signals import AUTO, RESERVED, candidates
 from .record import CalibrationRecord
 
-# Larger values are no signal, and their squares would leave the range of floats.
+# Larger values are refused: their squares would leave the range of floats.
 _LARGEST_VALUE = 1e50
 _NOTHING = "there are no records to calibrate from; 5 to 10 labelled drafts are a beginning"
 
@@ -30,8 +30,8 @@ class Observations:
         deeper_correct: (n,) whether the deeper branch was right; None unless every record says so.
         deeper_tokens: (n,) completion tokens of the deeper branch; None unless every record says so.
         ids: (n,) the records' ids, None where a record has none.
-        skipped: Of each signal that was looked for and could not be had for all records, why.
-        partial: Of each outcome that only some records have, how many have it.
+        skipped: The reason by signal, for each signal that some record lacks.
+        partial: How many records have an outcome, by outcome, for those that only some have.
     """
 
     correct: BoolArray
@@ -54,7 +54,7 @@ class Observations:
         top_k: int,
         candidates: Sequence[str] | None = None,
     ) -> Observations:
-        """Records read for a key's signal, for every candidate where that is ``"auto"``; columns as they are.
+        """Read records for a key's signal, or for every candidate where that is ``"auto"``; columns are left as is.
 
         Raises:
             CalibrationError: as :meth:`read` and :meth:`read_all`.
@@ -115,25 +115,11 @@ class Observations:
             raise CalibrationError(f"there is no signal that all records have ({reasons or 'no candidates'})")
         return found
 
-    @classmethod
-    def of_samples(cls, correct: FloatArray, incorrect: FloatArray, signal: str) -> Observations:
-        """One signal over correct and over incorrect drafts, two 1-D float64 arrays.
-
-        Raises:
-            CalibrationError: both are empty, or a value is not finite or absurdly large.
-        """
-        values = np.concatenate([correct, incorrect]).astype(np.float64)
-        if values.ndim != 1:
-            raise CalibrationError(f"samples have one dimension, not the shape {values.shape}")
-        made = cls(correct=np.arange(len(values)) < len(correct), signals={signal: values})
-        made.require_finite()
-        return made
-
     def require_finite(self) -> None:
-        """Make sure that there are records, and that every signal's value is a number of a size to compute with.
+        """Refuse columns without records, and signals with values that are not finite or too large to compute with.
 
         Raises:
-            CalibrationError: there are none, or a signal has such a value.
+            CalibrationError: there are no records, or a signal has such a value.
         """
         if not len(self):
             raise CalibrationError(_NOTHING)
@@ -152,7 +138,7 @@ class Observations:
             deeper_correct=None if self.deeper_correct is None else self.deeper_correct[chosen],
             deeper_tokens=None if self.deeper_tokens is None else self.deeper_tokens[chosen],
             ids=tuple(self.ids[place] for place in chosen) if self.ids else (),
-            partial={},  # of the whole
+            partial={},  # it counts the records of the whole set
         )
 
     def with_signal(self, name: str, values: FloatArray) -> Observations:
@@ -161,7 +147,7 @@ class Observations:
 
 
 class _Reading:
-    """Columns in the making: eight bytes a number, whatever the number of records."""
+    """Builds columns record by record, in eight bytes a number."""
 
     def __init__(self, top_k: int) -> None:
         self._top_k = top_k
@@ -172,10 +158,10 @@ class _Reading:
         self.skipped: dict[str, str] = {}
 
     def add(self, place: int, record: CalibrationRecord, names: Sequence[str]) -> None:
-        """Read one record; a signal that it has not is not looked for again."""
+        """Read one record; a signal that it lacks is not read from later records."""
         _require_record(place, record)
         if record.sequence is not None and record.sequence.top_k > self._top_k:
-            # Once for all signals, which would each cut it for themselves.
+            # Truncated once, and not again by each signal.
             record = record.model_copy(update={"sequence": record.sequence.truncated(self._top_k)})
         for name in names:
             if name in self.skipped:
@@ -199,10 +185,10 @@ class _Reading:
                 column.append(outcome)
 
     def done(self) -> Observations:
-        """What was read.
+        """The columns of all records that were read.
 
         Raises:
-            CalibrationError: nothing was.
+            CalibrationError: no record was read.
         """
         n = len(self._correct)
         if not n:

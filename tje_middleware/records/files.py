@@ -1,4 +1,4 @@
-"""Files of records: read one record at a time from whatever they are, and written whole or not at all."""
+"""Files of records: read one record at a time, and written whole or not at all."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ _GZIP_LEVEL = 6
 def read_records(path: str | PathLike[str], *, progress: Progress | None = None) -> Iterator[CalibrationRecord]:
     """Read records lazily, one at a time; of Parquet, one batch at a time.
 
-    What the file is, its first bytes say and not its name: JSON Lines in UTF-8, the same gzipped, or Parquet. A bad
-    line is met when reading comes to it, after the records before it were given out: exhaust the iterator before
-    anything is stored.
+    The first bytes of the file, not its name, tell its format: JSON Lines in UTF-8, the same gzipped, or Parquet. A
+    bad line raises when reading comes to it, after the records before it were yielded: exhaust the iterator before
+    you store anything.
 
     Args:
         path: The file, or ``"-"`` for standard input.
-        progress: Told now and then how far reading is and how far it goes: in bytes of the file as it lies on disk
-            (the second is 0 where that is not known, as of a pipe), or in rows of Parquet.
+        progress: Called now and then with how much was read and how much there is: in bytes of the file on disk (the
+            second number is 0 where it is unknown, as of a pipe), or in rows of Parquet.
 
     Yields:
         Each record, with its ``sequence`` where the file holds raw logprobs.
@@ -73,10 +73,11 @@ def read_records(path: str | PathLike[str], *, progress: Progress | None = None)
 def write_records(path: str | PathLike[str], records: Iterable[CalibrationRecord]) -> int:
     """Write records, raw logprobs included, such that ``read_records`` gives them back.
 
-    The file appears when all records are in it; until then, and after any error, what was there before stays.
+    The file appears once all records are in it; until then, and after any error, the file that was there stays.
 
     Args:
-        path: Its ending decides: ``.parquet`` is Parquet, ``.gz`` gzipped JSON Lines, any other JSON Lines.
+        path: The file; its ending tells the format: ``.parquet`` Parquet, ``.gz`` gzipped JSON Lines, any other JSON
+            Lines.
         records: Read one at a time; a ``sequence`` without positions is left out.
 
     Returns:
@@ -95,7 +96,7 @@ def write_records(path: str | PathLike[str], records: Iterable[CalibrationRecord
             if not counted.count:
                 raise CalibrationError(f"{target} was not written: there are no records")
     except OSError as error:
-        if error is counted.failure:  # what the caller's records raise is not ours to explain
+        if error is counted.failure:  # raised by the caller's records, not by writing
             raise
         raise CalibrationError(f"{target} cannot be written: {error.strerror or error}") from error
     return counted.count
@@ -123,10 +124,10 @@ def replaced(path: str | PathLike[str]) -> Iterator[IO[bytes]]:
 
 
 class _CountedReads(io.RawIOBase):
-    """Bytes on their way from a file, counted and reported."""
+    """A raw stream over a source that counts the bytes read, and reports them."""
 
     def __init__(self, source: io.RawIOBase | io.BufferedIOBase, total: int) -> None:
-        # Of a pipe, what is there; ``readinto`` of a buffered one would wait for more.
+        # From a pipe take what has come; ``readinto`` of a buffered reader would wait for more.
         self._fill = source.readinto1 if isinstance(source, io.BufferedIOBase) else source.readinto
         self._done, self._total = 0, total
         self._progress: Progress | None = None
@@ -187,7 +188,7 @@ def _json_lines(name: str, lines: io.BufferedReader[Any]) -> Iterator[Calibratio
                 raise CalibrationError(f"{name}, line {number}: {reason}") from error
             yield record
     except _DAMAGE as error:
-        # Unpacking is ahead of the lines, so that the place may be well behind the last one read.
+        # Data is unpacked ahead of the lines, so the damage may lie far behind the last line read.
         place = f" beyond line {number}" if number else ""
         raise CalibrationError(f"{name} is damaged or cut off{place}: {error}") from error
     if not found:
@@ -196,23 +197,19 @@ def _json_lines(name: str, lines: io.BufferedReader[Any]) -> Iterator[Calibratio
 
 def _record(line: bytes) -> CalibrationRecord:
     if b"\\u" in line:
-        return _uncommon(line)
+        # A token may be half of a character beyond 16 bits, which json accepts and pydantic's JSON refuses.
+        try:
+            fields = json.loads(line)
+        except (ValueError, RecursionError):
+            return CalibrationRecord.model_validate_json(line)  # pydantic says what is wrong
+        return from_fields(fields)
     record = CalibrationRecord.model_validate_json(line)
     refuse_empty(record.signals, record.sequence)
     return record
 
 
-def _uncommon(line: bytes) -> CalibrationRecord:
-    # A token may be half of a character beyond 16 bits, which pydantic's JSON refuses.
-    try:
-        fields = json.loads(line)
-    except (ValueError, RecursionError):
-        return CalibrationRecord.model_validate_json(line)  # which says what is wrong
-    return from_fields(fields)
-
-
 class _Counted:
-    """The fields of records, counted as they pass; remembers what the caller's own iterable raised."""
+    """Iterates over the fields of records and counts them; remembers an OSError that the caller's iterable raised."""
 
     def __init__(self, records: Iterable[CalibrationRecord]) -> None:
         self._records = records

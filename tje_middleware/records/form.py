@@ -1,4 +1,4 @@
-"""The form of a record on disk: fields by name, raw logprobs as plain lists."""
+"""A record as plain fields, as files hold it: raw logprobs are lists of numbers."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _NO_JSON_NUMBERS = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 
 def to_fields(record: CalibrationRecord) -> dict[str, Any]:
-    """What stands on disk for this record; fields that say nothing are left out.
+    """The record's fields as they are written; fields at their defaults are left out.
 
     Raises:
-        CalibrationError: the record has neither signals nor logprobs, so that it could not be read back.
+        CalibrationError: the record has neither signals nor logprobs, and could not be read back.
     """
     sequence = record.sequence if record.sequence is not None and len(record.sequence) else None
     refuse_empty(record.signals, sequence)
@@ -38,7 +38,7 @@ def from_fields(fields: object) -> CalibrationRecord:
 
     Raises:
         pydantic.ValidationError: a field is missing or wrong.
-        TjeError: there are neither signals nor logprobs, or the marks of thinking are no marks.
+        TjeError: there are neither signals nor logprobs, or ``marked_thinking`` is not one truth value a position.
     """
     record = CalibrationRecord.model_validate(fields)
     refuse_empty(record.signals, record.sequence)
@@ -61,7 +61,7 @@ def fault(error: ValidationError | TjeError) -> str:
 
 
 def encoding_fault(line: bytes) -> str | None:
-    """What is wrong with the bytes of a line before anything is read in them; None when they are UTF-8."""
+    """Why the bytes of a line are not UTF-8; None where they are."""
     if line.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "not UTF-8 but UTF-16: save the file as UTF-8"
     try:
@@ -88,13 +88,13 @@ def _logprob_fields(sequence: SequenceLogprobs) -> dict[str, Any]:
 
 
 def _finite(logprobs: np.typing.NDArray[np.float64]) -> np.typing.NDArray[np.float64]:
-    """Probabilities of zero as providers write them, for JSON has no infinity."""
+    """Logprobs with -9999.0 in place of -inf, as JSON has no infinity; providers write zero probabilities so."""
     return np.where(logprobs == -np.inf, ZERO_PROBABILITY, logprobs)
 
 
 @contextmanager
 def needing_pyarrow(name: str) -> Iterator[None]:
-    """Say what to install where the import of the Parquet half fails."""
+    """Say what to install where pyarrow is missing."""
     try:
         yield
     except ImportError as error:
@@ -123,7 +123,7 @@ def _no_json(reason: str) -> str:
 
 
 def _needed(message: str) -> str:
-    """Pydantic's "Input should be a valid number, unable to parse ..." without what the user need not know."""
+    """What pydantic's message asks for, as "a valid number" of "Input should be a valid number, unable to ..."."""
     return message.removeprefix("Input should be ").partition(",")[0].replace("a valid dictionary", "an object")
 
 

@@ -1,4 +1,4 @@
-"""Records as rows of a Parquet table; needs pyarrow, and is imported where a table is met."""
+"""Records as rows of a Parquet table; needs pyarrow, and is imported only where such a file is read or written."""
 
 from __future__ import annotations
 
@@ -13,11 +13,9 @@ from ..errors import CalibrationError, TjeError
 from .form import fault, from_fields
 from .record import MARKS, CalibrationRecord
 
-_LISTS = ("top_logprobs", "token_texts", "sampled_logprobs", MARKS)
-_COLUMNS = ("id", "correct", "tokens", "deeper_correct", "deeper_tokens", *_LISTS)
 _SIGNALS = "signals"
 _ROWS_AT_ONCE, _RAW_ROWS_AT_ONCE = 8192, 64
-# A batch to write is full with so many rows and positions together.
+# A batch is written once its rows and their positions come to this many.
 _WEIGHT_AT_ONCE = 20_000
 _PAGE_BYTES = 1 << 20
 _NAMED = 8
@@ -41,9 +39,9 @@ def read_parquet(path: str, progress: Callable[[int, int], None] | None) -> Iter
     """Read a table's records; ``read_records`` documents the arguments and errors."""
     row = 0
     try:
-        # With a buffer size, a column is read page by page and not whole.
+        # With a buffer size pyarrow reads a column page by page, and not whole.
         with pq.ParquetFile(path, buffer_size=_PAGE_BYTES, page_checksum_verification=True) as table:
-            names = [name for name in table.schema_arrow.names if name in _COLUMNS or _is_signal(name)]
+            names = [name for name in table.schema_arrow.names if name in _SCHEMA.names or _is_signal(name)]
             if "correct" not in names:
                 there = ", ".join(table.schema_arrow.names[:_NAMED])
                 raise CalibrationError(f"{path} has no column correct (the first columns: {there})")
@@ -89,7 +87,7 @@ def _record(fields: dict[str, Any], place: str) -> CalibrationRecord:
 
 
 def _rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
-    """The fields of each row; what is null is not there."""
+    """The fields of each row, without those that are null."""
     names = batch.schema.names
     columns = [
         _logprob_rows(column) if name == "top_logprobs" else column.to_pylist()
@@ -111,15 +109,15 @@ def _rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
 
 
 def _add_signals(fields: dict[str, Any], signals: dict[str, Any], value: object) -> None:
-    """A struct gives a dict, in which rows without a signal have a null; a map gives pairs."""
+    """Add a row's signals: pyarrow gives a dict for a struct, with nulls for missing signals, and pairs for a map."""
     try:
         signals |= {name: number for name, number in dict(value).items() if number is not None}  # type: ignore[call-overload]
     except (TypeError, ValueError):
-        fields[_SIGNALS] = value  # neither: the record's own check says so
+        fields[_SIGNALS] = value  # neither of them: validating the record names the fault
 
 
 def _logprob_rows(column: pa.Array) -> Iterator[object]:
-    """Each row's logprobs, (T, K) as an array where they allow it: Python numbers would take 20 times as long."""
+    """Each row's logprobs, as an array (T, K) where all positions have K: lists would take 20 times as long."""
     if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
         yield from column.to_pylist()
         return

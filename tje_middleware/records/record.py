@@ -1,4 +1,4 @@
-"""One labelled draft, as it stands on disk and in memory."""
+"""CalibrationRecord: one labelled draft, on disk and in memory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ..logprobs import SequenceLogprobs, parse_logprobs
 from ..signals import measure
 
 _RAW_FIELDS = ("top_logprobs", "token_texts", "sampled_logprobs")
-#: On disk, of each position whether it is thinking, where the provider itself told.
+#: The field on disk that says of each position whether the provider marked it as thinking.
 MARKS = "marked_thinking"
 
 
@@ -93,7 +93,7 @@ class CalibrationRecord(BaseModel):
 def _marked(sequence: SequenceLogprobs, marks: object) -> SequenceLogprobs:
     if marks is None:
         return sequence
-    # Reading leaves out an end-of-turn token that spells nothing, the last one.
+    # parse_logprobs leaves out an end-of-turn token, so there may be one mark more than positions.
     fitting = isinstance(marks, list) and 0 <= len(marks) - len(sequence) <= 1
     if not isinstance(marks, list) or not fitting or not all(isinstance(mark, bool) for mark in marks):
         raise UnreadableLogprobs(f"{MARKS} must be true or false for each of the {len(sequence)} positions")

@@ -120,7 +120,7 @@ class TestRule:
         signal, correct, deeper_correct, tokens = drawn()
         statement = cost_threshold(
             signal, correct, prices=PRICES, delta=0.1, deeper_correct=deeper_correct, deeper_tokens=tokens
-        ).statement
+        ).guarantee
         costs, always, never, saved = (float(number) for number in re.findall(r"\d+\.\d+", statement)[:4])
         assert always == pytest.approx(0.1 + 0.001 * 200)
         assert never == pytest.approx((~correct).mean())
@@ -130,7 +130,7 @@ class TestRule:
     def test_what_it_says_that_is_saved_is_saved_on_other_records(self):
         signal, correct, _, _ = drawn()
         rule = cost_threshold(signal, correct, prices=Prices(error=1.0, deeper=0.3), delta=0.1)
-        shown = float(re.search(r"at least (\S+) saved", rule.statement)[1])
+        shown = float(re.search(r"at least (\S+) saved", rule.guarantee)[1])
         fresh, right, _, _ = drawn(100_000, seed=1)
         assert 0.3 - np.where(fresh <= rule.value, 1.0 * ~right, 0.3).mean() >= shown
 

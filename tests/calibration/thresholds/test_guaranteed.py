@@ -58,7 +58,7 @@ class TestRiskByHand:
         assert risk_threshold(ladder(19), labels("." * 17 + "xx"), **LEVELS).value == 17
 
     def test_says_what_holds_with_the_counts_behind_it(self):
-        statement = risk_threshold(ladder(19), labels("." * 17 + "xx"), **LEVELS).statement
+        statement = risk_threshold(ladder(19), labels("." * 17 + "xx"), **LEVELS).guarantee
         upper = binomial_upper(1, 18, delta=0.1)
         assert "with probability 0.9 at most 20.00% of accepted drafts are wrong" in statement
         assert f"1 of 18 accepted here; {upper:.2%} at most, taken alone" in statement
@@ -160,7 +160,7 @@ class TestNoninferior:
 
     def test_says_what_holds_with_the_counts_behind_it(self):
         correct, deeper = labels("x" * 199 + "."), labels("." + "x" * 199)
-        statement = noninferiority_threshold(ladder(200), correct, deeper, epsilon=0.05, delta=0.1).statement
+        statement = noninferiority_threshold(ladder(200), correct, deeper, epsilon=0.05, delta=0.1).guarantee
         assert "accuracy is at most 5 points below always going deeper" in statement
         assert "200 of 200 accepted here: 1 right answers lost, 1 won" in statement
 
@@ -192,7 +192,7 @@ class TestAbstain:
         assert abstain_threshold(ladder(40), labels("x" * 20 + "." * 20), eta=0.2, delta=0.1).value == 20 - 1
 
     def test_says_what_holds(self):
-        statement = abstain_threshold(ladder(40), labels("x" * 25 + "." * 15), eta=0.2, delta=0.1).statement
+        statement = abstain_threshold(ladder(40), labels("x" * 25 + "." * 15), eta=0.2, delta=0.1).guarantee
         assert (
             "with probability 0.9 going deeper answers at most 20.00% of these drafts rightly (0 of 15 here)"
             in statement

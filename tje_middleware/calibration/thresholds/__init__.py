@@ -1,11 +1,11 @@
 """Threshold methods: pure functions of arrays, from a signal and its outcomes to the value up to which to accept.
 
 ``paper`` holds the four of *Think Just Enough*, ``guaranteed`` those with a finite-sample guarantee, ``cost`` the one
-for given prices; ``methods`` lists them all. Each raises NoThreshold, saying what is missing, where it has no answer.
+for given prices; ``methods`` lists them all. Each raises NoThreshold, with what is missing, where it finds none.
 """
 
-from .cost import CostRule, cost_threshold
-from .guaranteed import Guaranteed, abstain_threshold, noninferiority_threshold, risk_threshold
+from .cost import cost_threshold
+from .guaranteed import abstain_threshold, noninferiority_threshold, risk_threshold
 from .paper import (
     Moments,
     bayes_threshold,
@@ -17,8 +17,6 @@ from .paper import (
 )
 
 __all__ = [
-    "CostRule",
-    "Guaranteed",
     "Moments",
     "abstain_threshold",
     "bayes_threshold",

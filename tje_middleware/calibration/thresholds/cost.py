@@ -1,4 +1,4 @@
-"""``cost``: the threshold that minimises what answers are expected to cost."""
+"""``cost``: the threshold that minimises the expected cost of an answer."""
 
 from __future__ import annotations
 
@@ -17,22 +17,8 @@ from .rule import Drafts, Found, ThresholdMethod
 _FOLDS = 10
 
 
-class CostRule(NamedTuple):
-    """Accept up to ``value``, go deeper above it, give up from ``abstain_from`` on.
-
-    Attributes:
-        value: In the signal's unit.
-        abstain_from: In the signal's unit; None where giving up never pays.
-        statement: What the rule costs, in words.
-    """
-
-    value: float
-    abstain_from: float | None
-    statement: str
-
-
 class Costs(NamedTuple):
-    """What each record would cost on each route, three (n,) arrays in the currency of the prices."""
+    """The cost of each record on each route: three (n,) arrays in the currency of the prices."""
 
     final: FloatArray
     deeper: FloatArray
@@ -53,21 +39,22 @@ def cost_threshold(
     deeper_tokens: FloatArray | None = None,
     looks: float = 1,
     seed: int = 0,
-) -> CostRule:
+) -> Found:
     """The rule of least mean cost over the records, where it is shown to cost less than always going deeper.
 
-    Accepting costs an error where the draft is wrong; going deeper costs the run, its tokens, and an error where the
-    deeper answer is wrong. Without the deeper outcome a deeper answer counts as right, and nothing is given up. The
-    saving against always going deeper is measured by cross-validation, so on records that the rule was not made from.
+    The rule accepts up to its ``value``, goes deeper above it, and gives up from ``abstain_from`` on. Accepting costs
+    an error where the draft is wrong; going deeper costs the run, its tokens, and an error where the deeper answer is
+    wrong. Without deeper outcomes a deeper answer counts as right, and nothing is given up. The saving against always
+    going deeper is measured by cross-validation, on records that the rule was not made from.
 
     Args:
         signal: (n,) lower = more confident.
         correct: (n,) whether the draft was right.
         prices: What things cost.
-        delta: The probability with which "it saves" may be wrong (one-sided t-test over records).
+        delta: The probability with which the claim that the rule saves may be wrong (one-sided t-test over records).
         deeper_correct: (n,) whether the deeper branch was right; None where unknown.
-        deeper_tokens: (n,) what it wrote (tokens); None where unknown.
-        looks: As from how many signals this one was chosen on the same records: delta is shared among them.
+        deeper_tokens: (n,) tokens that the deeper branch wrote; None where unknown.
+        looks: The number by which delta is divided where this signal was chosen from several on the same records.
         seed: Of the folds.
 
     Raises:
@@ -90,12 +77,12 @@ def cost_threshold(
             f"cost finds no threshold that is shown to cost less than always going deeper from {len(signal)} records "
             f"({mean:.4g} a question less, probability {1 - delta:.4g} asked for); {outlook}"
         )
-    return CostRule(
+    return Found(
         accept,
-        give_up,
         f"costs {costs.deeper.mean() - mean:.4g} a question, against {costs.deeper.mean():.4g} always going deeper "
         f"and {costs.final.mean():.4g} never (cross-validated; at least {mean - quantile * error:.4g} saved with "
         f"probability {1 - delta:.4g}{'' if give_up is None else '; by a gate that gives up, abstain=True'})",
+        give_up,
     )
 
 
@@ -105,7 +92,7 @@ def costs_of(
     deeper_correct: NDArray[np.bool_] | None,
     deeper_tokens: FloatArray | None,
 ) -> Costs:
-    """What each record would cost on each route; arguments as for :func:`cost_threshold`.
+    """The cost of each record on each route; arguments as for :func:`cost_threshold`.
 
     Raises:
         NoThreshold: deeper tokens have a price but were not recorded.
@@ -140,7 +127,7 @@ def cheapest(signal: FloatArray, costs: Costs, *, may_abstain: bool) -> tuple[fl
 def _cost(drafts: Drafts, settings: CalibrationSettings) -> Found:
     if settings.prices is None:
         raise NoThreshold("cost needs to know what things cost: Prices(error=...), on the command line --error-price")
-    rule = cost_threshold(
+    return cost_threshold(
         drafts.signal,
         drafts.correct,
         prices=settings.prices,
@@ -150,7 +137,6 @@ def _cost(drafts: Drafts, settings: CalibrationSettings) -> Found:
         looks=drafts.looks,
         seed=settings.seed,
     )
-    return Found(rule.value, rule.statement, rule.abstain_from)
 
 
 def _cheapest(drafts: Drafts, settings: CalibrationSettings) -> Found:
@@ -166,7 +152,8 @@ COST = ThresholdMethod("cost", _cost, mark=("cross", "✚"), precedence=5, has_o
 
 def _cuts(signal: FloatArray, costs: Costs, *, may_abstain: bool) -> tuple[float | None, float | None]:
     ladder = Ladder.of(signal)
-    ends = _ends(ladder.signal)  # how many drafts lie at or below each distinct value, with 0 before the first
+    # How many drafts lie at or below each distinct value, with 0 before the first.
+    ends = np.append(0, np.flatnonzero(np.diff(ladder.signal, append=np.inf) > 0) + 1)
     final, deeper, abstain = (np.concatenate([[0.0], np.cumsum(column[ladder.order])])[ends] for column in costs)
     # Total for accepting the first i values and giving up after the first j: final_i + (deeper_j - deeper_i) +
     # (abstain_n - abstain_j); for each j the best i is a running minimum.
@@ -180,7 +167,7 @@ def _cuts(signal: FloatArray, costs: Costs, *, may_abstain: bool) -> tuple[float
 
 
 def _saved_out_of_fold(signal: FloatArray, costs: Costs, *, may_abstain: bool, seed: int) -> FloatArray:
-    """(n,) what each record costs less than going deeper, by the rule made from the other folds."""
+    """(n,) the saving of each record against going deeper, by the rule made from the other folds."""
     n = len(signal)
     folds = np.random.default_rng(seed).permutation(n) % min(_FOLDS, n)
     saved = np.zeros(n)
@@ -197,13 +184,8 @@ def _saved_out_of_fold(signal: FloatArray, costs: Costs, *, may_abstain: bool, s
     return saved
 
 
-def _ends(ascending: FloatArray) -> IntArray:
-    last_of_its_value = np.flatnonzero(np.diff(ascending, append=np.inf) > 0)
-    return np.concatenate([[0], last_of_its_value + 1]).astype(np.int64)
-
-
 def _running_argmin(values: FloatArray) -> IntArray:
-    """(n,) where the smallest value up to each place stands first."""
+    """(n,) the first place of the smallest value up to each place."""
     lowest = np.minimum.accumulate(values)
     is_new = np.concatenate([[True], values[1:] < lowest[:-1]])
     return np.asarray(np.maximum.accumulate(np.where(is_new, np.arange(len(values)), 0)))

@@ -5,12 +5,13 @@ candidate threshold after another in an order fixed beforehand, each at the leve
 candidate whose hypothesis is rejected. Here the candidates are ranks: accept the m most confident drafts. They are
 fixed by the number of records alone, and so is their order, from the fewest to the most.
 
-A rank's threshold depends on the data, and still the promise is exact. Let the risk among the drafts up to a value
-cross its limit once, as it does for a signal that is worth gating by. Given how many drafts lie up to the crossing,
-and the value behind the first tested rank beyond it, those up to the crossing are wrong with exactly the limit's
-probability, and those between with more on average: that rank's p-value is valid, whatever the step between ranks
-and wherever the tests start. "Up to" counts drafts strictly below the next value, so that equal ones stay together.
-Where the risk crosses more often, or drafts of one value differ from their neighbours, the error is of second order.
+A rank's threshold depends on the data, and still the promise is exact. Assume that the risk among the drafts up to a
+value crosses its limit once, as it does for a signal that is worth gating by. Condition on the number of drafts up to
+the crossing, and on the value behind the first tested rank beyond it. Then the drafts up to the crossing are wrong
+with exactly the limit's probability, and the drafts between with a larger one on average. So that rank's p-value is
+valid, for any step between ranks and any first rank. "Up to" counts the drafts strictly below the next value, so that
+equal ones stay together. Where the risk crosses its limit more often, or drafts of one value differ from their
+neighbours, the error is of second order.
 """
 
 from __future__ import annotations
@@ -27,16 +28,16 @@ from .paper import require_finite
 
 # Ranks grow by this factor: fine enough to lose no more than 2 % of the accepted drafts.
 _STEP = 1.02
-# With many records a first candidate of few drafts is a poor start: its promise hangs on one or two labels.
+# With many records the first candidate is not the only start: with few drafts it depends on one or two labels.
 _NEXT_START, _FIRST_SHARE = 5, 0.5
 
 
 class Plan(NamedTuple):
-    """What will be tested, fixed before any label is seen.
+    """The ranks to test and their levels, fixed before any label is seen.
 
     Attributes:
         ranks: (R,) ascending numbers of drafts to accept.
-        levels: (R,) the part of delta that comes in at each rank; the rest is carried on from rejections.
+        levels: (R,) the part of delta that is added at each rank; levels of rejected hypotheses are carried on to it.
     """
 
     ranks: IntArray
@@ -45,8 +46,8 @@ class Plan(NamedTuple):
     def levels_at(self, counts: IntArray) -> FloatArray:
         """(R,) the levels where ``counts`` (R,) drafts are accepted at each rank, ascending and at most the rank.
 
-        Equal drafts keep a count below its rank. A start waits until the count has reached it: with fewer drafts no
-        labels could pass, and its level would be lost untested.
+        Equal drafts can keep a count below its rank. The level of a start is then added at the first rank whose
+        count reaches the start: with fewer drafts no labels could pass, and the level would be lost.
         """
         reached = np.searchsorted(counts, self.ranks)
         return np.bincount(reached, weights=self.levels, minlength=len(self.ranks)).astype(np.float64)
@@ -57,7 +58,7 @@ class Ladder(NamedTuple):
 
     Attributes:
         signal: (n,) ascending.
-        order: (n,) where each stood before.
+        order: (n,) the place of each record before sorting.
     """
 
     signal: FloatArray
@@ -65,7 +66,7 @@ class Ladder(NamedTuple):
 
     @classmethod
     def of(cls, signal: FloatArray) -> Ladder:
-        """Sort a signal, equal values in their order.
+        """Sort a signal; the sort is stable.
 
         Raises:
             CalibrationError: a value is NaN or infinite.
@@ -91,9 +92,9 @@ def plan(n: int, first: Callable[[float], int], *, delta: float) -> Plan | None:
     Args:
         n: Number of records.
         first: The fewest drafts that can pass at a level.
-        delta: The level in all. With five times as many records as the first rank, half of it starts there and the
-            rest at five, twenty-five ... times that rank; levels of starts that were reached add up (the fallback
-            procedure, Wiens 2003).
+        delta: The level in all. With at least five times as many records as the first rank, half of it is for that
+            rank and the rest for five, twenty-five ... times that rank; levels of starts that were reached add up
+            (the fallback procedure, Wiens 2003).
     """
     if first(delta) > n:
         return None
@@ -111,7 +112,7 @@ def plan(n: int, first: Callable[[float], int], *, delta: float) -> Plan | None:
 def last_rejected(p_values: FloatArray, levels: FloatArray) -> int | None:
     """Index of the last hypothesis that the fallback procedure rejects; None where it rejects none.
 
-    The level of a rejected hypothesis is passed on to the next one; that of another is lost.
+    The level of a rejected hypothesis is passed on to the next one; the level of any other is lost.
     """
     available, last = 0.0, None
     for index, (p_value, level) in enumerate(zip(p_values.tolist(), levels.tolist(), strict=True)):
@@ -134,7 +135,7 @@ def ranks_from(first: int, last: int) -> IntArray:
 
 # The beta distribution has no parameter 0.
 _TINY = 1e-12
-# Of the level of a mean, what goes to gains; losses decide far more often.
+# The share of delta that the limit on gains gets; the limit on losses matters far more often.
 _FOR_GAINS = 0.1
 
 
@@ -153,7 +154,7 @@ def binomial_p(events: ArrayLike, trials: ArrayLike, rate: float) -> FloatArray:
 
 
 def binomial_upper(events: ArrayLike, trials: ArrayLike, *, delta: float) -> FloatArray:
-    """The rate that is not exceeded with probability 1 - delta (Clopper & Pearson 1934, one-sided).
+    """Upper confidence limit of a rate, with probability 1 - delta (Clopper & Pearson 1934, one-sided).
 
     Args:
         events: How often it happened, any shape; need not be whole, for an extrapolation.
@@ -168,17 +169,17 @@ def binomial_upper(events: ArrayLike, trials: ArrayLike, *, delta: float) -> Flo
 
 
 def binomial_lower(events: ArrayLike, trials: ArrayLike, *, delta: float) -> FloatArray:
-    """The rate that is not fallen short of with probability 1 - delta; arguments as for :func:`binomial_upper`."""
+    """Lower confidence limit of a rate, with probability 1 - delta; arguments as for :func:`binomial_upper`."""
     events, trials = np.asarray(events, dtype=np.float64), np.asarray(trials, dtype=np.float64)
     return np.asarray(1 - binomial_upper(trials - events, trials, delta=delta))
 
 
 def mean_loss_upper(losses: ArrayLike, gains: ArrayLike, trials: ArrayLike, *, delta: float) -> FloatArray:
-    """What the mean of values in {1, 0, -1} does not exceed with probability 1 - delta.
+    """Upper confidence limit of the mean of values in {1, 0, -1}, with probability 1 - delta.
 
-    The upper limit of how often 1 comes minus the lower limit of how often -1 comes, both exact, delta shared nine to
-    one between them: where most values are 0 this is far tighter than Hoeffding-Bentkus, and for most records also
-    than betting (Waudby-Smith & Ramdas, JRSS-B 86:1-27, 2024), which pays for not knowing which bet is the best.
+    It is the upper limit of the rate of 1 minus the lower limit of the rate of -1, both exact, with delta shared nine
+    to one between them. Where most values are 0 this is far tighter than Hoeffding-Bentkus, and for most records also
+    than betting (Waudby-Smith & Ramdas, JRSS-B 86:1-27, 2024), which has to hedge over several bets.
 
     Args:
         losses: How often 1 came, any shape; need not be whole.

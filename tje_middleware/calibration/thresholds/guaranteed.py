@@ -1,13 +1,12 @@
-"""Thresholds with a finite-sample guarantee: ``risk``, ``noninferior``, and where to give up.
+"""Thresholds with a finite-sample guarantee: ``risk``, ``noninferior``, and the value from which on to give up.
 
-Each holds with probability 1 - delta over the drawing of the records, for any distribution of the signal; the
-records must be independent draws of what the gate will meet.
+Each guarantee holds with probability 1 - delta over the drawing of the records, for any distribution of the signal;
+the records must be independent draws of the drafts that the gate will decide.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 
@@ -26,29 +25,15 @@ from .exact_tests import (
 )
 from .rule import Drafts, Found, ThresholdMethod
 
-# Nobody labels more than this; beyond it the answer is "no number of records".
+# Where this many records would not do, the message says that no number of records would.
 _MOST_RECORDS = 10**8
-# Up to this many records every rank is looked at, beyond it in steps of 2 %.
+# Up to this many records every rank is tested, beyond it ranks in steps of 2 %.
 _EVERY_RANK = 2_000
-# Beyond this many times the records at hand, how many more would do cannot be told.
+# An extrapolation to more than this many times the records at hand is not shown.
 _FARTHEST = 20
 
 
-class Guaranteed(NamedTuple):
-    """A threshold and what holds for it.
-
-    Attributes:
-        value: In the signal's unit.
-        statement: The guarantee in words, with the counts behind it.
-    """
-
-    value: float
-    statement: str
-
-
-def risk_threshold(
-    signal: FloatArray, wrong: BoolArray, *, alpha: float, delta: float, looks: float = 1
-) -> Guaranteed:
+def risk_threshold(signal: FloatArray, wrong: BoolArray, *, alpha: float, delta: float, looks: float = 1) -> Found:
     """``risk``: with probability 1 - delta, at most a share alpha of the drafts that it accepts are wrong.
 
     Learn-then-Test with exact binomial tails: k wrong among m accepted drafts reject "more than alpha are wrong" at
@@ -59,7 +44,7 @@ def risk_threshold(
         wrong: (n,) whether the draft was wrong.
         alpha: The share in (0, 1).
         delta: The probability in (0, 1).
-        looks: As from how many signals this one was chosen on the same records: delta is shared among them.
+        looks: The number by which delta is divided where this signal was chosen from several on the same records.
 
     Raises:
         NoThreshold: no threshold can be shown to do this; the message says how many more records would be needed.
@@ -73,7 +58,7 @@ def risk_threshold(
             f"probability {1 - delta:.4g} from {len(signal)} records: {_outlook(bad, alpha, delta / looks, 'wrong')}"
         )
     bound = float(binomial_upper(bad[m], m, delta=delta / looks))
-    return Guaranteed(
+    return Found(
         float(ladder.signal[m - 1]),
         f"with probability {1 - delta:.4g} at most {alpha:.2%} of accepted drafts are wrong "
         f"({bad[m]} of {m} accepted here; {bound:.2%} at most, taken alone)",
@@ -82,11 +67,11 @@ def risk_threshold(
 
 def abstain_threshold(
     signal: FloatArray, deeper_correct: BoolArray, *, eta: float, delta: float, looks: float = 1
-) -> Guaranteed:
-    """Where to give up: with probability 1 - delta, going deeper would answer at most a share eta of them rightly.
+) -> Found:
+    """``abstain``: with probability 1 - delta, going deeper gets at most a share eta of the hopeless drafts right.
 
-    The mirror image of ``risk``: from the least confident draft downwards, with a right deeper answer for what is not
-    to happen. Drafts whose signal is at or above the value are hopeless.
+    Drafts whose signal is at or above the value are hopeless. The test is that of ``risk``, from the least confident
+    draft downwards, with a right deeper answer in the place of a wrong draft.
 
     Args:
         signal: (n,) lower = more confident.
@@ -107,7 +92,7 @@ def abstain_threshold(
             f"no draft can be shown to be hopeless (going deeper right for at most {eta:.4g} of them, with "
             f"probability {1 - delta:.4g}) from {len(signal)} records: {outlook}"
         )
-    return Guaranteed(
+    return Found(
         float(-ladder.signal[m - 1]),
         f"with probability {1 - delta:.4g} going deeper answers at most {eta:.2%} of these drafts rightly "
         f"({helped[m]} of {m} here)",
@@ -122,12 +107,11 @@ def noninferiority_threshold(
     epsilon: float,
     delta: float,
     looks: float = 1,
-) -> Guaranteed:
+) -> Found:
     """``noninferior``: with probability 1 - delta, accuracy is at most epsilon below that of always going deeper.
 
-    Accepting a draft loses deeper_correct - correct, one of 1, 0, -1, and a deeper run loses nothing; the mean over
-    all drafts is bounded (:func:`mean_loss_upper`) for one number of accepted drafts after another, until the bound
-    exceeds epsilon.
+    Accepting a draft loses deeper_correct - correct, one of 1, 0, -1; going deeper loses 0. The mean loss over all
+    drafts is bounded (:func:`mean_loss_upper`) for more and more accepted drafts, until the bound exceeds epsilon.
 
     Args:
         signal: (n,) lower = more confident.
@@ -142,18 +126,18 @@ def noninferiority_threshold(
     """
     n, ladder = len(signal), Ladder.of(signal)
     losses, gains = (ladder.cumulated(c) for c in (deeper_correct & ~correct, correct & ~deeper_correct))
-    # One chain from the most confident draft on: accepting few loses little, whatever the records are.
+    # The tests start at one accepted draft: accepting few drafts loses little, whatever the records are.
     counts = ladder.accepted(np.arange(1, n + 1) if n <= _EVERY_RANK else ranks_from(1, n))
     kept = _mean_loss_upper(losses[counts], gains[counts], n, delta / looks) <= epsilon
     m = int(counts[: len(counts) if kept.all() else int(np.argmin(kept))].max(initial=0))
     if not m:
-        some = counts[counts > 0]  # accepting none loses nothing, and is no threshold
+        some = counts[counts > 0]  # a count of 0 has no threshold
         raise NoThreshold(
             f"noninferior finds no threshold whose accuracy is at most {epsilon:.4g} below always going deeper with "
             f"probability {1 - delta:.4g} from {n} records: "
             f"{_outlook_of_losses(losses[some], gains[some], n, epsilon, delta / looks)}"
         )
-    return Guaranteed(
+    return Found(
         float(ladder.signal[m - 1]),
         f"with probability {1 - delta:.4g} accuracy is at most {epsilon * 100:.3g} points below always going deeper "
         f"({m} of {n} accepted here: {losses[m]} right answers lost, {gains[m]} won)",
@@ -161,16 +145,15 @@ def noninferiority_threshold(
 
 
 def _risk(drafts: Drafts, settings: CalibrationSettings) -> Found:
-    found = risk_threshold(
+    return risk_threshold(
         drafts.signal, ~drafts.correct, alpha=settings.alpha, delta=settings.delta, looks=drafts.looks
     )
-    return Found(found.value, found.statement)
 
 
 def _noninferior(drafts: Drafts, settings: CalibrationSettings) -> Found:
     if drafts.deeper_correct is None:
         raise NoThreshold("noninferior needs deeper_correct in every record: what the deeper branch made of it")
-    found = noninferiority_threshold(
+    return noninferiority_threshold(
         drafts.signal,
         drafts.correct,
         drafts.deeper_correct,
@@ -178,21 +161,19 @@ def _noninferior(drafts: Drafts, settings: CalibrationSettings) -> Found:
         delta=settings.delta,
         looks=drafts.looks,
     )
-    return Found(found.value, found.statement)
 
 
 def hopeless(drafts: Drafts, settings: CalibrationSettings) -> Found:
-    """From which value on drafts are hopeless: a rule like those of the methods, but not one to accept by.
+    """The rule for the value from which on drafts are hopeless.
 
     Raises:
-        NoThreshold: unknown, or not to be shown.
+        NoThreshold: there are no deeper outcomes, or no drafts are shown to be hopeless.
     """
     if drafts.deeper_correct is None:
         raise NoThreshold("giving up needs deeper_correct in every record: what the deeper branch made of it")
-    found = abstain_threshold(
+    return abstain_threshold(
         drafts.signal, drafts.deeper_correct, eta=settings.eta, delta=settings.delta, looks=drafts.looks
     )
-    return Found(found.value, found.statement)
 
 
 RISK = ThresholdMethod(
@@ -202,7 +183,7 @@ NONINFERIOR = ThresholdMethod("noninferior", _noninferior, mark=("triangle-down"
 
 
 def _most_passing(ladder: Ladder, events: IntArray, rate: float, delta: float) -> int | None:
-    """The most drafts from the ladder's foot among which events are shown to be rarer than ``rate``."""
+    """The largest number of first drafts among which events are shown to be rarer than ``rate``; None: none."""
     steps = plan(len(ladder.signal), lambda level: fewest_trials(rate, delta=level), delta=delta)
     if steps is None:
         return None
@@ -212,23 +193,23 @@ def _most_passing(ladder: Ladder, events: IntArray, rate: float, delta: float) -
 
 
 def _outlook(events: IntArray, rate: float, delta: float, name: str) -> str:
-    """What it would take: how many more records, if the best part of these is a fair picture of the others."""
+    """How many more records would be needed, in words, if further records are like these."""
     n = len(events) - 1
     counts = np.arange(1, n + 1)
     more = ""
-    # With half an event more than was seen; where that alone is too much, as it is for few records, without.
+    # First with half an event more than was seen; for few records that alone may be too much, so then without.
     for unseen, about in ((0.5, "about"), (0.0, "at least")):
         if not ((events[1:] + unseen) / (counts + 2 * unseen) < rate).any():
             continue
 
         def passes(size: int, unseen: float = unseen) -> bool:
-            # The whole procedure on records like these: a part that passes alone may stand behind one that does not.
+            # The whole procedure is run: a rank that would pass alone may stand behind one that does not pass.
             steps = plan(size, lambda level: fewest_trials(rate, delta=level), delta=delta)
             if steps is None:
                 return False
             here = steps.ranks * (n / size)
             seen = (np.interp(here, np.arange(n + 1), events) + unseen) / (here + 2 * unseen)
-            # What is a whole number but for rounding is that number.
+            # Numbers that are whole except for rounding errors are made whole.
             p_values = binomial_p((seen * steps.ranks + 1e-9).astype(np.int64), steps.ranks, rate)
             return last_rejected(p_values, steps.levels) is not None
 
@@ -244,14 +225,14 @@ def _outlook(events: IntArray, rate: float, delta: float, name: str) -> str:
 
 
 def _mean_loss_upper(losses: IntArray, gains: IntArray, n: int, delta: float) -> FloatArray:
-    """The bound for each of many numbers of accepted drafts, most of which have the same losses and gains."""
+    """:func:`mean_loss_upper` of many pairs of losses and gains, computed once for each distinct pair."""
     pairs, place = np.unique(np.stack([losses, gains]), axis=1, return_inverse=True)
     bounds = mean_loss_upper(pairs[0], pairs[1], np.full(pairs.shape[1], n), delta=delta)
     return np.asarray(bounds[place.reshape(-1)])
 
 
 def _outlook_of_losses(losses: IntArray, gains: IntArray, n: int, epsilon: float, delta: float) -> str:
-    # With half an answer more lost than was seen; where that alone is too much, as it is for few records, without.
+    # First with half a lost answer more than was seen; for few records that alone may be too much, so then without.
     for more_lost, at_least in ((0.5, "about"), (0.0, "at least")):
         lost, won = ((counts / (n + more_lost)).astype(np.float64) for counts in (losses + more_lost, gains))
 
@@ -266,12 +247,12 @@ def _outlook_of_losses(losses: IntArray, gains: IntArray, n: int, epsilon: float
 
 
 def _more(records: int, n: int, about: str = "about") -> str:
-    """An extrapolation in words; far from the records it is worth nothing."""
+    """An extrapolation in words, up to 20 times the records at hand."""
     return f"{about} {max(records, 1)}" if records <= _FARTHEST * n else f"more than {_FARTHEST * n}"
 
 
 def _smallest(holds: Callable[[int], bool], start: int, *, most: int = _MOST_RECORDS) -> int:
-    """A size beyond ``start`` at which a property holds, and hardly ever below, to 2 %; beyond ``most``: any."""
+    """The smallest size above ``start`` at which a property holds, to 2 %; a larger one than ``most`` may be any."""
     low, high = start, start + 1
     while not holds(high):
         if high > most:

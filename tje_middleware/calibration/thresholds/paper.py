@@ -2,7 +2,7 @@
 
 *Think Just Enough* (arXiv 2510.08146, section 4). Each takes the signal's values over correct and over incorrect
 drafts (1-D float64, in the signal's unit), or their :class:`Moments`, and returns tau in that unit: accept when
-signal <= tau. Each raises NoThreshold, saying what is missing, where its equation has no answer.
+signal <= tau. Each raises NoThreshold, with what is missing, where its equation has no solution.
 
 Notation: mu_c, sd_c, mu_i, sd_i are means and standard deviations (n - 1 in the denominator) over correct and
 incorrect drafts; d = (mu_i - mu_c) / sd_pooled is Cohen's d, positive when incorrect drafts are more uncertain.
@@ -83,8 +83,8 @@ def bayes_threshold(correct: Sample, incorrect: Sample, *, prior_correct: float 
     Args:
         correct: Signal of correct drafts, at least two.
         incorrect: Signal of incorrect drafts, at least two.
-        prior_correct: pi_c, the share of drafts that are correct where the gate will work; the share in
-            these samples unless given.
+        prior_correct: pi_c, the share of drafts that are correct where the gate is used; by default that in these
+            samples.
 
     Raises:
         NoThreshold: too few drafts, no spread, incorrect drafts not more uncertain, or priors or variances so
@@ -158,7 +158,7 @@ def require_finite(sample: FloatArray) -> None:
 
 def sample_sd(sample: FloatArray) -> float:
     """Standard deviation with n - 1 in the denominator, in the sample's unit; exactly 0 for a constant sample."""
-    # The mean of equal values is rounded, so that their deviations from it can come out as 1e-17.
+    # The mean of equal values is rounded, so their standard deviation could come out as 1e-17 instead of 0.
     return float(np.std(sample, ddof=1)) if np.ptp(sample) > 0 else 0.0
 
 
@@ -175,7 +175,7 @@ def _cohens_d_or_refuse(method: str, correct: Moments, incorrect: Moments) -> fl
 
 
 def _need(method: str, **classes: tuple[Moments, int]) -> None:
-    """Refuse samples that are too small, naming what is lacking."""
+    """Refuse samples that are too small; the message says how many drafts are needed."""
     lacking = [
         f"{least} {name} draft{'s' if least > 1 else ''} (there {'is' if sample.n == 1 else 'are'} {sample.n})"
         for name, (sample, least) in classes.items()
@@ -190,6 +190,6 @@ def _real_roots(a: float, b: float, c: float) -> list[float]:
     discriminant = b * b - 4 * a * c
     if discriminant < 0:
         return []
-    # The sum of two terms of one sign: the textbook form would cancel when a is small.
+    # Both terms have the same sign: the textbook formula loses all digits by cancellation where a is small.
     q = -0.5 * (b + (sqrt(discriminant) if b > 0 else -sqrt(discriminant)))
     return [c / q] + ([q / a] if a else [])

@@ -1,4 +1,4 @@
-"""What a threshold method is: a rule from labelled drafts to a threshold, and what others must know about it."""
+"""ThresholdMethod: a rule from labelled drafts to a threshold, with its properties."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ..settings import CalibrationSettings
 
 @dataclass(frozen=True)
 class Drafts:
-    """A signal of n drafts, and what became of them.
+    """A signal of n drafts and their outcomes.
 
     Attributes:
         signal: (n,) lower = more confident.
         correct: (n,) whether the draft was right.
-        deeper_correct: (n,) whether the deeper branch was; None where unknown.
-        deeper_tokens: (n,) what it wrote (tokens); None where unknown.
-        looks: As from how many signals this one was chosen on the same records: guarantees share their level.
+        deeper_correct: (n,) whether the deeper branch was right; None where unknown.
+        deeper_tokens: (n,) tokens that the deeper branch wrote; None where unknown.
+        looks: The number by which guarantees divide their level; above 1 where the signal was chosen from several.
     """
 
     signal: FloatArray
@@ -35,12 +35,12 @@ class Drafts:
 
 @dataclass(frozen=True)
 class Found:
-    """A threshold, with what is known about it.
+    """A threshold that a rule found.
 
     Attributes:
-        value: In the signal's unit.
-        guarantee: What holds for it, in words; None where nothing is promised.
-        abstain_from: Where its rule gives up; None: nowhere.
+        value: The value up to which drafts are accepted, in the signal's unit.
+        guarantee: What the rule promises about it, in words, with the counts behind it; None: nothing.
+        abstain_from: The value from which on the rule gives drafts up, in the signal's unit; None: it never does.
     """
 
     value: float
@@ -48,25 +48,25 @@ class Found:
     abstain_from: float | None = None
 
 
-#: From drafts and what calibration was asked for to a threshold; raises NoThreshold, saying what is missing.
+#: From drafts and settings to a threshold; raises NoThreshold, with what is missing, where there is none.
 Rule = Callable[[Drafts, CalibrationSettings], Found]
 
 
 @dataclass(frozen=True)
 class ThresholdMethod:
-    """A threshold method, declared once: calibration, gates, reports and the command line ask this.
+    """A threshold method, declared once for calibration, gates, reports and the command line.
 
     Attributes:
-        name: By which users ask for it.
-        rule: Makes the threshold.
-        mark: How figures draw it: plotly's name of the symbol, and the symbol as a character.
-        precedence: A report's headline is about the method of the highest precedence that has a threshold.
+        name: The name by which users choose it.
+        rule: Computes the threshold.
+        mark: Its symbol in figures: plotly's name of it, and a character.
+        precedence: A report's headline is about the method with the highest precedence that has a threshold.
         promises: Whether its threshold comes with a guarantee over the drawing of the records.
-        risk_limit: The share of accepted drafts that may be wrong, where it promises one: feedback on live drafts
-            is held against it.
-        has_own_abstention: Whether its rule says itself where to give up; the others take what is shown to be
-            hopeless.
-        resampled: What a bootstrap repeats instead of the rule, where that would take too long.
+        risk_limit: The share of accepted drafts that may be wrong, where the method promises one; feedback on live
+            drafts is compared with it.
+        has_own_abstention: Whether its rule finds ``abstain_from`` itself; the other methods use the profile's
+            ``abstain`` threshold.
+        resampled: A faster rule that the bootstrap repeats; None: the rule itself.
     """
 
     name: str
