@@ -1,8 +1,8 @@
-"""An answer that several model calls made: which of them speak for it, by a rule that is stated.
+"""Aggregation: one piece of evidence for an answer that several model calls made, by a rule that users choose.
 
-A refined answer, a tree of summaries or a function that asks twice is one draft to whoever reads it, and a gate
-decides about one piece of evidence. A call that has none, or that another model made than the profile's, is never
-lost among those that have.
+A refined answer, a tree of summaries or a function that asks twice is one draft to its reader, and a gate decides by
+one sequence of logprobs. A call without logprobs, or by another model than the profile's, is never hidden by the
+others.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from ..errors import GateError, MissingLogprobs, UnreadableLogprobs, require_one
 from ..logprobs import SequenceLogprobs
 from ..signals import resolve_signal
 
-#: Which of an answer's calls speak for it. ``worst``: the one that the gate likes least, so that every call must be
-#: acceptable. ``last``: the one that ended last, as the one that wrote the answer. ``pooled``: the tokens of all of
-#: them, as one sequence.
+#: Which of an answer's calls it is judged by. ``worst``: the one with the highest signal, so that every call must be
+#: acceptable. ``last``: the one that ended last, which wrote the answer. ``pooled``: the tokens of all calls, as one
+#: sequence.
 Aggregate = Literal["worst", "last", "pooled"]
 
-#: Of calls, some of which are not known any more; of how many, in its place.
+#: Why an answer cannot be judged where calls were dropped from the log; takes their number.
 TOO_MANY = "{} of the model calls behind this answer were let go: there were too many to keep their logprobs"
 _NO_CALL = "no model was called for this answer"
 _WORDS: dict[Aggregate, str] = {
@@ -35,46 +35,46 @@ Known = TypeVar("Known")
 
 
 def aggregated(calls: Sequence[ModelCall], rule: Aggregate, gate: Judge) -> ModelCall:
-    """What speaks for an answer that these calls made.
+    """The call to judge an answer by that these calls made.
 
-    ``worst`` gives the call that cannot be judged by the gate's profile, where there is one (no logprobs, another
-    model or temperature, too few tokens), and else the one of the highest signal; of equals the first. ``pooled``
-    gives a call that does not belong into the profile's sequences, where there is one, and else all tokens in the
-    order of the calls; how many tokens there must be, and whether they have the signal, is then asked of the whole.
+    ``worst`` returns the first call that the gate's profile cannot judge (no logprobs, another model or temperature,
+    too few tokens), else the call with the highest signal; of equals the first. ``pooled`` returns the first call
+    that has no logprobs or other settings than the profile's, else a call with the tokens of all; the number of
+    tokens and the signal are then checked for all tokens together.
 
     Args:
         calls: In the order in which they ended; none where the answer came without a model.
         rule: One of the three.
-        gate: Whose decision it is for.
+        gate: The gate that will judge the call.
 
     Returns:
-        One of the calls, or with ``pooled`` one that stands for all, with the last one's run and the sum of what they
-        spent. Without calls: one of no model, whose logprobs are missing.
+        One of the calls, or with ``pooled`` a call with the tokens of all, the run of the last one and the sum of
+        their usages. Without calls: a call of no model, whose logprobs are missing.
 
     Raises:
         ValueError: a rule that does not exist.
     """
-    # A gate that raises warns of nothing: of what cannot be judged, the decision itself will.
+    # With on_missing="raise" the gate does not warn here; its decision about the returned call will.
     return _speaking(calls, rule, _OfGate(gate.with_on_missing("raise")))
 
 
 def aggregated_sequence(
     calls: Sequence[ModelCall], rule: Aggregate, *, signal: str = "mean_entropy"
 ) -> SequenceLogprobs:
-    """What speaks for an answer that these calls made, where there is no gate yet: to calibrate one.
+    """The logprobs to calibrate by of an answer that these calls made; there is no gate yet.
 
-    The rules are those of :func:`aggregated`, as far as they can be without a profile: which model and temperature
-    is the right one nobody says, and ``pooled`` takes sequences of as many alternatives as the first.
+    The rules are those of :func:`aggregated`, except that models and temperatures are not compared, and that
+    ``pooled`` requires every call to have as many alternatives as the first.
 
     Args:
         calls: In the order in which they ended.
         rule: One of the three.
-        signal: By which ``worst`` ranks them.
+        signal: The signal by which ``worst`` ranks the calls.
 
     Raises:
-        MissingLogprobs: there are no calls, or what speaks for them came without logprobs.
-        UnreadableLogprobs: what speaks for them cannot be read; or ``pooled`` is asked for calls of unequally many
-            alternatives.
+        MissingLogprobs: there are no calls, or the chosen call has no logprobs.
+        UnreadableLogprobs: the chosen call's logprobs cannot be read; or ``pooled`` is asked for calls with different
+            numbers of alternatives.
         SignalError: there is no signal of that name.
         ValueError: a rule that does not exist.
     """
@@ -91,7 +91,7 @@ def aggregated_sequence(
 
 
 def in_words(rule: Aggregate, calls: int) -> str | None:
-    """What was judged, for the detail of a decision about so many calls; None where there is nothing to choose.
+    """The calls that were judged, in words, for the detail of a decision; None for a single call.
 
     Example:
         >>> in_words("worst", 3), in_words("worst", 1)
@@ -101,9 +101,9 @@ def in_words(rule: Aggregate, calls: int) -> str | None:
 
 
 def with_advice(rule: Aggregate, calls: Sequence[ModelCall]) -> str | None:
-    """The same of these calls, with what to do where one without logprobs would always speak for such answers.
+    """:func:`in_words`, with the advice to use ``last`` where a call without logprobs comes before the last one.
 
-    A selection is a call of a tool, which most providers give without logprobs, before the call that answers.
+    A selector of LlamaIndex, for example, calls a tool first, and most providers give no logprobs for such calls.
     """
     words = in_words(rule, len(calls))
     silent = [isinstance(call.logprobs, MissingLogprobs) for call in calls]
@@ -113,47 +113,41 @@ def with_advice(rule: Aggregate, calls: Sequence[ModelCall]) -> str | None:
 
 
 class CallDecision(Protocol):
-    """What a judge says of one call."""
+    """A gate's decision about one call."""
 
     @property
     def signal_value(self) -> float | None:
-        """The signal of its draft, in the signal's unit; None where it has none."""
+        """The signal of the call, in the signal's unit; None where it has none."""
 
 
 class KeyOfRecords(Protocol):
-    """Under which settings the records of a profile were made."""
+    """The key of a profile."""
 
     def difference(self, top_k: int, /, *, model: str | None, temperature: float | None) -> str | None:
-        """In what a draft was made otherwise, in words; None where it was not."""
+        """How the settings of a draft differ from the key, in words; None where they do not."""
 
 
 class Judge(Protocol):
-    """What decides about a call's evidence: a gate."""
+    """A gate, as far as aggregation needs it."""
 
     @property
     def key(self) -> KeyOfRecords:
         """The key of its profile."""
 
     def with_on_missing(self, on_missing: Literal["raise"], /) -> Judge:
-        """The same judge, which raises GateError where it cannot judge."""
+        """The same gate, but one that raises GateError where it cannot judge."""
 
     def judge(self, draft: object, /, *, model: str | None, temperature: float | None) -> CallDecision:
-        """Decide about a call's evidence, and tell nobody."""
-
-
-class _Yardstick(Protocol):
-    """By what calls are held against one another."""
-
-    def badness(self, call: ModelCall) -> tuple[bool, float]:
-        """Whether it cannot be judged, and its signal (its unit)."""
-
-    def is_foreign(self, call: ModelCall, logprobs: SequenceLogprobs, /) -> bool:
-        """Whether its tokens do not belong among those of others."""
+        """Decide about a draft, without recording the decision."""
 
 
 @dataclass(frozen=True)
 class _OfGate:
-    """What a gate makes of a call; one that raises where it cannot judge."""
+    """Compares calls by a gate that raises where it cannot judge.
+
+    ``badness`` is whether a call cannot be judged, and its signal; ``is_foreign`` whether its tokens must not be
+    pooled with those of other calls.
+    """
 
     gate: Judge
 
@@ -170,7 +164,7 @@ class _OfGate:
 
 @dataclass(frozen=True)
 class _OfSignal:
-    """A signal alone, of calls that nothing is known of but that they are of one answer."""
+    """Compares calls by a signal and their number of alternatives, without a gate; methods as in ``_OfGate``."""
 
     signal: str
     top_k: int | None
@@ -188,22 +182,22 @@ def _top_k_of_first(calls: Sequence[ModelCall]) -> int | None:
     return next((call.logprobs.top_k for call in calls if isinstance(call.logprobs, SequenceLogprobs)), None)
 
 
-def _speaking(calls: Sequence[ModelCall], rule: Aggregate, yardstick: _Yardstick) -> ModelCall:
+def _speaking(calls: Sequence[ModelCall], rule: Aggregate, by: _OfGate | _OfSignal) -> ModelCall:
     require_one_of("aggregate", rule, get_args(Aggregate))
     if not calls:
         return ModelCall("", MissingLogprobs(_NO_CALL), TokenUsage())
     if len(calls) == 1 or rule == "last":
         return calls[-1]
-    return max(calls, key=yardstick.badness) if rule == "worst" else _pooled(calls, yardstick)
+    return max(calls, key=by.badness) if rule == "worst" else _pooled(calls, by)
 
 
-def _pooled(calls: Sequence[ModelCall], yardstick: _Yardstick) -> ModelCall:
+def _pooled(calls: Sequence[ModelCall], by: _OfGate | _OfSignal) -> ModelCall:
     parts: list[SequenceLogprobs] = []
     for call in calls:
-        # Between calls of 20 alternatives, one of 5 would not be seen any more; nor would one of another model.
-        if not isinstance(call.logprobs, SequenceLogprobs) or yardstick.is_foreign(call, call.logprobs):
+        # Pooled with calls of 20 alternatives, a call of 5, or of another model, could not be told apart any more.
+        if not isinstance(call.logprobs, SequenceLogprobs) or by.is_foreign(call, call.logprobs):
             return call
-        # What is thinking is each call's own: an unopened </think> must not reach back into the one before.
+        # Thinking is marked for each call: a </think> without its opening tag must not reach into the call before.
         parts.append(replace(call.logprobs, marked_thinking=call.logprobs.thinking_mask))
     return replace(
         calls[-1],

@@ -1,4 +1,4 @@
-"""What a handler has seen, as its user asks for it; the same whichever framework the handler is for."""
+"""CapturedCalls: the model calls that a handler has seen, as users read them; the same for every framework."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .usage import TokenUsage
 
 
 class CapturedCalls:
-    """The model calls that a handler has seen: the part of it that only looks.
+    """The model calls that a handler has seen: its part that users read.
 
     Example:
         >>> class Handler(CapturedCalls):
@@ -29,7 +29,7 @@ class CapturedCalls:
     _log: CallLog
 
     def _settled(self) -> CallLog:
-        """The log, with all that is over by now."""
+        """The log, after calls that have ended by now were closed in it."""
         return self._log
 
     def __repr__(self) -> str:
@@ -48,7 +48,7 @@ class CapturedCalls:
 
     @property
     def dropped(self) -> int:
-        """Calls that were let go because there were more than ``max_calls``."""
+        """The number of calls that were dropped because there were more than ``max_calls``."""
         return self._settled().dropped
 
     @property
@@ -58,7 +58,7 @@ class CapturedCalls:
 
     @property
     def usage(self) -> TokenUsage:
-        """What all calls spent so far, with those that were dropped, have failed or are still running."""
+        """Tokens that all calls spent so far, including those that were dropped, failed or are still running."""
         return self._settled().usage
 
     @property
@@ -67,9 +67,9 @@ class CapturedCalls:
         return pooled_entropy(self._settled())
 
     def sequence(self, aggregate: Aggregate = "worst", *, signal: str = "mean_entropy") -> SequenceLogprobs:
-        """What speaks for an answer that these calls made, by the rule that a gate will judge such answers by.
+        """The logprobs of an answer that these calls made, for a calibration record.
 
-        It is for calibration records: what is measured there must be what is measured later.
+        Use the rule by which the gate will judge such answers, so that both measure the same calls.
 
         Example:
             >>> import numpy as np
@@ -84,14 +84,14 @@ class CapturedCalls:
             2.0
 
         Args:
-            aggregate: Which of several calls speak for the answer: ``"worst"``, that of the highest signal;
+            aggregate: Which of several calls the answer is judged by: ``"worst"``, the one with the highest signal;
                 ``"last"``, the one that ended last; ``"pooled"``, the tokens of all as one sequence.
-            signal: The one that will be calibrated, by which the worst is found.
+            signal: The signal that will be calibrated, by which ``"worst"`` ranks the calls.
 
         Raises:
-            MissingLogprobs: no model was called; or a call came without logprobs, which is the worst of all and
-                cannot be pooled; or calls were dropped.
-            UnreadableLogprobs: as above, of logprobs that cannot be read.
+            MissingLogprobs: no model was called; or a call has no logprobs, which makes it the worst and cannot be
+                pooled; or calls were dropped.
+            UnreadableLogprobs: a call's logprobs cannot be read, likewise.
             SignalError: there is no signal of that name.
             ValueError: a rule that does not exist.
         """
@@ -113,5 +113,5 @@ class CapturedCalls:
         return self._settled().within(run_id)
 
     def clear(self) -> None:
-        """Let go of the calls; what they spent stays counted."""
+        """Remove the calls; the tokens that they spent stay counted."""
         self._settled().forget()

@@ -1,8 +1,8 @@
-"""What model calls said of themselves: numbers and names, whichever framework made the calls.
+"""The log of model calls: their logprobs, usage and names, for every framework.
 
 A framework's handler drives a log by run id: ``start``, ``chunk`` for each part of a stream, then ``end`` or
-``fail``. No prompt, no answer object and no payload is kept. The texts of the sampled tokens are, inside
-``SequenceLogprobs``: signals that look for the answer in a draft cannot do without.
+``fail``. No prompt, no answer object and no payload is kept. The texts of the sampled tokens are kept inside
+``SequenceLogprobs``, as some signals look for the final answer in them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..signals import measure, resolve_signal
 from .scope import QuietLock
 from .usage import MOST_OPEN, SpendingLog, TokenUsage, drop_oldest, usage_of
 
-#: What a framework names a run by: a UUID, a string.
+#: The id of a run in a framework: a UUID, a string.
 RunId = Hashable
 
 
@@ -40,8 +40,8 @@ class ModelCall:
     Attributes:
         run_id: The call's own run.
         logprobs: Its logprobs, with the texts of the sampled tokens, or the error that says why there are none.
-        usage: What it spent.
-        ancestors: The runs that it was made in, innermost first, as far as they were seen to start.
+        usage: Tokens that it spent.
+        ancestors: The runs that it was made in, innermost first, as far as the log was told of their start.
         model: The model as it was asked for, or None where the integration does not say.
         temperature: The sampling temperature, or None where the integration does not say.
         message_id: The id of the message that it wrote, or None where it has none.
@@ -66,7 +66,7 @@ class ModelCall:
         return self.signal("mean_entropy")
 
     def signal(self, name: str = "mean_entropy") -> float | None:
-        """A named signal of this call; None where it has no logprobs, or none that the signal can be taken of.
+        """A named signal of this call; None where it has no logprobs, or the signal cannot be computed from them.
 
         Raises:
             SignalError: there is no signal of that name.
@@ -81,7 +81,7 @@ class ModelCall:
 
 
 class CallLog:
-    """The finished model calls of one place, oldest first; threads may share it.
+    """The finished model calls of one handler or block of code, oldest first; threads may share it.
 
     Example:
         >>> log = CallLog()
@@ -93,10 +93,10 @@ class CallLog:
         (['m'], 6)
 
     Args:
-        max_calls: Calls to keep; beyond that the oldest are let go and counted in ``dropped``.
+        max_calls: Calls to keep; beyond that the oldest are dropped and counted in ``dropped``.
         on_call: Called with each finished call, in the thread in which it finished.
-        parent: The log of the scope around this one, which is told of every call, too; one that hears of a call
-            from elsewhere as well counts it once.
+        parent: The log of the scope around this one, to which every call is reported as well; it counts a call once
+            that is also reported to it from elsewhere.
 
     Raises:
         ValueError: ``max_calls`` is below 1.
@@ -115,7 +115,7 @@ class CallLog:
         self.on_call = on_call
         self.parent = parent
         self.dropped = 0
-        self._lock = QuietLock()  # held for the spending, too: its own lock is a plain one
+        self._lock = QuietLock()  # also guards the spending, as a finalizer cannot ask SpendingLog's own lock
         self._runs = Runs()
         self._open: dict[RunId, _Opened] = {}
         self._calls: dict[RunId, ModelCall] = {}
@@ -130,7 +130,7 @@ class CallLog:
         return len(self._calls)
 
     def get(self, run_id: RunId) -> ModelCall | None:
-        """The call of that run, where it has ended well and is kept."""
+        """The call of that run; None where it has not ended well, or was dropped."""
         return self._calls.get(run_id)
 
     def within(self, run_id: RunId) -> tuple[ModelCall, ...]:
@@ -139,7 +139,7 @@ class CallLog:
 
     @property
     def usage(self) -> TokenUsage:
-        """What all calls spent so far, with those that were dropped, forgotten, have failed or are still running."""
+        """Tokens that all calls spent so far, including those dropped, forgotten, failed or still running."""
         with self._lock:
             return self._spending.usage
 
@@ -154,19 +154,19 @@ class CallLog:
         return len(self._runs)
 
     def forget(self) -> None:
-        """Let go of the finished calls; what they spent stays counted."""
+        """Remove the finished calls; the tokens that they spent stay counted."""
         with self._lock:
             self._calls.clear()
 
-    # What a framework's handler reports
+    # Reports of a framework's handler
 
     def enter(self, run_id: RunId, parent_run_id: RunId | None = None) -> None:
         """A run that is no model call has started: a chain, a tool, an agent's step."""
         with self._lock:
-            self._runs.enter(run_id, parent_run_id)
+            self._runs.enter(run_id, self._runs.up_from(parent_run_id))
 
     def leave(self, run_id: RunId) -> None:
-        """It has ended, well or not; what it left open was cancelled, of which nobody else is told."""
+        """A run has ended, well or not; calls in it that are still open were cancelled, and count as failed."""
         self.outlive(run_id)
         with self._lock:
             left_open = [each for each, opened in self._open.items() if run_id in opened.ancestors]
@@ -174,7 +174,7 @@ class CallLog:
             self.fail(each)
 
     def outlive(self, run_id: RunId) -> None:
-        """It has ended, but not what was started in it: a stream that it gave back may go on."""
+        """A run has ended, but calls in it may go on, such as a stream that it returned."""
         with self._lock:
             self._runs.leave(run_id)
 
@@ -197,14 +197,14 @@ class CallLog:
             self.parent.start(run_id, parent_run_id, model=model, temperature=temperature)
 
     def only_calls_others(self, run_id: RunId) -> None:
-        """What was started as a model call makes calls itself: it is a run, and they are the calls.
+        """A run that was started as a model call only makes other calls: it counts as a run, and they as calls.
 
-        It is for whoever reports it to say when it is over, by ``outlive`` or ``leave``.
+        Its end is then reported by ``outlive`` or ``leave``.
         """
         with self._lock:
             opened = self._open.pop(run_id, None)
             if opened is not None:
-                self._runs.enter_below(run_id, opened.ancestors)
+                self._runs.enter(run_id, opened.ancestors)
                 self._spending.settle(run_id, TokenUsage())
         if self.parent is not None:
             self.parent.only_calls_others(run_id)
@@ -214,8 +214,8 @@ class CallLog:
 
         Args:
             run_id: The call's run.
-            payload: What came, in any shape that ``LogprobsAccumulator`` reads.
-            tokens: What it counts for where it has no logprobs to count (tokens).
+            payload: The chunk, in any shape that ``LogprobsAccumulator`` reads.
+            tokens: How many tokens to count for a chunk without logprobs (tokens).
         """
         opened = self._open.get(run_id)
         positions = 0 if opened is None else opened.evidence.add(payload)
@@ -242,8 +242,8 @@ class CallLog:
             input_tokens: Tokens read, where the provider says.
             output_tokens: Tokens written, where the provider says.
             message_id: The id of the message that it wrote, where it has one.
-            model: The model by what the answer says, for where the start did not say.
-            answered_by: The model that answered, where it is another than the one that was asked.
+            model: The model that the answer names, used where the start named none.
+            answered_by: The model that answered, where it is not the one that was asked.
         """
         opened = self._open.get(run_id) or _Opened()
         logprobs = payload if isinstance(payload, UnreadableLogprobs) else opened.evidence.of(payload)
@@ -257,7 +257,7 @@ class CallLog:
         self.record(ModelCall(run_id, logprobs, usage, opened.ancestors, model, temperature, message_id))
 
     def fail(self, run_id: RunId, *, input_tokens: int | None = None, output_tokens: int | None = None) -> None:
-        """The call has failed, or its stream was closed early; what came of it is no evidence, but was spent."""
+        """The call has failed, or its stream was closed early; it is not kept, but its tokens are counted."""
         self._fail(run_id, self._spending.lower_bound(run_id, input_tokens, output_tokens))
 
     def record(self, call: ModelCall) -> None:
@@ -266,7 +266,7 @@ class CallLog:
             is_new = self._spending.settle(call.run_id, call.usage)
             self._open.pop(call.run_id, None)
             if is_new:
-                # A scope that was opened inside a chain has not seen the chain start; this one may have.
+                # A log that was opened inside a chain was not told of the chain's start; this one may have been.
                 above = self._runs.up_from(call.ancestors[-1]) if call.ancestors else ()
                 above = tuple(run_id for run_id in above if run_id not in call.ancestors)
                 self._calls.pop(call.run_id, None)
@@ -293,7 +293,7 @@ def pooled_entropy(calls: Iterable[ModelCall]) -> float | None:
 
 
 class Runs:
-    """The runs that are open, each with those that it was started in; some of these may end before it."""
+    """The open runs, each with the runs that it was started in, which may end before it."""
 
     def __init__(self) -> None:
         self._above: dict[RunId, tuple[RunId, ...]] = {}
@@ -301,24 +301,20 @@ class Runs:
     def __len__(self) -> int:
         return len(self._above)
 
-    def enter(self, run_id: RunId, parent_run_id: RunId | None) -> None:
-        """A run has started in another, or by itself."""
-        self.enter_below(run_id, self.up_from(parent_run_id))
-
-    def enter_below(self, run_id: RunId, above: tuple[RunId, ...]) -> None:
-        """A run has started in others, innermost first."""
+    def enter(self, run_id: RunId, above: tuple[RunId, ...]) -> None:
+        """A run has started in these runs, innermost first."""
         self._above[run_id] = above
         drop_oldest(self._above, MOST_OPEN)
 
     def leave(self, run_id: RunId) -> None:
-        """It has ended."""
+        """A run has ended."""
         self._above.pop(run_id, None)
 
     def up_from(self, run_id: RunId | None) -> tuple[RunId, ...]:
         """The run and all above it, innermost first."""
         if run_id is None:
             return ()
-        # Users may give runs ids of their own, even one that is its own parent's.
+        # Users may choose the ids of runs, and give a run the id of its parent.
         return (run_id, *(each for each in self._above.get(run_id, ()) if each != run_id))
 
 

@@ -25,11 +25,12 @@ Answer = TypeVar("Answer")
 
 @dataclass
 class DraftRequest:
-    """One request for a draft, as far as it concerns what its model refuses.
+    """One request for a draft: whether to ask for logprobs, and what the model refused.
 
-    A refusal is met where nothing but the model can have raised it: whatever stands around the model sees an answer,
-    as it would without the gate. What looks like one may be an error that only quotes the request. So the caller asks
-    again for less, and only an answer to that proves the refusal; where that fails too, its error is raised.
+    The caller catches refusals directly around the model's call, so that retries and fallbacks around the model see
+    an answer, as they would without the gate. An error that looks like a refusal may only quote the request. So the
+    caller asks again without what may have been refused, and only an answer to that proves the refusal; where that
+    request fails as well, its error is raised.
 
     Example:
         >>> request = DraftRequest(LogprobsCapabilities(), "claude")
@@ -43,7 +44,7 @@ class DraftRequest:
 
     Attributes:
         capabilities: Where refusals are remembered.
-        model: The model that they are remembered for.
+        model: The model whose refusals these are.
         has_tools: Whether tools are offered: llama.cpp, for one, refuses only streams of requests with tools.
     """
 
@@ -53,18 +54,18 @@ class DraftRequest:
     _unproven: dict[str, Exception] = field(default_factory=dict, init=False, repr=False)
 
     def may_ask(self, *, streamed: bool = False) -> bool:
-        """Whether logprobs are to be asked for: unless this was refused, or such requests are known to be."""
+        """Whether to ask for logprobs: False where this request was refused, or such requests are known to be."""
         names = [self._name(streamed=False), *([self._name(streamed=True)] if streamed else [])]
         return not any(name in self._unproven or self.capabilities.refusal(name) for name in names)
 
     def may_be_stopped(self, on_missing: str) -> bool:
-        """Whether a stream that ends where the gate's rejection is sure may be asked for.
+        """Whether to ask for a stream that is stopped once the draft is sure to be rejected.
 
         Args:
             on_missing: The route that the gate gives to drafts that it cannot judge.
         """
         if self.has_tools and on_missing != "deeper":
-            return False  # a draft that ends in a call of tools is unknown, and may yet be accepted
+            return False  # a draft that ends in a tool call may be one that cannot be judged, and then be accepted
         return self.may_ask(streamed=True)
 
     def note_refusal(self, error: Exception, *, streamed: bool = False) -> None:
@@ -73,13 +74,13 @@ class DraftRequest:
         Raises:
             Exception: the error itself, where that is not what failed.
         """
-        # Only a refusal that speaks of streams leaves it open whether others are answered.
+        # Only a refusal that mentions streams leaves open whether other requests would be answered.
         if not may_refuse("logprob", error):
             raise error
         self._unproven[self._name(streamed=streamed and _speaks_of_streams(error))] = error
 
     def note_refused_stream(self, error: Exception) -> None:
-        """Note that such a stream may be refused, for its logprobs or for anything else; the caller asks unstreamed.
+        """Note that such a stream may be refused, for its logprobs or anything else; the caller then does not stream.
 
         Raises:
             Exception: the error itself, where that is not what failed.
@@ -90,7 +91,7 @@ class DraftRequest:
         self._unproven[self._name(streamed=of_streams)] = error
 
     def answered(self, answer: Answer) -> Answer:
-        """The answer, or the first chunk of it, after which what was refused on the way to it is remembered."""
+        """Remember the refusals on the way to this answer, or to its first chunk; returns it."""
         for name, error in self._unproven.items():
             self.capabilities.remember(name, error)
         self._unproven = {}
@@ -103,10 +104,10 @@ class DraftRequest:
 
 
 class LogprobsCapabilities:
-    """What models said when they refused to be asked for logprobs, for as long as this object lives.
+    """The models that refuse to give logprobs, with what they said.
 
-    A model that ignores the request is not remembered: another kind of its answers may well come with logprobs, as
-    with providers that give none for tool calls. Threads and event loops may share one.
+    A model that ignores the request is not remembered: its other answers may come with logprobs, as with providers
+    that give none for tool calls. Threads and event loops may share one object.
 
     Example:
         >>> capabilities = LogprobsCapabilities()
@@ -121,7 +122,7 @@ class LogprobsCapabilities:
         self._lock = threading.Lock()
 
     def __getstate__(self) -> tuple[dict[str, str], frozenset[str]]:
-        # A lock cannot go to another process; what was found out can.
+        # A lock cannot be pickled; the refusals can.
         return dict(self._refusals), self._refuse_usage
 
     def __setstate__(self, found_out: tuple[dict[str, str], frozenset[str]]) -> None:
@@ -133,18 +134,18 @@ class LogprobsCapabilities:
         return self._refusals.get(model)
 
     def any_refusal(self) -> str | None:
-        """What any model said: for answers whose model is not known by name."""
+        """The refusal of any model, for answers whose model is not known by name."""
         return next(iter(self._refusals.values()), None)
 
     def explained(self, missing: MissingLogprobs, model: str | None, known: str | None = None) -> MissingLogprobs:
-        """Why an answer has no logprobs, as far as that can be known of a model that was asked for them.
+        """The error to use for an answer without logprobs, by a model that was asked for them.
 
         Args:
-            missing: What the answer itself says.
+            missing: The error from reading the answer.
             model: The model that wrote it, where its name is known.
-            known: What whoever asked it knows of such an answer.
+            known: The reason that the integration knows, where it knows one.
         """
-        # Not every integration names its model; what any model of this gate said is then the best there is.
+        # Not every integration names its model; the refusal of any model of this gate is then the likeliest reason.
         refusal = self.refusal(model) if model else self.any_refusal()
         if refusal is not None or known is not None:
             return MissingLogprobs(refusal or known)
@@ -165,11 +166,11 @@ class LogprobsCapabilities:
             self._refusals[model] = said
 
     def may_ask_usage(self, model: str) -> bool:
-        """Whether a stream may be asked for what it costs: unless that was refused."""
+        """Whether to ask for the usage of a stream: False where that was refused."""
         return model not in self._refuse_usage
 
     def remember_refused_usage(self, model: str) -> None:
-        """Remember that a stream that is asked for what it costs is refused."""
+        """Remember that the model refuses streams that are asked for their usage."""
         with self._lock:
             self._refuse_usage |= {model}
 
@@ -177,25 +178,24 @@ class LogprobsCapabilities:
 def may_refuse(what: str, error: Exception) -> bool:
     """Whether an error may say that an argument of a request is what was wrong.
 
-    It may as well only quote the request, as servers do that tell what they could not read: the argument was refused
-    once the same request without it is answered.
+    The error may also only quote the request. The argument was refused if the same request without it is answered.
 
     Args:
-        what: What the argument is called, or a part of that.
-        error: What was raised.
+        what: The name of the argument, or a part of it, in lower case.
+        error: The error that was raised.
     """
     return is_refused_request(error) and what in str(error).lower()
 
 
 def sentence_that_refuses(error: Exception) -> str:
-    """The first sentence of an error that refuses logprobs, apart from what it may quote; empty where none does."""
+    """The first sentence of an error that refuses logprobs, without the request that it may quote; empty: none."""
     return _first_that_refuses(_SENTENCE_ENDS.split(str(error)))
 
 
 def is_refused_request(error: Exception) -> bool:
-    """Whether an error says that a request's form is what was wrong, by the client's signature or by its status.
+    """Whether an error says that the form of a request is wrong: a TypeError of the client, or status 400 or 422.
 
-    Other errors may quote a prompt that happens to speak of what was asked for.
+    Other errors may quote a prompt that happens to contain the name of an argument.
     """
     if isinstance(error, TjeError):
         return False
@@ -207,8 +207,8 @@ def is_refused_request(error: Exception) -> bool:
 
 
 def _quotable(error: Exception) -> str:
-    """What may stand in decisions of what an error says: it may quote the request, and with it the user's prompt."""
-    if isinstance(error, TypeError):  # says what a signature takes, and nothing of what was passed
+    """The part of an error's text that decisions may hold: the rest may quote the user's prompt."""
+    if isinstance(error, TypeError):  # it names arguments and never quotes their values
         return str(error)[:200]
     clause = _first_that_refuses(_CLAUSE_ENDS.split(sentence_that_refuses(error)))
     return _without_loose_quotes(clause.strip())[:_LONGEST]
@@ -219,7 +219,7 @@ def _first_that_refuses(texts: Iterable[str]) -> str:
 
 
 def _without_loose_quotes(clause: str) -> str:
-    """A clause without the quotation mark of a text that it was cut from."""
+    """A clause without a quotation mark whose other half was cut off."""
     for mark in ('"', "'"):
         if clause.count(mark) % 2:
             clause = clause.strip(mark)
@@ -227,5 +227,5 @@ def _without_loose_quotes(clause: str) -> str:
 
 
 def _speaks_of_streams(error: Exception) -> bool:
-    """Whether it is streams that an error refuses; a request for one that is quoted beside that says nothing."""
+    """Whether an error refuses streams; a mention of streams in a quoted request does not count."""
     return "stream" in (sentence_that_refuses(error) or str(error)).lower()

@@ -1,4 +1,4 @@
-"""Blocks of code that watch what runs in them, also within one another: the innermost is in a context variable."""
+"""Scopes: nested blocks of code that watch what runs in them; a context variable holds the innermost one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TypeVar
 
 
 class Scoped:
-    """What stands in a context variable while a block of code runs; knows the one of the block around it."""
+    """A watcher: it is in a context variable while its block of code runs, and knows the watcher around it."""
 
     _around: Scoped | None = None
     _is_left = False
@@ -22,7 +22,7 @@ Watcher = TypeVar("Watcher", bound=Scoped)
 
 @contextmanager
 def scope(variable: ContextVar[Watcher | None], make: Callable[[Watcher | None], Watcher]) -> Iterator[Watcher]:
-    """Put a watcher into the context of the block, which the tasks that are started there get a copy of.
+    """Make a watcher the innermost one while the block runs; tasks that are started in the block inherit it.
 
     Example:
         >>> innermost: ContextVar[Scoped | None] = ContextVar("innermost", default=None)
@@ -44,29 +44,30 @@ def scope(variable: ContextVar[Watcher | None], make: Callable[[Watcher | None],
         yield watcher
     finally:
         watcher._is_left = True
-        # Not by token: a generator may be closed in another context than it was started in, which this block then
-        # never was entered in; and blocks in generators are not always left in the order of their nesting.
+        # Not reset by the token: a generator may be closed in another context than it was started in, where the token
+        # is invalid; and blocks in generators are not always left in the order of their nesting.
         if variable.get() is watcher:
             variable.set(innermost(around))
 
 
 def innermost(watcher: Watcher | None) -> Watcher | None:
-    """The watcher, or the next around it whose block is not left yet.
+    """The watcher, or the next one around it whose block has not been left.
 
-    A task keeps the context that it was started in, also when the block is left: what it does later is done within
-    whatever is still open around that.
+    A task keeps the context that it was started in, even after the block was left; what it does then belongs to the
+    next block around that is still open.
     """
     found: Scoped | None = watcher
     while found is not None and found._is_left:
         found = found._around
-    return found  # type: ignore[return-value]  # what is around a watcher came out of the same variable
+    return found  # type: ignore[return-value]  # the watcher around it was in the same variable, so of the same type
 
 
 class QuietLock:
-    """A lock of which a finalizer can ask whether its thread holds one.
+    """A lock that a finalizer can use without a deadlock.
 
-    The garbage collector may run a finalizer in the middle of anything, also of a block that holds a lock; one that
-    waited for the same lock would wait for itself. It asks ``may_wait()`` first, and else leaves its work for later.
+    The garbage collector may run a finalizer at any time, also while its thread holds the lock that the finalizer
+    needs: it would wait for itself. So the finalizer asks ``may_wait()`` first, and puts its work off where that is
+    False.
 
     Example:
         >>> lock = QuietLock()
@@ -84,11 +85,11 @@ class QuietLock:
 
     @classmethod
     def may_wait(cls) -> bool:
-        """Whether this thread holds no such lock, and waits for none."""
+        """Whether this thread neither holds such a lock nor waits for one."""
         return not getattr(cls._held, "depth", 0)
 
     def __enter__(self) -> None:
-        # Counted before the lock is taken: there is no moment between the two in which it is held and not counted.
+        # Counted before the lock is taken, so that a finalizer never finds it held and not counted.
         self._held.depth = getattr(self._held, "depth", 0) + 1
         self._lock.acquire()
 

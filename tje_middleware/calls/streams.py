@@ -1,4 +1,4 @@
-"""Answers in chunks: the decision goes with the last one that has a place for it, so that one is held back."""
+"""Streams of chunks: holding back the last chunk that has a place for the decision, and closing streams."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ async def amarked(
 
 @contextmanager
 def closed(chunks: Iterator[Chunk]) -> Iterator[Iterator[Chunk]]:
-    """A stream that is closed at once, however it was left: a request that nobody reads goes on being paid for."""
+    """Close a stream when the block is left, however that happens, as the tokens of an open request are paid for."""
     try:
         yield chunks
     finally:
-        close = getattr(chunks, "close", None)  # an iterator that is no generator has nothing to close
+        close = getattr(chunks, "close", None)  # not every iterator has a close method
         if close is not None:
             close()
 
 
 @asynccontextmanager
 async def aclosed(chunks: AsyncIterator[Chunk]) -> AsyncIterator[AsyncIterator[Chunk]]:
-    """The same on the event loop, which else closes an abandoned stream whenever it comes to it."""
+    """The same on the event loop, which would close an abandoned stream only at some later time."""
     try:
         yield chunks
     finally:
@@ -58,14 +58,14 @@ async def aclosed(chunks: AsyncIterator[Chunk]) -> AsyncIterator[AsyncIterator[C
 
 
 class _Held(Generic[Chunk]):
-    """The chunk that may be the one to mark, and those that came after it."""
+    """Holds the chunk that may be the one to mark, and those that came after it."""
 
     def __init__(self, has_place: Callable[[Chunk], bool]) -> None:
         self._has_place = has_place
         self._chunks: list[Chunk] = []
 
     def take(self, chunk: Chunk) -> list[Chunk]:
-        """Hold a chunk; gives those that are surely not the one to mark."""
+        """Hold a chunk; returns those held that cannot be the one to mark any more."""
         if self._chunks and self._has_place(self._chunks[0]) and not self._has_place(chunk):
             self._chunks.append(chunk)
             return []
@@ -73,6 +73,6 @@ class _Held(Generic[Chunk]):
         return released
 
     def end(self) -> Iterator[tuple[Chunk, bool]]:
-        """What is held, its first chunk marked."""
+        """The chunks held, the first one marked."""
         for number, chunk in enumerate(self._chunks):
             yield chunk, number == 0

@@ -1,4 +1,4 @@
-"""What model calls spent, as far as their provider said."""
+"""Usage: the tokens that model calls spent, as far as their providers report them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class TokenUsage:
         input_tokens: Tokens read (tokens).
         output_tokens: Tokens written (tokens), thinking included where the provider counts it.
         calls: Model calls that this covers.
-        partly_known: How many of them did not say all: a draft that was stopped is known by what came of it. The
+        partly_known: The number of calls whose tokens are not all known, such as a draft that was stopped; the
             numbers are then a lower bound.
     """
 
@@ -41,12 +41,12 @@ class TokenUsage:
 
 
 def counted(usage: TokenUsage | None) -> TokenUsage | None:
-    """What was counted; None where nothing was, as of a client that no framework sees: 0 tokens would be a claim."""
+    """The usage, or None where no call was counted, which does not mean that no tokens were spent."""
     return None if usage == TokenUsage() else usage
 
 
 def usage_of(input_tokens: int | None, output_tokens: int | None) -> TokenUsage:
-    """The usage of one call, of which either number may not be known."""
+    """The usage of one call; a number that is None is unknown."""
     return TokenUsage(
         input_tokens=input_tokens or 0,
         output_tokens=output_tokens or 0,
@@ -55,18 +55,19 @@ def usage_of(input_tokens: int | None, output_tokens: int | None) -> TokenUsage:
     )
 
 
-# A call may be reported twice, by a scope within this one and directly, but at once.
+# So many calls are remembered as counted. A call may be reported twice, directly and by a scope within this one, but
+# both reports come soon after each other.
 _REMEMBERED = 1_024
-#: Runs and calls that are never said to have ended must not pile up; far more than are ever open at once.
+#: The most open runs or calls that are remembered, as some are never reported to have ended.
 MOST_OPEN = 10_000
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 
 class SpendingLog:
-    """The sum of what model calls spent, each run counted once; threads may share it.
+    """The sum of the tokens that model calls spent, each run counted once; threads may share it.
 
-    A call that has failed, was stopped, or is still running counts with what came of it, as partly known.
+    A call that has failed, was stopped, or is still running counts with the tokens that have come, as partly known.
 
     Example:
         >>> log = SpendingLog()
@@ -77,7 +78,7 @@ class SpendingLog:
         TokenUsage(input_tokens=10, output_tokens=7, calls=2, partly_known=1)
 
     Args:
-        parent: The log of the scope around this one, which counts every call, too.
+        parent: The log of the scope around this one, which counts every call as well.
     """
 
     def __init__(self, parent: SpendingLog | None = None) -> None:
@@ -89,7 +90,7 @@ class SpendingLog:
 
     @property
     def usage(self) -> TokenUsage:
-        """All of it so far."""
+        """The usage of all calls so far."""
         with self._lock:
             running = TokenUsage(0, sum(self._written.values()), len(self._written), len(self._written))
             return self._total + running
@@ -97,7 +98,7 @@ class SpendingLog:
     def start(self, run_id: Hashable) -> None:
         """A model is being called."""
         with self._lock:
-            self._settled.pop(run_id, None)  # users may give several runs the same id, one after the other
+            self._settled.pop(run_id, None)  # users may give the same id to several runs, one after the other
             self._written.setdefault(run_id, 0)
             if len(self._written) > MOST_OPEN:
                 self._give_up_oldest()
@@ -105,24 +106,24 @@ class SpendingLog:
             self.parent.start(run_id)
 
     def wrote(self, run_id: Hashable, tokens: int) -> None:
-        """Some of its answer has come (tokens)."""
+        """Count tokens of a call's answer that have come."""
         with self._lock:
             if run_id in self._written:
                 self._written[run_id] += tokens
 
     def end(self, run_id: Hashable, *, input_tokens: int | None = None, output_tokens: int | None = None) -> None:
-        """The call has ended well; of either number None where the provider does not say."""
+        """The call has ended well; a number is None where the provider does not report it."""
         if output_tokens is None:
             self.fail(run_id, input_tokens=input_tokens)
         else:
             self.settle(run_id, usage_of(input_tokens, output_tokens))
 
     def fail(self, run_id: Hashable, *, input_tokens: int | None = None, output_tokens: int | None = None) -> None:
-        """The call has failed or was stopped; the numbers are what was said until then."""
+        """The call has failed or was stopped; the numbers are those reported until then."""
         self.settle(run_id, self.lower_bound(run_id, input_tokens, output_tokens))
 
     def settle(self, run_id: Hashable, usage: TokenUsage) -> bool:
-        """Count a call that is over; returns False where it was counted before."""
+        """Count a call that has ended; returns False where it was counted before."""
         with self._lock:
             self._written.pop(run_id, None)
             is_new = run_id not in self._settled
@@ -133,7 +134,7 @@ class SpendingLog:
         return is_new
 
     def lower_bound(self, run_id: Hashable, input_tokens: int | None, output_tokens: int | None) -> TokenUsage:
-        """What a call has spent at least, of which not all is known."""
+        """The usage of a call that is only partly known."""
         written = max(self._written.get(run_id, 0), output_tokens or 0)
         return TokenUsage(input_tokens or 0, written, calls=1, partly_known=1)
 
@@ -148,7 +149,7 @@ class SpendingLog:
 
 
 def drop_oldest(kept: dict[Key, Value], most: int) -> int:
-    """Let go of the oldest entries beyond ``most``; returns how many."""
+    """Remove the oldest entries beyond ``most``; returns how many."""
     oldest = list(islice(kept, max(len(kept) - most, 0)))
     for key in oldest:
         del kept[key]

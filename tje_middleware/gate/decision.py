@@ -1,4 +1,4 @@
-"""A gate's decision, the one object that travels with an answer; and what it saved."""
+"""GateDecision, which travels with an answer, and the tokens that a decision saved."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from uuid import uuid4
 from ..calibration.profile import CalibrationProfile
 from ..calls.usage import TokenUsage
 
-#: Under this name the decision travels in an answer's metadata.
+#: The name of the decision in an answer's metadata.
 METADATA_KEY = "tje"
 #: Which answer was taken.
 Answerer = Literal["draft", "deeper", "human"]
-#: Why a route was taken, for machines; ``GateDecision.detail`` says it in words.
+#: Why a route was taken; ``GateDecision.detail`` says it in words.
 Reason = Literal[
     "confident",
     "uncertain",
@@ -50,30 +50,30 @@ class Route(str, Enum):
 
 @dataclass(frozen=True)
 class GateDecision:
-    """What the gate decided about one draft, and on what grounds.
+    """A gate's decision about one draft, and what it is based on.
 
     Attributes:
         route: Where the draft goes.
         reason: Why, as one of a few words.
         detail: Why, as a sentence.
         signal: Name of the signal.
-        signal_value: Its value for this draft, in its unit (bits for entropies); None where unknown.
+        signal_value: The signal of this draft, in its unit (bits for entropies); None where unknown.
         threshold: The value up to which drafts are accepted, same unit; None where there is none.
         method: The threshold method.
         tokens: Positions that the draft's logprobs cover (tokens); None where unknown.
         verdict: The profile's verdict; None without a profile.
         profile_version: The registry's version of the profile; None where it was not stored.
         stale: True where the registry could not be asked and the last profile seen was used.
-        key: The profile's key in words: whose decision it is; None where nobody said.
-        decision_id: Names this decision, such as in ``ledger.feedback(decision_id, correct=...)``; None where it is
-            not one of a gate's.
+        key: The profile's key in words; None where it is unknown.
+        decision_id: The id of this decision, as for ``ledger.feedback(decision_id, correct=...)``; None where no gate
+            made it.
         alarm: The kind of an alarm that was raised about the profile (``drift``, ``risk``); None: there is none.
         aborted: True where the draft was stopped before its end, because it was sure to be rejected; the signal's
-            value is then a lower bound, and tokens counts what came.
+            value is then a lower bound, and ``tokens`` counts those that came.
         answered_by: Which answer was taken in the end; None before that is known. A draft that was to go deeper
             is the answer where the deeper branch failed or was not allowed to run.
-        draft_usage: Tokens that the draft spent, all its model calls together; None where nobody counted.
-        deeper_usage: The same of the deeper branch; None where it did not run or nobody counted.
+        draft_usage: Tokens that the draft spent, in all its model calls; None where they were not counted.
+        deeper_usage: Tokens that the deeper branch spent; None where it did not run or they were not counted.
     """
 
     route: Route
@@ -102,7 +102,7 @@ class GateDecision:
 
     @property
     def usage(self) -> TokenUsage | None:
-        """What the answer cost, with a draft that was rejected for it; None where nobody counted."""
+        """Tokens of the answer, a rejected draft included; None where they were not counted."""
         counted = [usage for usage in (self.draft_usage, self.deeper_usage) if usage is not None]
         return sum(counted, TokenUsage()) if counted else None
 
@@ -112,7 +112,7 @@ class GateDecision:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> GateDecision:
-        """The decision that ``as_dict`` gave; fields that are not known here are left out.
+        """The decision that ``as_dict`` wrote; fields of another release are left out.
 
         Raises:
             ValueError: these are not the fields of a decision.
@@ -128,12 +128,12 @@ class GateDecision:
 
 
 def new_decision_id() -> str:
-    """A name that no other decision has, in whichever process."""
+    """A new id, different from that of any decision in any process."""
     return uuid4().hex
 
 
 def decision_held(held: object) -> GateDecision | None:
-    """The decision that an answer's metadata holds under its key; None where that is none that can be read.
+    """The decision in an answer's metadata; None where there is none that can be read.
 
     Example:
         >>> decision_held({"route": "final"}) is decision_held(None) is None
@@ -143,17 +143,17 @@ def decision_held(held: object) -> GateDecision | None:
         return None
     try:
         return GateDecision.from_dict(held)
-    except ValueError:  # written by another version; the draft is then taken as if nobody had decided
+    except ValueError:  # written by another release; the draft is then treated as undecided
         return None
 
 
 @dataclass(frozen=True)
 class Savings:
-    """What one decision saved.
+    """The tokens that one decision saved.
 
     Attributes:
         tokens: Output tokens saved against always going deeper, negative where the gate cost more; None: unknown.
-        by: Whether it was measured or estimated; None where it is unknown.
+        by: Whether ``tokens`` was measured or estimated; None where it is unknown.
     """
 
     tokens: float | None = None
@@ -166,28 +166,28 @@ _UNKNOWN = Savings()
 def savings_of(
     decision: GateDecision, profile: CalibrationProfile | None = None, *, deeper_includes_draft: bool = False
 ) -> Savings:
-    """What a decision saved in tokens against always going deeper, as far as that is known.
+    """The tokens that a decision saved against always going deeper, as far as that is known.
 
     All counts are output tokens: tokens written, thinking included, as the records' ``tokens`` and ``deeper_tokens``
-    are. With a draft of d tokens and a deeper branch of D, always going deeper costs D where the deeper branch stands
-    alone, and d + D where it works on the draft (``deeper_includes_draft``). So that
+    are. With a draft of d tokens and a deeper branch of D, always going deeper costs D where the deeper branch starts
+    from the question, and d + D where it starts from the draft (``deeper_includes_draft``). So:
 
-    - a draft that went deeper has cost d more than always going deeper: -d; nothing more or less where that needs the
-      draft too. Measured.
-    - a draft that was accepted has saved D - d, or D. The deeper branch did not run, so D is what the profile's
-      records lead to expect of drafts that this threshold accepts. Estimated; unknown where the records do not tell.
-    - a draft that was given up as hopeless has saved the same tokens, if no answer: D is then the records' mean.
-    - a deeper branch that failed would have failed without the gate as well: as one that answered.
-    - where a cap kept the deeper branch from running, the cap has saved, not the gate: unknown, nothing is claimed.
-    - a draft that nobody judged and that was accepted all the same is not of the kind that D is known for: unknown.
-      So is one that was to go deeper and did not, or of which nobody has said yet what became of it.
+    - A draft that went deeper saved -d, as it cost d more than always going deeper; 0 with ``deeper_includes_draft``.
+      Measured.
+    - A draft that was accepted saved D - d; D with ``deeper_includes_draft``. The deeper branch did not run, so D is
+      its mean over the profile's records that this threshold accepts. Estimated; unknown where the records lack it.
+    - A draft that was given up as hopeless saved the same, with D as the mean over all records.
+    - A deeper branch that failed would have failed without the gate as well, so it counts like one that answered.
+    - Where a cap kept the deeper branch from running, the cap saved tokens, not the gate: unknown.
+    - A draft that was accepted without being judged is not one of those that D is known for: unknown. So is a draft
+      that was to go deeper and did not, and one whose answer is not known yet.
 
-    Where the usage of some calls is only partly known, d is a lower bound and what was saved an upper one.
+    Where the usage of some calls is only partly known, d is a lower bound, and the saving an upper one.
 
     Args:
-        decision: As it was settled.
-        profile: What it was decided by.
-        deeper_includes_draft: Whether always going deeper costs the draft too, as a refinement does.
+        decision: The settled decision.
+        profile: The profile that it was decided by.
+        deeper_includes_draft: Whether always going deeper costs the draft as well, as a refinement does.
     """
     if decision.answered_by == "deeper" or decision.reason == "branch_failed":
         return _of_deeper(decision, deeper_includes_draft)
@@ -199,18 +199,17 @@ def savings_of(
 
 
 def _of_deeper(decision: GateDecision, includes_draft: bool) -> Savings:
-    """The deeper branch ran."""
+    """Savings where the deeper branch ran."""
     if includes_draft:
         return Savings(0.0, "measured")
-    if decision.draft_usage is not None:
-        return Savings(-float(decision.draft_usage.output_tokens), "measured")
-    return Savings(-float(decision.tokens), "estimated") if decision.tokens is not None else _UNKNOWN
+    spent = draft_tokens(decision)
+    return _UNKNOWN if spent is None else Savings(-spent, "estimated" if decision.draft_usage is None else "measured")
 
 
 def _of_none(
     decision: GateDecision, profile: CalibrationProfile | None, up_to: float | None, includes_draft: bool
 ) -> Savings:
-    """The deeper branch did not run."""
+    """Savings where the deeper branch did not run."""
     if profile is None or up_to is None:
         return _UNKNOWN
     avoided = profile.expected_deeper_tokens(up_to)
@@ -219,7 +218,7 @@ def _of_none(
 
 
 def draft_tokens(decision: GateDecision) -> float | None:
-    """Output tokens of a draft: those its calls were counted with, else those that its logprobs cover."""
+    """Output tokens of a draft: as counted, else those that its logprobs cover."""
     if decision.draft_usage is not None:
         return float(decision.draft_usage.output_tokens)
     return None if decision.tokens is None else float(decision.tokens)

@@ -1,4 +1,4 @@
-"""After the decision: which answer is delivered, and what it says of a deeper branch that did not run or failed."""
+"""Delivery: which answer is delivered after a decision, and what the decision then says."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from .stopping.watch import RejectionWatch, obstacle_to_stopping
 #: passes through, is the answer whatever the gate decides, and carries the decision. ``abort``: held, and the
 #: request is cancelled as soon as the draft is sure to be rejected.
 Mode = Literal["hold", "annotate", "abort"]
-#: When the deeper branch fails: return the draft and say so, or raise.
+#: What to do when the deeper branch fails: return the draft with a warning, or raise.
 OnBranchError = Literal["draft", "raise"]
-#: What is done about a draft that calls tools. ``gate``: judged like any other. ``pass``: accepted unjudged.
+#: What to do with a draft that calls tools. ``gate``: judged like any other. ``pass``: accepted unjudged.
 #: ``deeper_on_unknown``: judged where there are logprobs, and deeper where there are none, whatever the gate says.
 ToolCalls = Literal["gate", "pass", "deeper_on_unknown"]
 
@@ -26,11 +26,11 @@ _UNJUDGED_CALL = "a call of tools, which tool_calls='pass' accepts unjudged"
 
 
 class DeeperBranch(Protocol):
-    """What a gate knows of its deeper branch."""
+    """A deeper branch, as far as a gate needs it."""
 
     @property
     def needs_draft(self) -> bool:
-        """Whether it cannot answer without the draft."""
+        """Whether the branch cannot answer without the draft."""
 
     @property
     def includes_draft(self) -> bool:
@@ -42,11 +42,11 @@ class Delivery:
     """The rules by which one gate's decisions are carried out.
 
     Attributes:
-        gate: Whose decisions.
+        gate: The gate that makes the decisions.
         mode: How drafts are treated while they are written.
         on_branch_error: What to do when the deeper branch fails.
-        tool_calls: What to do about drafts that call tools.
-        branch: What answers where a draft is not accepted; None where that is not known to the gate.
+        tool_calls: What to do with drafts that call tools.
+        branch: The deeper branch; None where the gate does not know it.
 
     Raises:
         TypeError: the gate is no EntropyGate.
@@ -70,8 +70,8 @@ class Delivery:
         """How one draft is treated while it is written."""
         if self.mode != "abort":
             return self.mode
-        # A draft is not stopped where nothing would replace it, where it may turn out to be a call that passes, and
-        # where the branch starts from it.
+        # A draft is not stopped where a cap keeps the deeper branch from running, where it may turn out to be a tool
+        # call that is accepted unjudged, and where the branch needs it.
         may_pass = self.tool_calls == "pass" and may_call_tools
         return "hold" if capped or may_pass or self.needs_draft else "abort"
 
@@ -81,7 +81,7 @@ class Delivery:
         return self.branch is not None and self.branch.needs_draft
 
     def passed(self, *, calls_tools: bool) -> GateDecision | None:
-        """The decision about a draft that is not to be judged; None for one that is."""
+        """The decision about a draft that is accepted unjudged; None for one to be judged."""
         if not calls_tools or self.tool_calls != "pass":
             return None
         return self.gate.passed("tool_call", _UNJUDGED_CALL)
@@ -94,30 +94,30 @@ class Delivery:
 
     def goes_deeper(self, decision: GateDecision) -> bool:
         """Whether the deeper branch is to run."""
-        # A cap says so in the reason; the route stays what the gate would have liked.
+        # Where a cap is reached only the reason says so; the route is still deeper.
         return decision.route is Route.DEEPER and decision.reason != "capped" and self.mode != "annotate"
 
     def route_left(self, decision: GateDecision) -> Route:
-        """The route that is left of a decision that an answer holds: none but final once the deeper branch was tried.
+        """The route of an answer with this decision that comes to the gate again, or to a later step.
 
-        For answers that pass the same gate again, or are looked at by what comes after it.
+        It is final once the deeper branch was tried.
         """
         tried = decision.answered_by in {"deeper", "human"} or decision.reason in {"branch_failed", "capped"}
         return Route.FINAL if tried else decision.route
 
     def announced(self, decision: GateDecision, draft_usage: TokenUsage | None) -> GateDecision:
-        """The decision as it is told before the deeper branch runs: where none does, the draft is the answer."""
-        # One that is given up stays open: whoever stands around this gate must not take it for accepted.
+        """The decision as it is announced before the deeper branch runs; where none runs, the draft is the answer."""
+        # For a draft that is given up answered_by stays None: an outer gate must not take it for accepted.
         settled = decision.accepted or (decision.route is Route.DEEPER and not self.goes_deeper(decision))
         return self.with_draft(decision, draft_usage) if settled else decision
 
     def handed_on(self, decision: GateDecision, draft_usage: TokenUsage | None, *, hands_over: bool) -> GateDecision:
-        """The decision in a draft that goes on to other steps: what answers in its place counts what it cost.
+        """The decision in a draft that goes on to other steps; a step that answers instead needs the draft's usage.
 
         Args:
-            decision: The gate's.
-            draft_usage: What the draft spent.
-            hands_over: Whether a draft that is given up goes to somebody; if not, it is the answer.
+            decision: The gate's decision.
+            draft_usage: Tokens that the draft spent.
+            hands_over: Whether a draft that is given up is handed over to somebody; if not, it is the answer.
         """
         if decision.accepted or (decision.route is Route.ABSTAIN and not hands_over):
             return self.with_draft(decision, draft_usage)
@@ -137,7 +137,7 @@ class Delivery:
         """The decision where a cap keeps the deeper branch from running.
 
         Args:
-            decision: One whose route is deeper.
+            decision: A decision whose route is deeper.
             cap: The cap in words, such as "max_deeper_per_run=3".
         """
         return replace(decision, reason="capped", detail=f"{decision.detail}; {cap} is reached, so this is the draft")
@@ -146,12 +146,12 @@ class Delivery:
         """The decision where the deeper branch failed and the draft takes its place.
 
         Raises:
-            Exception: the error itself, where that is the policy or the draft was stopped before its end: half an
-                answer is none.
+            Exception: the error itself, where that is the policy, or where the draft was stopped before its end and
+                is no answer.
         """
         if self.on_branch_error == "raise" or decision.aborted:
             raise error
-        # The error's kind alone: its text may quote the prompt or the answer, and decisions are kept.
+        # Only the error's class: its text may quote the prompt or the answer, and decisions are stored.
         failed = f"the deeper branch failed ({type(error).__name__}), so this is the draft"
         self.gate.say_once("branch_failed", f"{failed}: {str(error)[:200]}")
         return replace(decision, reason="branch_failed", detail=f"{decision.detail}; {failed}")
@@ -160,15 +160,16 @@ class Delivery:
 def watch_for(
     gate: EntropyGate, *, limits: Iterable[object], model: str | None, temperature: float | None
 ) -> RejectionWatch | None:
-    """What foresees the rejection of one draft; None where nothing can, which is said once.
+    """A watch over one draft; None where it could never reject, with a warning, once, that says why.
 
     Args:
-        gate: Whose rejection.
-        limits: All that limits the draft's length (tokens), wherever it was set; what is no positive int is none.
+        gate: The gate that will decide about the draft.
+        limits: All limits of the draft's length (tokens), wherever they were set; values other than positive ints are
+            ignored.
         model: The model that writes the draft, where known.
         temperature: Its sampling temperature, where known.
     """
-    # A proof needs the largest that may hold: which of several limits wins is the provider's business.
+    # The largest limit, as it is unknown which of several the provider applies.
     limit = max((each for each in limits if isinstance(each, int) and each > 0), default=None)
     watch = gate.watch(max_tokens=limit, model=model, temperature=temperature)
     if watch.can_fire:

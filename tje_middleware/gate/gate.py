@@ -1,4 +1,4 @@
-"""The entropy gate: a draft's logprobs in, a route out. No I/O, no framework, the same for sync and async."""
+"""EntropyGate: decides a route from a draft's logprobs, without I/O or a framework, for sync and async code alike."""
 
 from __future__ import annotations
 
@@ -48,20 +48,20 @@ class EntropyGate:
             ``unusable``; ``"use"`` uses its threshold all the same.
         strict: Treat a ``weak`` profile as unusable instead of warning once.
         min_tokens: Drafts with fewer measured tokens cannot be judged.
-        abstain: Give drafts up that going deeper is shown, or expected by the ``cost`` rule, not to improve: route
-            ``abstain``. Off, they go deeper like any uncertain draft.
-        ledger: Where every decision is written down, such as a DecisionLedger; None: nowhere.
-        on_drift: What to do once live drafts are shown not to be like those that the profile was calibrated on, or
-            an alarm about it comes from another process: ``"missing"`` treats drafts as ones that cannot be judged,
-            ``"warn"`` says so once and in each decision, ``"ignore"`` compares nothing.
-        drift: When that is shown; None: DriftPolicy's defaults.
-        deeper_includes_draft: Whether always going deeper costs the draft too, as where the deeper branch refines it;
-            what is saved is counted against that. None: the branch is asked, which knows.
+        abstain: Give up drafts (route ``abstain``) that going deeper is shown not to improve, or that the ``cost``
+            rule gives up. If False, they go deeper like any uncertain draft.
+        ledger: Where every decision is recorded, such as a DecisionLedger; None: nowhere.
+        on_drift: What to do once live drafts are shown to differ from the profile's records, or another process has
+            raised an alarm about the profile: ``"missing"`` treats drafts as ones that cannot be judged, ``"warn"``
+            warns once and in each decision, ``"ignore"`` compares nothing.
+        drift: How large and sure a difference must be for an alarm; None: DriftPolicy's defaults.
+        deeper_includes_draft: Whether always going deeper, which savings are counted against, costs the draft as
+            well, as where the deeper branch refines it. None: as the branch says.
 
     Raises:
         CalibrationError: the profile has no threshold of this method; the message names those that it has.
         SignalError: the profile's signal is not known here.
-        TypeError: what was given is no profile.
+        TypeError: ``profile`` is neither a profile nor a source of one, or ``ledger`` is no ledger.
         ValueError: a policy that does not exist.
     """
 
@@ -80,7 +80,7 @@ class EntropyGate:
         drift: DriftPolicy | None = None,
         deeper_includes_draft: bool | None = None,
     ) -> None:
-        #: What it does where a profile and a draft leave it open.
+        #: The gate's options.
         self.policies = Policies(method, on_missing, on_unusable, strict, min_tokens, abstain, on_drift)
         if ledger is not None and not hasattr(ledger, "record"):
             raise TypeError(f"ledger must be a DecisionLedger, not {described(ledger)}")
@@ -91,7 +91,7 @@ class EntropyGate:
         elif not hasattr(profile, "lookup"):
             raise TypeError(f"profile must be a CalibrationProfile, or a source of one, not {described(profile)}")
         self.key = profile.key
-        #: Which models are known to refuse to give logprobs; whoever asks for this gate's drafts shares it.
+        #: The models that refuse to give logprobs; all that ask for this gate's drafts share it.
         self.capabilities = LogprobsCapabilities()
         self._source = profile
         self._settlement = Settlement(
@@ -101,7 +101,7 @@ class EntropyGate:
             compares=on_drift != "ignore",
             deeper_includes_draft=deeper_includes_draft,
         )
-        #: Warns of a topic once: ``gate.say_once(topic, message)``.
+        #: Warns about a topic once: ``gate.say_once(topic, message)``.
         self.say_once = SaidOnce()
 
     @classmethod
@@ -119,9 +119,9 @@ class EntropyGate:
     ) -> EntropyGate:
         """A gate that follows the registry's newest profile of a key.
 
-        Never fails for want of a profile: until there is one, drafts are treated as ones that cannot be judged.
-        The named arguments are those of ProfileKey, the policies those of EntropyGate; ``signal="auto"`` follows
-        the profile whose signal calibration chose.
+        It does not need a profile yet: until there is one, drafts are treated as ones that cannot be judged. The
+        named arguments are those of ProfileKey, the policies are the options of EntropyGate; ``signal="auto"``
+        follows the profile whose signal calibration chose.
 
         Raises:
             SignalError: the signal is not known here.
@@ -141,7 +141,7 @@ class EntropyGate:
         return cls(StoredProfile(registry, key), **policies)
 
     async def ready(self) -> None:
-        """Have the profile at hand, so that :meth:`decide` need not wait for a registry on the event loop."""
+        """Fetch the profile, so that :meth:`decide` does not wait for a registry on the event loop."""
         await self._source.ready()
 
     def profile(self) -> CalibrationProfile | None:
@@ -149,18 +149,18 @@ class EntropyGate:
         return self._source.lookup().profile
 
     def lookup(self) -> ProfileLookup:
-        """The profile with its state, as decisions are made by it now: whether it is stale, and an alarm about it."""
+        """The profile as it is now, whether it is stale, and the alarm about it."""
         found = self._source.lookup()
         return replace(found, alarm=self._settlement.alarm(found))
 
     def made(self, decision: GateDecision) -> bool:
-        """Whether a decision is one of this gate's, by its key, method and threshold set by hand."""
+        """Whether a decision is of this gate's key and method, and of its threshold where that was set by hand."""
         given = self.policies.given
         same = decision.key in self._names_of_key() and decision.method == self.policies.method_in_force
         return same and (given is None or decision.threshold == given)
 
     def fingerprint(self) -> tuple[object, ...]:
-        """All that a decision depends on beside the draft, the profile as it is now: for caches of gated answers."""
+        """Everything that a decision depends on beside the draft, with the profile as it is now; for caches."""
         found = self._source.lookup()
         state = (str(self.key), self.policies, self._settlement.alarm(found) is not None)
         if found.profile is None:
@@ -187,11 +187,12 @@ class EntropyGate:
         """Decide about one draft, and settle the decision: :meth:`judge`, then :meth:`settle`.
 
         Args:
-            draft: Its SequenceLogprobs, or any payload that ``parse_logprobs`` reads, or the error that it raised
-                for it, or None for no logprobs.
-            model: The model that wrote it, where known; another model than the profile's cannot be judged.
-            temperature: Its sampling temperature, where known; likewise.
-            prompt_fingerprint: Its prompt's fingerprint, where known; likewise.
+            draft: The draft's SequenceLogprobs, any payload that ``parse_logprobs`` reads, the error that it raised,
+                or None for no logprobs.
+            model: The model that wrote the draft, where known; drafts of another model than the key's cannot be
+                judged.
+            temperature: The draft's sampling temperature, where known; likewise.
+            prompt_fingerprint: The fingerprint of the draft's prompt, where known; likewise.
 
         Raises:
             GateError: the draft cannot be judged, and ``on_missing="raise"``.
@@ -208,22 +209,22 @@ class EntropyGate:
         may_deepen: bool = True,
         **circumstances: Unpack[Circumstances],
     ) -> None:
-        """Take a decision of :meth:`judge` in, once: for the ledger, for telemetry, and to see whether drafts drift.
+        """Record a decision of :meth:`judge` in the ledger, tell telemetry, and compare the draft for drift; once.
 
-        Never waits, never raises. What becomes of it later, :meth:`amend` writes down.
+        Never waits, never raises. Later changes are recorded by :meth:`amend`.
 
         Args:
-            decision: With all that is known by now.
-            may_abort: Whether its draft would have been stopped had it been sure to be rejected.
-            may_deepen: Whether it would have gone deeper had it been rejected; where not, accepting it saves nothing.
-            **circumstances: ``latency_seconds`` from question to answer, ``draft_model`` and ``deeper_model``, the
-                models that wrote them; ``deeper_includes_draft``, as the branch says; ``prompt`` and ``answer``,
-                which a ledger keeps only where it was told to.
+            decision: The decision, with all that is known by now.
+            may_abort: Whether the draft would have been stopped where it was sure to be rejected.
+            may_deepen: Whether the draft would have gone deeper if rejected; if not, accepting it saves nothing.
+            **circumstances: ``latency_seconds`` from question to answer; ``draft_model`` and ``deeper_model``, the
+                models that wrote the draft and the deeper answer; ``deeper_includes_draft``, as the branch says;
+                ``prompt`` and ``answer``, which a ledger keeps only with ``texts=True``.
         """
         self._settlement.settle(decision, may_abort=may_abort, may_deepen=may_deepen, **circumstances)
 
     def amend(self, decision: GateDecision, **circumstances: Unpack[Circumstances]) -> None:
-        """Write down what has become of a settled decision: which answer was taken in the end, and what it cost.
+        """Record changes of a settled decision: which answer was taken in the end, and its tokens.
 
         Never waits, never raises.
         """
@@ -231,12 +232,12 @@ class EntropyGate:
 
     @property
     def ledger(self) -> DecisionSink | None:
-        """Where decisions are written down."""
+        """Where decisions are recorded."""
         return self._settlement.ledger
 
     @property
     def keeps_texts(self) -> bool:
-        """Whether prompts and answers are written down with them."""
+        """Whether the ledger keeps prompts and answers."""
         return self.ledger is not None and self.ledger.texts
 
     def judge(
@@ -247,15 +248,15 @@ class EntropyGate:
         temperature: float | None = None,
         prompt_fingerprint: str | None = None,
     ) -> GateDecision:
-        """Decide about one draft and tell nobody: for drafts of which several make one answer, or to look ahead.
+        """Decide about one draft without settling: for one of several drafts of an answer, or to look ahead.
 
         Arguments and errors are those of :meth:`decide`.
         """
         found = self._source.lookup()
         criteria = self._criteria(found)
+        grounds = self._grounds(criteria)
         if criteria is None:
-            return self._unjudged(self._no_grounds(), "no_profile", found.problem or f"no profile for {self.key}")
-        grounds = criteria.grounds()
+            return self._unjudged(grounds, "no_profile", found.problem or f"no profile for {self.key}")
         if draft is None:
             return self._unjudged(grounds, "no_logprobs", "the draft came without logprobs")
         sequence = draft if isinstance(draft, UnreadableLogprobs) else read(draft)
@@ -280,11 +281,11 @@ class EntropyGate:
     ) -> RejectionWatch:
         """Watch one draft's stream, to stop it as soon as it is sure to be rejected.
 
-        It holds the draft against the profile as it is now. Making it never fails for want of one, whatever
-        ``on_missing`` says: it then just never rejects.
+        The draft is compared with the profile as it is now. Without a profile the watch never rejects; it does not
+        raise, whatever ``on_missing`` is.
 
         Args:
-            max_tokens: How many tokens the draft has at most, thinking included; means and shares, such as
+            max_tokens: The limit of the draft's tokens, thinking included; means and shares, such as
                 ``mean_entropy``, can be watched only with it. A draft that gets longer is not rejected early.
             model: As in :meth:`decide`.
             temperature: As in :meth:`decide`.
@@ -305,8 +306,8 @@ class EntropyGate:
     def with_threshold(self, value: float) -> EntropyGate:
         """The same gate with a threshold set by hand, in the signal's unit; its decisions' method is ``given``.
 
-        It shares this gate's profile or registry, policies and what was said once. The profile's verdict and, with
-        ``abstain``, the value from which on its method gives drafts up hold as before.
+        It shares everything else with this gate, also the warnings given. The profile's verdict and, with
+        ``abstain``, the value from which on its method gives drafts up stay in force.
 
         Raises:
             ValueError: no finite number.
@@ -314,7 +315,7 @@ class EntropyGate:
         return self._under(self.policies.with_threshold(value))
 
     def with_on_missing(self, on_missing: OnMissing) -> EntropyGate:
-        """The same gate with another policy for drafts that cannot be judged; it shares the rest, as above.
+        """The same gate with another ``on_missing``; it shares everything else with this gate.
 
         Raises:
             ValueError: a policy that does not exist.
@@ -323,23 +324,24 @@ class EntropyGate:
         return self if changed == self.policies else self._under(changed)
 
     def passed(self, reason: Reason, detail: str) -> GateDecision:
-        """The decision about a draft that is accepted without being looked at, by a rule of whoever asks.
+        """The decision about a draft that is accepted unjudged, by a rule of the caller.
 
         Args:
             reason: Why, as one of a few words.
             detail: Why, as a sentence.
         """
-        criteria = self._criteria(self._source.lookup())
-        known = criteria.grounds() if criteria is not None else self._no_grounds()
-        return replace(known, route=Route.FINAL, reason=reason, detail=detail)
+        grounds = self._grounds(self._criteria(self._source.lookup()))
+        return replace(grounds, route=Route.FINAL, reason=reason, detail=detail)
 
     def _under(self, policies: Policies) -> EntropyGate:
         gate = object.__new__(type(self))
         vars(gate).update(vars(self), policies=policies)
         return gate
 
-    def _no_grounds(self) -> GateDecision:
-        """A decision without a profile; its route is still to be set."""
+    def _grounds(self, criteria: Criteria | None) -> GateDecision:
+        """A decision with what is known before the draft is measured; its route is set later."""
+        if criteria is not None:
+            return criteria.grounds()
         return GateDecision(
             Route.DEEPER,
             "no_profile",
@@ -351,7 +353,7 @@ class EntropyGate:
         )
 
     def _names_of_key(self) -> set[str]:
-        """The key of this gate's decisions; under an alias it is the profile's."""
+        """The keys in words that this gate's decisions may have: its own, and under an alias the profile's."""
         profile = self._source.lookup().profile
         return {str(self.key)} if profile is None else {str(self.key), str(profile.key)}
 
@@ -368,7 +370,7 @@ class EntropyGate:
         return Criteria(found.profile, self.policies, stale=found.stale, alarm=alarm, names=found.names)
 
     def _judge(self, grounds: GateDecision, criteria: Criteria, sequence: SequenceLogprobs) -> GateDecision:
-        """Measure a draft that fits the profile, and compare."""
+        """Measure a draft whose settings are those of the profile, and compare it with the threshold."""
         try:
             value = criteria.profile.measure(sequence)
         except SignalError as error:

@@ -1,4 +1,4 @@
-"""What a gate holds a draft against: one profile under the gate's policies, the draft being whole or still coming."""
+"""The gate's policies, and its criteria: a profile as a gate with these policies applies it to drafts."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 OnMissing = Literal["deeper", "final", "raise"]
 #: What to do with a profile whose verdict is ``unusable``.
 OnUnusable = Literal["missing", "use"]
-#: What to do once live drafts are not like those that the profile was calibrated on, or a promise is not kept.
+#: What to do once live drafts differ from the profile's records, or a method's promise is broken.
 OnDrift = Literal["missing", "warn", "ignore"]
 #: The threshold method of a decision whose threshold was set by hand.
 GIVEN = "given"
 
 
 class GatePolicies(TypedDict, total=False):
-    """The keyword arguments of EntropyGate, for functions that pass them on."""
+    """The options of EntropyGate, for functions that pass them on."""
 
     method: str
     on_missing: OnMissing
@@ -45,17 +45,10 @@ class GatePolicies(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Policies:
-    """One gate's, as EntropyGate describes them.
+    """The options of a gate that its decisions depend on, as EntropyGate documents them.
 
     Attributes:
-        method: The threshold method.
-        on_missing: What to do with drafts that cannot be judged.
-        on_unusable: What to do with a profile whose verdict is ``unusable``.
-        strict: Whether one whose verdict is ``weak`` may not accept anything.
-        min_tokens: Drafts with fewer measured tokens cannot be judged.
-        abstain: Whether hopeless drafts are given up.
-        on_drift: What to do once an alarm was raised.
-        given: A threshold set by hand, in the place of the method's.
+        given: A threshold set by hand, which replaces the method's.
 
     Raises:
         ValueError: a policy that does not exist.
@@ -94,7 +87,7 @@ class Policies:
 
 
 class Making(TypedDict, total=False):
-    """How a draft was made, as far as that is known."""
+    """The settings under which a draft was made, as far as they are known."""
 
     model: str | None
     temperature: float | None
@@ -106,10 +99,10 @@ class Criteria:
     """A profile as one gate applies it.
 
     Attributes:
-        profile: What calibration found.
-        policies: What the gate does where that leaves it open.
-        stale: Whether the profile is the last one seen of a registry that cannot be asked.
-        alarm: What was raised about the profile; None: nothing.
+        profile: The profile.
+        policies: The gate's policies.
+        stale: Whether the registry could not be asked and this is the last profile seen.
+        alarm: The alarm about the profile; None: there is none.
         names: Other names of the profile's model.
     """
 
@@ -129,13 +122,13 @@ class Criteria:
 
     @property
     def hopeless_from(self) -> float | None:
-        """The value from which on a draft that is not accepted is given up; None: none ever is."""
+        """The value from which on a draft that is not accepted is given up; None: no draft is."""
         if not self.policies.abstain or self.policies.method not in self.profile.thresholds:
             return None
         return self.profile.hopeless_from(self.policies.method)
 
     def grounds(self) -> GateDecision:
-        """A decision with what is known before the draft is looked at; its route is still to be set."""
+        """A decision with what is known before the draft is measured; its route is set later."""
         return GateDecision(
             route=Route.DEEPER,
             reason="no_profile",
@@ -152,7 +145,7 @@ class Criteria:
         )
 
     def refusal(self) -> tuple[Reason, str] | None:
-        """Why this profile may not accept anything, as one word and as a sentence; or None."""
+        """Why no draft can be judged by this profile, as one word and as a sentence; or None."""
         if self.alarm is not None and self.policies.on_drift != "warn":
             return "drifted", f"an alarm was raised about the profile of {self.profile.key}: {self.alarm.detail}"
         unusable = self._unusable()
@@ -172,32 +165,29 @@ class Criteria:
         return None
 
     def misfit(self, tokens: int, top_k: int, making: Making) -> tuple[Reason, str] | None:
-        """Why a draft of so many tokens and alternatives, made so, cannot be judged by this profile, or None.
+        """Why a draft with these settings cannot be judged by this profile, as one word and as a sentence; or None.
 
-        More tokens or alternatives never make a misfit of a draft that is none.
+        A draft that fits still fits with more tokens or alternatives.
         """
         if tokens < self.policies.min_tokens:
             return "too_few_tokens", f"{tokens} tokens, fewer than min_tokens={self.policies.min_tokens}"
-        if making.get("model") in self.names:  # declared to be the profile's
+        if making.get("model") in self.names:  # an alias of the profile's model
             making = {**making, "model": None}
         difference = self.profile.key.difference(top_k, **making)
         return ("other_settings", difference) if difference else None
 
     def route(self, value: float, threshold: float) -> tuple[Route, Reason, str]:
-        """Where a draft of this signal value goes, why, and why in words that follow the value."""
+        """The route of a draft with this signal value, the reason, and the reason in words that follow the value."""
         if value <= threshold:
             return Route.FINAL, "confident", f"within the threshold {threshold:.4g}"
         hopeless_from = self.hopeless_from
         if hopeless_from is not None and value >= hopeless_from:
-            return (
-                Route.ABSTAIN,
-                "hopeless",
-                f"not below {hopeless_from:.4g}, from where on going deeper does not pay",
-            )
+            words = f"not below {hopeless_from:.4g}, from where on going deeper does not pay"
+            return Route.ABSTAIN, "hopeless", words
         return Route.DEEPER, "uncertain", f"above the threshold {threshold:.4g}"
 
     def rejection(self, least: float, threshold: float) -> tuple[Route, Reason, str] | None:
-        """The same for every draft of at least this value, where all of them are rejected by one route."""
+        """The route of all drafts with at least this signal value; None where some are accepted, or routes differ."""
         route, reason, words = self.route(least, threshold)
         undecided = route is Route.DEEPER and self.hopeless_from is not None
         return None if route is Route.FINAL or undecided else (route, reason, words)
@@ -208,7 +198,8 @@ class Criteria:
         return Route.DEEPER if self.hopeless_from is None else Route.ABSTAIN
 
 
-#: Ours, and those that carry a user's call to us: a warning is about the user's line.
+#: This library's packages, and those through which a user's call comes to it: a warning shows the user's line
+#: instead.
 _PASSED_OVER = frozenset(
     [
         "tje_middleware",
@@ -231,7 +222,7 @@ _PASSED_OVER = frozenset(
 
 
 class SaidOnce:
-    """Remembers what was warned of; threads may share it. In another process nothing was said yet."""
+    """Warns about each topic once; threads may share it. A copy in another process begins with no topics."""
 
     def __init__(self) -> None:
         self._topics: set[str] = set()
@@ -241,7 +232,7 @@ class SaidOnce:
         return type(self), ()
 
     def __call__(self, topic: str, message: str) -> None:
-        """Warn with TjeWarning, unless the topic was warned of before."""
+        """Warn with TjeWarning, unless a warning about the topic was given before."""
         with self._lock:
             if topic in self._topics:
                 return
@@ -250,7 +241,7 @@ class SaidOnce:
 
 
 def _frames_of_ours() -> int:
-    """The stacklevel, for a warning in the calling function, of the first caller of all these."""
+    """The ``stacklevel`` of a warning in the calling function that shows the first caller outside these packages."""
     frame, level = sys._getframe(1), 1
     while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in _PASSED_OVER:
         frame, level = frame.f_back, level + 1

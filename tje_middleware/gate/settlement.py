@@ -1,4 +1,4 @@
-"""What becomes of a decision: it is written down, told to telemetry, and held against the profile's records."""
+"""Settlement of decisions: they are recorded in the ledger, told to telemetry, and compared with the records."""
 
 from __future__ import annotations
 
@@ -23,23 +23,24 @@ if TYPE_CHECKING:
     from ..calibration.reference import ReferenceDistribution
     from .drift import DriftMonitor, DriftPolicy
 
-# A draft may be judged again, by a node of a graph that finds no decision in it; soon, if at all.
+# So many decisions are remembered as settled. A draft may be settled again, by a node of a graph that finds no
+# decision in it, but soon after the first time.
 _REMEMBERED = 4_096
 _FIRST_SHARE = 0.9
 _MOST_MONITORS = 8
 
 
 class Circumstances(TypedDict, total=False):
-    """What is known of an answer beside the decision, and told by whoever asked for it.
+    """Facts about an answer that its decision does not hold.
 
     Attributes:
         latency_seconds: From the question to the answer (seconds).
-        draft_model: The model that wrote the draft; without it, its price stays unknown.
+        draft_model: The model that wrote the draft; without it the draft's price is unknown.
         deeper_model: The model that wrote the deeper answer.
-        deeper_includes_draft: Whether always going deeper, which savings are counted against, costs the draft too,
-            as where the deeper branch refines it.
-        prompt: What was asked; kept only where texts are switched on.
-        answer: What was answered; likewise.
+        deeper_includes_draft: Whether always going deeper, which savings are counted against, costs the draft as
+            well, as where the deeper branch refines it.
+        prompt: The text of the question; kept only by a ledger with ``texts=True``.
+        answer: The text of the answer; likewise.
     """
 
     latency_seconds: float | None
@@ -51,12 +52,12 @@ class Circumstances(TypedDict, total=False):
 
 
 class DecisionFacts(Circumstances, total=False):
-    """The circumstances, and what the gate adds to them.
+    """The circumstances, and facts that the gate adds.
 
     Attributes:
-        profile: What it was decided by; without it, what accepting the draft saved stays unknown.
-        risk_limit: Share of the drafts accepted like this that may be wrong (0 to 1), which feedback is held
-            against; None: no promise.
+        profile: The profile that the draft was decided by; without it the saving of an accepted draft is unknown.
+        risk_limit: The promised share of accepted drafts that may be wrong (0 to 1), with which feedback is compared;
+            None: no promise.
     """
 
     profile: CalibrationProfile | None
@@ -64,26 +65,26 @@ class DecisionFacts(Circumstances, total=False):
 
 
 class DecisionSink(Protocol):
-    """Where decisions are written down.
+    """Where decisions are recorded, such as a DecisionLedger.
 
     Attributes:
-        texts: Whether prompts and answers are kept there; False is what users expect.
+        texts: Whether prompts and answers are kept; False by default.
     """
 
     texts: bool
 
     def record(self, decision: GateDecision, **facts: Unpack[DecisionFacts]) -> None:
-        """Have a decision stored, soon; the last one of a ``decision_id`` counts. Never waits, never raises.
+        """Store a decision soon; the last one of a ``decision_id`` counts. Never waits, never raises.
 
         Args:
-            decision: The gate's, as far as it is settled.
-            **facts: What else is known; each of :class:`DecisionFacts` may be left out.
+            decision: The gate's decision, as far as it is known.
+            **facts: Further facts; each of :class:`DecisionFacts` may be left out.
         """
         ...
 
 
 class _Seen(NamedTuple):
-    """What a decision shows of the stream of drafts."""
+    """A draft to compare with the profile's records."""
 
     value: float
     profile: CalibrationProfile
@@ -92,14 +93,15 @@ class _Seen(NamedTuple):
 
 
 class Settlement:
-    """Where one gate's decisions go, and what they show together; copies of a gate share it.
+    """Settles the decisions of one gate, and watches its drafts for drift; copies of a gate share it.
 
     Args:
-        source: Where the gate has its profile from.
-        ledger: Where decisions are written down; None: nowhere.
-        policy: By which live drafts are compared with the profile's records; None: the default one.
-        compares: Whether they are compared at all.
-        deeper_includes_draft: Whether always going deeper costs the draft too; None: as each decision's branch says.
+        source: The source of the gate's profile.
+        ledger: Where decisions are recorded; None: nowhere.
+        policy: When a difference between live drafts and the records raises an alarm; None: the default policy.
+        compares: Whether live drafts are compared with the records at all.
+        deeper_includes_draft: Whether always going deeper costs the draft as well; None: as each decision's branch
+            says.
     """
 
     def __init__(
@@ -118,14 +120,14 @@ class Settlement:
         self._includes_draft = deeper_includes_draft
         self._compared: CalibrationProfile | None = None
         self._raised: Alarm | None = None
-        self._heard = False  # of an alarm that the source keeps
+        self._heard = False  # whether the source had an alarm at the last look
         self._monitors: dict[float | None, DriftMonitor] = {}  # by the value above which drafts may be stopped
-        # Nobody waits here: a stream that the garbage collector closes in the middle of all this settles its
-        # decision, too. What is seen is put down, and taken in by whoever is at it already.
+        # Settling never waits for a lock: a stream that the garbage collector closes settles its decision while this
+        # thread may be in here. So drafts are put into a queue, which the thread that holds the lock empties.
         self._seen: deque[_Seen] = deque()
         self._taking_in = threading.Lock()
         self._process = os.getpid()
-        self._told: dict[str, telemetry.Told] = {}  # by the decisions' names
+        self._told: dict[str, telemetry.Told] = {}  # by decision_id
         self._newest: deque[str] = deque()
 
     def alarm(self, found: ProfileLookup) -> Alarm | None:
@@ -135,7 +137,7 @@ class Settlement:
         raised = self._raised if _is_same(self._compared, found.profile) else None
         was_alarmed, self._heard = self._heard or raised is not None, found.alarm is not None
         if was_alarmed and found.alarm is None and self._source.keeps_alarms:
-            # It was dismissed: whoever raised it, the watch begins anew.
+            # The alarm was dismissed, so the comparison begins anew.
             self._monitors, self._raised = {}, None
             return None
         return found.alarm or raised
@@ -148,19 +150,13 @@ class Settlement:
         may_deepen: bool,
         **circumstances: Unpack[Circumstances],
     ) -> None:
-        """Take a decision in; one that was taken in before is only written down again.
+        """Settle a decision; one that was settled before is only recorded again.
 
-        Args:
-            decision: With what is known by now.
-            may_abort: Whether its draft would have been stopped had it been sure to be rejected.
-            may_deepen: Whether a rejected draft would have gone deeper; where not, an accepted one saves nothing.
-            **circumstances: Of the answer.
+        Arguments are those of ``EntropyGate.settle``.
         """
         profile = self._profile_of(decision)
-        includes_draft = self._includes(circumstances)
         self._record(decision, profile, circumstances, may_deepen=may_deepen)
-        saved = _saved(decision, profile if may_deepen else None, includes_draft=includes_draft)
-        told = telemetry.Told(saved, decision.deeper_usage)
+        told = self._to_tell(decision, profile if may_deepen else None, circumstances)
         if not self._is_first(decision.decision_id, told):
             return
         telemetry.emit(
@@ -175,17 +171,15 @@ class Settlement:
             self._observe(_Seen(value, profile, decision.threshold, may_abort))
 
     def amend(self, decision: GateDecision, **circumstances: Unpack[Circumstances]) -> None:
-        """Write down what has become of a decision since it was settled."""
+        """Record changes of a decision since it was settled."""
         profile = self._profile_of(decision)
-        includes_draft = self._includes(circumstances)
         self._record(decision, profile, circumstances)
-        told = telemetry.Told(_saved(decision, profile, includes_draft=includes_draft), decision.deeper_usage)
-        # Another process may have settled it; it was open then.
-        was_open = replace(decision, answered_by=None, deeper_usage=None)
-        before = telemetry.Told(_saved(was_open, profile, includes_draft=includes_draft))
+        told = self._to_tell(decision, profile, circumstances)
+        # Where another process settled the decision, its answer was not known then.
+        before = self._to_tell(replace(decision, answered_by=None, deeper_usage=None), profile, circumstances)
         name = decision.decision_id
         if name is not None and not self._is_first(name, told):
-            before = self._told.get(name, before)  # another thread may just have forgotten it
+            before = self._told.get(name, before)  # another thread may just have removed it
             if name in self._told:
                 self._told[name] = told
         telemetry.emit_amended(
@@ -195,14 +189,20 @@ class Settlement:
             tokens_saved=told.tokens_saved,
         )
 
+    def _to_tell(
+        self, decision: GateDecision, profile: CalibrationProfile | None, circumstances: Circumstances
+    ) -> telemetry.Told:
+        saved = savings_of(decision, profile, deeper_includes_draft=self._includes(circumstances))
+        return telemetry.Told(saved.tokens, decision.deeper_usage)
+
     def _includes(self, circumstances: Circumstances) -> bool:
-        """Whether always going deeper costs the draft too: as the user says, else as the branch does."""
+        """Whether always going deeper costs the draft as well: as the user says, else as the branch says."""
         if self._includes_draft is not None:
             return self._includes_draft
         return bool(circumstances.get("deeper_includes_draft"))
 
     def _is_first(self, name: str | None, told: telemetry.Told) -> bool:
-        """Whether a decision of that name is the first among the newest; and remember what is told of it."""
+        """Whether no decision with this id is remembered; it is then remembered with what telemetry is told."""
         if name is None:
             return True
         if self._told.setdefault(name, told) is not told:
@@ -230,7 +230,7 @@ class Settlement:
             self.ledger.record(decision, **facts)
 
     def _risk_limit(self, decision: GateDecision, profile: CalibrationProfile | None) -> float | None:
-        """The share of drafts accepted like this that may be wrong; None: nobody promised one, or asks for it."""
+        """The promised share of accepted drafts that may be wrong; None: no promise, or feedback is not compared."""
         if not self._compares:
             return None
         if self._policy is not None and self._policy.max_risk is not None:
@@ -241,12 +241,12 @@ class Settlement:
         return method.risk_limit(profile.settings)
 
     def _profile_of(self, decision: GateDecision) -> CalibrationProfile | None:
-        """What a decision was made by; None where another was promoted meanwhile."""
+        """The profile that a decision was made by; None where another version was promoted meanwhile."""
         profile = self._source.lookup().profile
         return profile if profile is not None and profile.version == decision.profile_version else None
 
     def _observe(self, seen: _Seen) -> None:
-        if self._process != os.getpid():  # a forked one sees drafts of its own; what was raised still holds
+        if self._process != os.getpid():  # a forked process compares its own drafts; an alarm stays raised
             self._seen, self._taking_in, self._monitors = deque(), threading.Lock(), {}
             self._process = os.getpid()
         self._seen.append(seen)
@@ -265,17 +265,17 @@ class Settlement:
             self._compared, self._raised, self._monitors = seen.profile, None, {}
         if self._raised is not None:
             return
-        # Drafts that may be stopped show no more of a value above the threshold than that it is above.
+        # Of drafts that may be stopped, a value above the threshold is only known to be above it.
         censored_above = seen.threshold if seen.may_abort else None
         monitor = self._monitors.get(censored_above)
         if monitor is None:
-            if len(self._monitors) == _MOST_MONITORS:  # a threshold of its own for each run shows no stream
+            if len(self._monitors) == _MOST_MONITORS:  # with a new threshold for each run there is nothing to compare
                 return
             monitor = self._made_monitor(reference, seen.threshold, censored_above)
         alarm = monitor.observe(seen.value)
         if alarm is not None:
             raised = replace(alarm, version=seen.profile.version, raised_by=whoami())
-            # In this order: that the source shows none of what was raised means that it was dismissed.
+            # Reported before it is kept here: an alarm that is kept here and that the source lacks was dismissed.
             self._source.report_alarm(raised)
             self._raised = raised
 
@@ -285,7 +285,7 @@ class Settlement:
         from .drift import DriftMonitor, DriftPolicy  # noqa: PLC0415 (not before a gate's first answer)
 
         policy = self._policy or DriftPolicy()
-        # Most gates have one way of delivering drafts: it gets most of the probability of a false alarm.
+        # Most gates deliver drafts in one way: its monitor gets most of the probability of a false alarm.
         share = _FIRST_SHARE if not self._monitors else (1 - _FIRST_SHARE) / 2 ** len(self._monitors)
         monitor = DriftMonitor(
             reference,
@@ -297,7 +297,7 @@ class Settlement:
         return monitor
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Another process sees drafts of its own.
+        # A copy in another process compares its own drafts.
         made = partial(
             type(self),
             ledger=self.ledger,
@@ -308,12 +308,8 @@ class Settlement:
         return made, (self._source,)
 
 
-def _saved(decision: GateDecision, profile: CalibrationProfile | None, *, includes_draft: bool) -> float | None:
-    return savings_of(decision, profile, deeper_includes_draft=includes_draft).tokens
-
-
 def _is_same(profile: CalibrationProfile | None, other: CalibrationProfile | None) -> bool:
-    """Whether two are one version of one key, be it read twice."""
+    """Whether two profiles are the same version of the same key, even where it was read twice."""
     if profile is None or other is None or profile is other:
         return profile is other
     return (profile.version, profile.created_at, profile.key) == (other.version, other.created_at, other.key)

@@ -1,4 +1,4 @@
-"""Where a gate gets its profile from: given to it, or the newest of a registry."""
+"""Sources of a gate's profile: one that was given to it, or the active one of a registry."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from ..calibration.profile import Alarm, CalibrationProfile
 
 
 class ProfileSource(Protocol):
-    """Where a gate gets its profile from."""
+    """The source of a gate's profile."""
 
     @property
     def key(self) -> ProfileKey:
-        """The key whose profile it answers with."""
+        """The key of the profile."""
         ...
 
     @property
     def keeps_alarms(self) -> bool:
-        """Whether look-ups show an alarm from when it was reported until it is dismissed."""
+        """Whether look-ups return a reported alarm until it is dismissed."""
         ...
 
     def lookup(self) -> ProfileLookup:
@@ -27,29 +27,29 @@ class ProfileSource(Protocol):
         ...
 
     async def ready(self) -> None:
-        """Have the profile at hand for the next look-up, without holding the event loop up; never raises."""
+        """Fetch the profile for the next look-up without blocking the event loop; never raises."""
         ...
 
     def report_alarm(self, alarm: Alarm) -> None:
-        """Tell whoever else has a profile from there of an alarm about it; never waits, never raises."""
+        """Report an alarm about the profile to all gates that use this source; never waits, never raises."""
         ...
 
 
 class ProfileStore(Protocol):
-    """What a gate needs of a registry."""
+    """A registry, as far as a gate needs it."""
 
     def lookup(self, key: ProfileKey) -> ProfileLookup:
         """The active profile of a key; answers from memory where it can, and never raises."""
         ...
 
     async def alookup(self, key: ProfileKey) -> ProfileLookup:
-        """The same without holding the event loop up."""
+        """The same without blocking the event loop."""
         ...
 
     def report_alarm(self, key: ProfileKey, alarm: Alarm) -> None:
-        """Have an alarm about a version of a key stored, soon and for all processes; never waits, never raises.
+        """Store an alarm about a version of a key soon, for all processes; never waits, never raises.
 
-        Under an alias the profile is another key's.
+        Where the key's model is an alias, the alarm is about the profile of the other key.
         """
         ...
 
@@ -64,7 +64,7 @@ class FixedProfile:
 
     @property
     def key(self) -> ProfileKey:
-        """As the profile says."""
+        """The profile's key."""
         return self.profile.key
 
     def lookup(self) -> ProfileLookup:
@@ -72,10 +72,10 @@ class FixedProfile:
         return ProfileLookup(self.profile)
 
     async def ready(self) -> None:
-        """It always is."""
+        """Nothing is to be fetched."""
 
     def report_alarm(self, alarm: Alarm) -> None:
-        """Nobody else has it from here."""
+        """No other gate uses this source."""
 
 
 @dataclass(frozen=True)
@@ -87,28 +87,28 @@ class StoredProfile:
     keeps_alarms: ClassVar[bool] = True
 
     def lookup(self) -> ProfileLookup:
-        """The active one of the store."""
+        """The active profile of the store."""
         return self.store.lookup(self.key)
 
     async def ready(self) -> None:
-        """Asks the store, the first time."""
+        """Fetch the profile from the store, where it is not known yet."""
         await self.store.alookup(self.key)
 
     def report_alarm(self, alarm: Alarm) -> None:
-        """Through the store, to all processes that share it."""
+        """Report the alarm to all processes that share the store."""
         self.store.report_alarm(self.key, alarm)
 
 
 @dataclass(frozen=True)
 class ProfileLookup:
-    """What a store answers on the decision path, where it must not raise.
+    """The result of a look-up, which must not raise on the decision path.
 
     Attributes:
-        profile: The profile, or None where there is none to be had.
+        profile: The profile; None where there is none.
         stale: True where the store could not be asked and this is the last profile seen.
         problem: Why the profile is missing or stale; None when all is well.
-        alarm: The newest alarm about this version of it that nobody has dismissed; None: there is none.
-        names: Other names of the profile's model, declared as aliases of it.
+        alarm: The newest alarm about this version that was not dismissed; None: there is none.
+        names: Aliases of the profile's model.
     """
 
     profile: CalibrationProfile | None
