@@ -1,4 +1,4 @@
-"""What a gate decides, as OpenTelemetry sees it: an event on the current span, and metrics.
+"""Telemetry: decisions as events on the current OpenTelemetry span, and as metrics.
 
 ``EntropyGate`` calls :func:`emit` once a decision is settled. Without ``opentelemetry-api`` (the extra ``otel``) that
 does nothing but log, and nothing is sent anywhere before the application sets up a provider. Names are those of
@@ -14,17 +14,17 @@ tje.tokens.saved      up-down counter  token    against always going deeper; bel
 tje.answer.duration   histogram        s        from the question to the answer
 ====================  ===============  =======  ======================================================================
 
-What has become of a decision that was told before its deeper branch ran, as in a graph of nodes, is an event
-``tje.decision.amended``, and the tokens that are new are added; of one that several processes amend, by each of them.
+A decision that was told before its deeper branch ran, as in a graph of nodes, is amended later: by an event
+``tje.decision.amended``, and by adding the new tokens to the metrics. Each process that amends it adds them.
 
 Every metric has the attributes of a decision that take few values: the model, the profile's task and signal, method,
-route, reason, who answered, the deeper model and an alarm. What takes many (the decision's id, numbers) is on the
-span's event alone, and sentences, prompts and answers are nowhere. The conventions' own metrics of a model's calls
-(``gen_ai.client.token.usage``) are left to whoever instruments the client: calls would be counted twice.
+route, reason, who answered, the deeper model and an alarm. Values that differ for each decision (its id, numbers) are
+on the span's event alone; sentences, prompts and answers are never told. The conventions' own metrics of model calls
+(``gen_ai.client.token.usage``) are left to the instrumentation of the client, as calls would be counted twice.
 
-Loggers are called after the modules, as ``tje_middleware.gate.telemetry``, and have no handlers of ours. ERROR is not
-used: what is an error is raised. WARNING says that something is lost or degraded, once and not for each call; INFO
-that something changed, such as a profile; DEBUG has a line for each decision. Numbers and names, no texts.
+Loggers have the names of the modules, such as ``tje_middleware.gate.telemetry``, and no handlers. ERROR is not used,
+as errors are raised. WARNING says, once and not for each call, that something is lost or degraded; INFO that
+something changed, such as a profile; DEBUG has a line for each decision. They hold numbers and names, no texts.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ AMENDED = "tje.decision.amended"
 _OPERATION = "chat"
 # From hundredths of a bit to the total of a long answer, for signals of any unit.
 _SIGNAL_BUCKETS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 4.5, 10, 30, 100, 300, 1_000, 3_000, 10_000)
-# Those that the conventions give for tokens and for seconds.
+# The buckets of the conventions for tokens and for seconds.
 _TOKEN_BUCKETS = tuple(float(4**power) for power in range(14))
 _SECOND_BUCKETS = tuple(0.01 * 2**power for power in range(14))
 
@@ -62,11 +62,11 @@ _logger = logging.getLogger(__name__)
 
 
 class Told(NamedTuple):
-    """What the metrics have of a decision already.
+    """The numbers of a decision that the metrics already count.
 
     Attributes:
         tokens_saved: As in :func:`emit`.
-        deeper_usage: What its deeper branch spent.
+        deeper_usage: Tokens that its deeper branch spent.
     """
 
     tokens_saved: float | None = None
@@ -84,21 +84,15 @@ def emit(
     """Tell OpenTelemetry of a settled decision; never waits, never raises.
 
     Args:
-        decision: What was decided, with what it cost.
+        decision: The decision, with its usages.
         latency_seconds: From the question to the answer (seconds).
-        draft_model: The model that wrote the draft, where known; the one that was asked for is the key's.
+        draft_model: The model that wrote the draft, where known; the model that was asked for is the key's.
         deeper_model: The model that wrote the deeper answer.
-        tokens_saved: Tokens that going deeper would have cost more, or less where below 0 (tokens).
+        tokens_saved: Tokens saved against always going deeper; below 0 where the gate cost more (tokens).
     """
     if _logger.isEnabledFor(logging.DEBUG):
         _logger.debug("%s: %s (%s), answered by %s", decision.key, *_outcome(decision))
-    telemetry = _state.telemetry()
-    if telemetry is None:
-        return
-    try:
-        telemetry.tell(decision, latency_seconds, draft_model, deeper_model, tokens_saved)
-    except Exception:
-        _state.note_failure()
+    _tell(lambda it: it.tell(decision, latency_seconds, draft_model, deeper_model, tokens_saved))
 
 
 def emit_amended(
@@ -108,28 +102,31 @@ def emit_amended(
     deeper_model: str | None = None,
     tokens_saved: float | None = None,
 ) -> None:
-    """Tell OpenTelemetry what has become of a decision that it was told of; never waits, never raises.
+    """Tell OpenTelemetry of changes of a decision that it was told of; never waits, never raises.
 
-    An event of its own, and in the metrics what was spent and saved beyond what they have already: the decision is
-    counted, and may be amended again.
+    The decision is not counted again: the metrics get the tokens spent and saved beyond those in ``told``.
 
     Args:
-        decision: With what it cost.
-        told: What the metrics have of it.
+        decision: The decision, with its usages.
+        told: The numbers that the metrics already count.
         deeper_model: As in :func:`emit`.
         tokens_saved: As in :func:`emit`.
     """
+    _tell(lambda it: it.tell_amended(decision, told, deeper_model, tokens_saved))
+
+
+def _tell(say: Callable[[_Telemetry], None]) -> None:
     telemetry = _state.telemetry()
     if telemetry is None:
         return
     try:
-        telemetry.tell_amended(decision, told, deeper_model, tokens_saved)
+        say(telemetry)
     except Exception:
         _state.note_failure()
 
 
 class _Telemetry:
-    """The instruments, which go to whatever provider the application sets, now or later."""
+    """The instruments; they use the provider that the application sets, even where it does so later."""
 
     def __init__(self, meter: Meter, current_span: Callable[[], Span]) -> None:
         self._current_span = current_span
@@ -151,13 +148,13 @@ class _Telemetry:
         deeper_model: str | None,
         tokens_saved: float | None,
     ) -> None:
-        """All there is to tell of one decision."""
+        """Tell of one decision."""
         labels = _labels_of(decision, draft_model, deeper_model)
         span = self._current_span()
         if span.is_recording():
             span.add_event(EVENT, {**labels, **_numbers(decision, latency_seconds, tokens_saved)})
         self._decisions.add(1, labels)
-        # A histogram takes no number below 0, which only a signal of the user's own can give.
+        # A histogram takes no number below 0; only a user's own signal can be below 0.
         if decision.signal_value is not None and decision.signal_value >= 0:
             self._signal.record(decision.signal_value, labels)
         self._tell_spent("draft", decision.draft_usage, labels)
@@ -170,7 +167,7 @@ class _Telemetry:
     def tell_amended(
         self, decision: GateDecision, told: Told, deeper_model: str | None, tokens_saved: float | None
     ) -> None:
-        """What has become of one decision, of which the metrics get what is new."""
+        """Tell of the changes of one decision."""
         labels = _labels_of(decision, None, deeper_model)
         span = self._current_span()
         if span.is_recording():
@@ -194,14 +191,14 @@ def _of_this_process() -> _Telemetry:
 
 
 def _histogram(meter: Meter, name: str, unit: str, description: str, buckets: tuple[float, ...]) -> Histogram:
-    """A histogram that suggests its buckets, where the API is new enough to be told."""
+    """A histogram with advice on its buckets, where the installed API takes such advice."""
     if "explicit_bucket_boundaries_advisory" not in inspect.signature(meter.create_histogram).parameters:
         return meter.create_histogram(name, unit, description)
     return meter.create_histogram(name, unit, description, explicit_bucket_boundaries_advisory=buckets)
 
 
 class _State(ForkAware):
-    """Whether there is a telemetry, found out at the first decision and not before."""
+    """Holds the telemetry of this process, which is looked for at the first decision."""
 
     def __init__(self, make: Callable[[], _Telemetry]) -> None:
         self._make = make
@@ -209,22 +206,23 @@ class _State(ForkAware):
         self._looked = False
         self._failed = False
         self._looking = False
-        # Reentrant: a stream that the garbage collector closes while this thread imports has a decision to tell, too.
+        # Reentrant: while this thread imports, the garbage collector may close a stream, which then tells its
+        # decision.
         self._lock = threading.RLock()
         tell_of_forks(self)
 
     def before_fork(self, until: float) -> None:
-        """Let another thread come to the end of its imports: in the child it would never."""
+        """Wait for another thread's imports to end, as that thread does not exist in the child."""
         if self._lock.acquire(timeout=max(0.0, until - time.monotonic())):
             self._lock.release()
 
     def after_fork_in_child(self) -> None:
-        """Of a thread that was looking nothing is left."""
+        """Forget a thread that was looking for the telemetry: it does not exist in the child."""
         self._lock = threading.RLock()
         self._looking = False
 
     def telemetry(self) -> _Telemetry | None:
-        """The one of this process; None where OpenTelemetry is not installed."""
+        """The telemetry of this process; None where OpenTelemetry is not installed."""
         return self._telemetry if self._looked else self._look()
 
     def _look(self) -> _Telemetry | None:
@@ -242,7 +240,7 @@ class _State(ForkAware):
             return self._telemetry
 
     def note_failure(self) -> None:
-        """Say that telling failed, the first time: it fails for each decision, and no decision fails for it."""
+        """Log the first failure of telling; the decision itself does not fail."""
         if not self._failed:
             self._failed = True
             _logger.debug("a decision could not be told to OpenTelemetry (said once)", exc_info=True)
@@ -281,7 +279,7 @@ def _labels(
     alarm: str | None,
     stale: bool,
 ) -> Mapping[str, str | bool]:
-    """The attributes that take few values; what is not known is left out."""
+    """The attributes that take few values; unknown ones are left out."""
     model, task = names_in(key or "") or (draft_model, None)
     known = {
         "gen_ai.operation.name": _OPERATION,
@@ -301,8 +299,7 @@ def _labels(
 
 
 def _numbers(decision: GateDecision, latency_seconds: float | None, tokens_saved: float | None) -> _Attributes:
-    """What only the event has: one of a decision each; what is not known is left out."""
-    usage = decision.usage
+    """The attributes that only the event has; unknown ones are left out."""
     known = {
         "tje.key": decision.key,
         "tje.decision.id": decision.decision_id,
@@ -314,7 +311,7 @@ def _numbers(decision: GateDecision, latency_seconds: float | None, tokens_saved
         "tje.aborted": decision.aborted,
         "tje.tokens.saved": tokens_saved,
         "tje.answer.duration": latency_seconds,
-        **_usage("gen_ai.usage", usage),
+        **_usage("gen_ai.usage", decision.usage),
         **_usage("tje.draft.usage", decision.draft_usage),
         **_usage("tje.deeper.usage", decision.deeper_usage),
     }
@@ -322,7 +319,7 @@ def _numbers(decision: GateDecision, latency_seconds: float | None, tokens_saved
 
 
 def _beyond(usage: TokenUsage | None, told: TokenUsage | None) -> TokenUsage | None:
-    """What was spent since it was told; never less than nothing, which no histogram takes."""
+    """The usage beyond what was told; never below 0, as a histogram takes no such number."""
     if usage is None or told is None:
         return usage
     return TokenUsage(

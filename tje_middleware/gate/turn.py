@@ -1,4 +1,4 @@
-"""One question on its way through the draft, the gate and, where the draft is not accepted, the deeper branch."""
+"""GatedTurn: one question, from its draft through the gate's decision to the deeper branch where it is needed."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ Answer = TypeVar("Answer")
 
 
 class GatedTurn(ABC, Generic[Answer]):
-    """One question: the draft, the gate's decision, and where that says so the deeper branch. Made anew for each.
+    """One question: its draft, the gate's decision and, where the draft is not accepted, the deeper branch.
 
-    An integration derives from it and says how its models are called and what its answers look like; the methods for
-    that stand between the way of a question and its steps. Twins differ in ``await`` alone.
+    A turn serves one question. An integration derives from it, and implements how its models are called and what its
+    answers look like. The sync and async twins differ only in ``await``.
 
     Args:
-        delivery: The rules.
+        delivery: The rules of delivery.
 
     Attributes:
-        delivery: The rules.
+        delivery: The rules of delivery.
         kept: The draft as it is delivered; None before there is one, and where it was stopped.
-        decision: What was decided; None before that.
+        decision: The decision; None before it was made.
     """
 
     def __init__(self, delivery: Delivery) -> None:
@@ -45,7 +45,7 @@ class GatedTurn(ABC, Generic[Answer]):
         self.decision: GateDecision | None = None
         self._went_deeper = False
 
-    # The way of a question
+    # Answers, for the caller
 
     def answer(self) -> Answer:
         """The whole answer, with the decision in it.
@@ -81,7 +81,7 @@ class GatedTurn(ABC, Generic[Answer]):
             return self._with_deeper(answer, decision)
 
     def answers(self) -> Iterator[Answer]:
-        """The answer in chunks: an accepted draft is one, the deeper answer comes as it is written.
+        """The answer in chunks: an accepted draft as one chunk, a deeper answer as it is written.
 
         With ``annotate`` the draft comes as it is written. The decision is in the last chunk that has a place for it.
         """
@@ -115,7 +115,7 @@ class GatedTurn(ABC, Generic[Answer]):
                     given = True
                     yield self._with_deeper(chunk, decision) if is_last else self._noted(self.passed_on(chunk))
         except Exception as error:
-            if given:  # chunks that were given out cannot be taken back
+            if given:  # the caller has chunks already, which the draft cannot replace
                 raise
             yield self._after_failure(decision, error)
 
@@ -142,14 +142,14 @@ class GatedTurn(ABC, Generic[Answer]):
                 raise
             yield self._after_failure(decision, error)
 
-    # How models are called: an integration's
+    # How models are called, for an integration to implement
 
     @abstractmethod
     def draft(self) -> Answer:
         """Ask for the whole draft.
 
         Raises:
-            DraftStopped: it was stopped; or DraftAborted, where a framework's code stands in between.
+            DraftStopped: the draft was stopped; or DraftAborted, where a framework's code stands in between.
         """
 
     @abstractmethod
@@ -157,7 +157,7 @@ class GatedTurn(ABC, Generic[Answer]):
         """The same on the event loop."""
 
     def draft_chunks(self) -> Iterator[Answer]:
-        """Ask for the draft as it is written, with ``annotate``; whole where it comes in no other way."""
+        """Ask for the draft as it is written, with ``annotate``; as one chunk where it cannot be streamed."""
         yield self.draft()
 
     async def adraft_chunks(self) -> AsyncIterator[Answer]:
@@ -166,14 +166,14 @@ class GatedTurn(ABC, Generic[Answer]):
 
     @abstractmethod
     def deeper(self, decision: GateDecision) -> Answer:
-        """Ask the deeper branch. The draft that was not accepted is in ``kept``."""
+        """Ask the deeper branch; the draft is in ``kept``."""
 
     @abstractmethod
     async def adeeper(self, decision: GateDecision) -> Answer:
         """The same on the event loop."""
 
     def deeper_chunks(self, decision: GateDecision) -> Iterator[Answer]:
-        """Ask the deeper branch for its answer as it is written; whole where it comes in no other way."""
+        """Ask the deeper branch for its answer as it is written; as one chunk where it cannot be streamed."""
         yield self.deeper(decision)
 
     async def adeeper_chunks(self, decision: GateDecision) -> AsyncIterator[Answer]:
@@ -181,13 +181,13 @@ class GatedTurn(ABC, Generic[Answer]):
         yield await self.adeeper(decision)
 
     def require_deeper(self, *, on_loop: bool) -> None:
-        """Raise where the deeper branch cannot be called this way: that is a mistake and no failure of the branch."""
+        """Raise where the deeper branch cannot be called this way, which is no failure of the branch."""
 
-    # What answers look like: an integration's
+    # What answers look like, for an integration to implement
 
     @abstractmethod
     def writer_of(self, draft: Answer) -> ModelCall:
-        """The call that wrote the draft, with its logprobs or the reason why there are none."""
+        """The model call that wrote the draft, with its logprobs or the error that says why there are none."""
 
     @abstractmethod
     def annotated(self, answer: Answer, decision: GateDecision) -> Answer:
@@ -196,23 +196,23 @@ class GatedTurn(ABC, Generic[Answer]):
     @property
     @abstractmethod
     def draft_usage(self) -> TokenUsage:
-        """What the draft spent so far."""
+        """Tokens that the draft spent so far."""
 
     @property
     @abstractmethod
     def deeper_usage(self) -> TokenUsage:
-        """What the deeper branch spent so far."""
+        """Tokens that the deeper branch spent so far."""
 
     def shown(self, draft: Answer) -> Answer:
         """The draft, or a chunk of it, as it is delivered."""
         return draft
 
     def passed_on(self, chunk: Answer) -> Answer:
-        """A chunk of the deeper answer, other than the one that the decision is in."""
+        """A chunk of the deeper answer as it is delivered; not called for the chunk with the decision."""
         return chunk
 
     def has_place(self, chunk: Answer) -> bool:
-        """Whether there is a place for the decision in a chunk."""
+        """Whether a chunk has a place for the decision."""
         return True
 
     def decision_in(self, draft: Answer) -> GateDecision | None:
@@ -220,26 +220,26 @@ class GatedTurn(ABC, Generic[Answer]):
         return None
 
     def is_draft(self, draft: Answer) -> bool:
-        """Whether a model wrote it. Where none did, such as a cached answer, it is delivered without a decision."""
+        """Whether a model wrote the draft; if not, as for a cached answer, it is delivered without a decision."""
         return True
 
     def calls_tools(self, draft: Answer) -> bool:
-        """Whether the draft is a call of tools."""
+        """Whether the draft calls tools."""
         return False
 
     def why_missing(self, draft: Answer) -> str | None:
-        """Why a draft has no logprobs, as far as this framework knows more than the draft itself; else None."""
+        """The reason why a draft has no logprobs, where the framework knows more than the draft says; else None."""
         return None
 
     def was_asked(self, draft: Answer) -> bool:
-        """Whether a model was asked for logprobs at all."""
+        """Whether the draft's model was asked for logprobs."""
         return True
 
     def remark(self, draft: Answer) -> str | None:
-        """A remark to be added to the detail of the decision about a draft; None for none."""
+        """A remark to add to the detail of the decision about a draft; None for none."""
         return None
 
-    # What goes on around a turn: an integration's, where it has something to say
+    # What surrounds a turn, for an integration to override
 
     @property
     def cap_reached(self) -> str | None:
@@ -247,7 +247,7 @@ class GatedTurn(ABC, Generic[Answer]):
         return None
 
     def announce(self, decision: GateDecision) -> None:
-        """Tell whoever listens of the decision, before the deeper branch runs."""
+        """Announce the decision, before the deeper branch runs."""
 
     async def aannounce(self, decision: GateDecision) -> None:
         """The same on the event loop."""
@@ -255,7 +255,7 @@ class GatedTurn(ABC, Generic[Answer]):
 
     @property
     def deeper_model(self) -> str | None:
-        """The model that wrote the deeper answer; None where that is not known."""
+        """The model that wrote the deeper answer; None where it is unknown."""
         return None
 
     def question_text(self) -> str | None:
@@ -267,16 +267,16 @@ class GatedTurn(ABC, Generic[Answer]):
         return None
 
     def tell(self, decision: GateDecision) -> None:
-        """Tell whoever listens how the turn ended: which answer was taken and what it cost, or how far it came."""
+        """Announce the decision at the end of the turn, with the answer taken and its usage as far as it came."""
 
     def is_control_flow(self, error: Exception) -> bool:
-        """Whether an error is the framework's way to interrupt or redirect, and not a failure."""
+        """Whether an error interrupts or redirects the framework's run, and is no failure."""
         return False
 
     # The steps
 
     def conclude(self, decision: GateDecision) -> None:
-        """Settle the decision, now that the turn is over, and tell whoever listens."""
+        """Settle the decision at the end of the turn, and announce it."""
         gate = self.delivery.gate
         was_unread = decision.aborted or decision.reason == "tool_call"
         gate.settle(
@@ -284,7 +284,8 @@ class GatedTurn(ABC, Generic[Answer]):
             may_abort=self.delivery.mode_for(may_call_tools=False) == "abort",
             may_deepen=self.delivery.mode != "annotate",
             latency_seconds=time.monotonic() - self._began,
-            # Nobody looks at the calls of a draft that was stopped or passed; it was asked of the key's model.
+            # The model of a draft that was stopped, or accepted unjudged, was not read from its call: it is the
+            # key's.
             draft_model=self._draft_model or (gate.key.model if was_unread else None),
             deeper_model=self.deeper_model if self._went_deeper else None,
             deeper_includes_draft=self.delivery.branch.includes_draft if self.delivery.branch else None,
@@ -303,7 +304,7 @@ class GatedTurn(ABC, Generic[Answer]):
                 self.conclude(self._so_far(self.decision))
 
     def _so_far(self, decision: GateDecision) -> GateDecision:
-        """The decision of a turn that ended before anybody answered, with what was spent until then."""
+        """The decision of a turn that ended without an answer, with the tokens spent until then."""
         if decision.answered_by is not None or decision.draft_usage is not None:
             return decision
         deeper_usage = counted(self.deeper_usage) if self._went_deeper else None
@@ -353,7 +354,7 @@ class GatedTurn(ABC, Generic[Answer]):
         held = self.decision_in(draft)
         is_of_draft = held is not None and held.answered_by == "draft" and self.delivery.gate.made(held)
         if held is not None and held.decision_id is not None and is_of_draft:
-            # An inner gate of the same key has counted this draft: accepting it here as well saves no more.
+            # An inner gate of the same key has counted the saving of this draft, so it is the same decision.
             decision = replace(decision, decision_id=held.decision_id)
         remark = self.remark(draft)
         if remark is not None:
@@ -364,17 +365,16 @@ class GatedTurn(ABC, Generic[Answer]):
         return decision
 
     def _explained(self, call: ModelCall, draft: Answer) -> Evidence:
-        """The evidence of a call; where there is none, the reason as far as anybody knows it."""
+        """The evidence of a call; where it has no logprobs, with the best known reason."""
         if not isinstance(call.logprobs, MissingLogprobs) or not self.was_asked(draft):
             return call.logprobs
         return self.delivery.gate.capabilities.explained(call.logprobs, call.model, self.why_missing(draft))
 
     def _announced(self, decision: GateDecision) -> GateDecision:
-        """The decision as it is told before the deeper branch runs; where it does not, the draft is the answer."""
         return self.delivery.announced(decision, counted(self.draft_usage))
 
     def _with_draft(self, decision: GateDecision | None) -> Answer:
-        kept = self._noted(cast("Answer", self.kept))  # it is None only where the user's own code answered None
+        kept = self._noted(cast("Answer", self.kept))  # None only where the user's own code answered None
         if decision is None:
             return kept
         self.decision = self.delivery.with_draft(decision, counted(self.draft_usage))
@@ -385,13 +385,13 @@ class GatedTurn(ABC, Generic[Answer]):
         return self.annotated(self._noted(answer), self.decision)
 
     def _noted(self, answer: Answer) -> Answer:
-        """Keep the text of an answer, or of a chunk of it, on its way to the user, where a ledger wants it."""
+        """Keep the text of an answer, or of a chunk of it, for a ledger that keeps texts; returns the answer."""
         if self._said is not None and (text := self.text_of(answer)) is not None:
             self._said.append(text)
         return answer
 
     def _after_failure(self, decision: GateDecision, error: Exception) -> Answer:
-        """The draft, in the place of the answer of a deeper branch that failed."""
+        """The draft, as the answer where the deeper branch failed."""
         if self.is_control_flow(error):
             raise error
         failed = self.delivery.after_failure(decision, error)

@@ -1,4 +1,4 @@
-"""Drift: live drafts that are not those a profile was calibrated on, told with a stated rate of false alarms."""
+"""Drift: whether live drafts differ from the profile's records, with a stated rate of false alarms."""
 
 from .monitor import DriftMonitor, DriftPolicy, DriftState
 from .risk import risk_alarm, risk_e_value

@@ -16,11 +16,12 @@ fixed before the bin is seen. Then the wealth is a test martingale, and by Ville
 that it ever reaches 1 / alpha is at most alpha, however long one looks and whenever one stops. (Vovk, Nouretdinov &
 Gammerman, Testing exchangeability on-line, 2003: conformal test martingales.)
 
-Who bets is a mixture of experts, as none knows what a change will look like: one that stays out; some that take what
-they have seen, all of it or lately, for what will come; and some that expect the whole distribution to have shifted
-or widened by a given amount, who need not learn and so are the quickest where one of them is right. A small share of
-the wealth moves on at every step (fixed share; Herbster & Warmuth, 1998), so that a change after thousands of
-uneventful drafts is found too; it falls as 1/t, so that staying out costs little for long.
+The bets are those of a mixture of experts, as it is unknown what a change will look like. One expert does not bet;
+some learn the probabilities from all bins so far, or from the recent ones; some expect the whole distribution to have
+shifted or widened by a given amount, and are the quickest where that is right, as they need not learn. At every step
+a small share of the wealth is divided anew among the experts (fixed share; Herbster & Warmuth, 1998), so that a
+change after thousands of drafts without one is found as well; the share falls as 1/t, so that it costs little over
+time.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ import numpy as np
 from ...calibration.reference import ReferenceDistribution, rounded
 from ...logprobs.arrays import FloatArray
 
-#: More bins see finer changes and take longer to see coarse ones.
+#: More bins find finer changes, and take longer to find coarse ones.
 MOST_BINS = 12
-# Bins of fewer gaps than this say more about the records than about the live drafts.
+# A bin has at least this many gaps; with fewer, its probability depends too much on the records.
 _LEAST_GAPS = 2
 
 _Edge = tuple[float, float]
@@ -50,9 +51,9 @@ _SHIFTS = (-1.5, -0.75, -0.4, 0.4, 0.75, 1.5)
 # Of exp(_ * (score^2 - 1)): narrower, wider.
 _SCALES = (-0.6, 0.3)
 _HALF_LIVES = (50.0, 200.0)
-# What the learning experts take every bin to have seen in the beginning, per bin on average.
+# The learning experts begin with this many drafts a bin, on average.
 _PRIOR_COUNT = 0.5
-# Wealth moves on at 1 / (t + this).
+# The share of the wealth that is divided anew at step t is 1 / (t + this).
 _UNHURRIED = 50.0
 _RESCALED_AT = 1e100
 
@@ -61,17 +62,17 @@ class Bins:
     """Up to twelve bins with about as many gaps each.
 
     Attributes:
-        gaps: Of each bin, the gaps of the reference in it; they add up to n + 1.
-        reference: What it was made of.
+        gaps: The number of the reference's gaps in each bin; they add up to n + 1.
+        reference: The reference that the bins were made from.
     """
 
     def __init__(self, reference: ReferenceDistribution, *, censored_above: float | None = None) -> None:
         """Make the bins.
 
         Args:
-            reference: What live drafts are compared with.
-            censored_above: Where of drafts with a higher signal no more may be known than that; all bins that reach
-                above it are one then.
+            reference: The distribution that live drafts are compared with.
+            censored_above: The threshold, where a signal above it may only be known to be above it; the bins that
+                reach above it are then joined into one.
         """
         self.reference = reference
         self._rng = np.random.default_rng(crc32(reference.model_dump_json().encode()))
@@ -91,20 +92,20 @@ class Bins:
         return len(self.gaps)
 
     def place(self, kept: float) -> int:
-        """The bin of a live value that was rounded as the reference's are."""
+        """The bin of a live value that was rounded like those of the reference."""
         hidden = self._rng.random() if kept in self._edge_values else 0.0
         return bisect_right(self._edges, (kept, hidden))
 
 
 def _spread_ranks(reference: ReferenceDistribution) -> list[int]:
-    """Ranks of the order statistics that part the gaps evenly, each the rank of a value that is kept."""
+    """Ranks that divide the gaps evenly, each the rank of a value that the reference keeps."""
     parts = min(MOST_BINS, max(2, (reference.n + 1) // _LEAST_GAPS))
     wanted = [round(part * (reference.n + 1) / parts) for part in range(1, parts)]
     return sorted({_kept_rank(reference, min(max(rank, 1), reference.n)) for rank in wanted})
 
 
 def _kept_rank(reference: ReferenceDistribution, rank: int) -> int:
-    """The rank itself where its value is kept, else the nearest whose is."""
+    """The rank itself where the reference keeps its value, else the nearest rank whose value it keeps."""
     place = bisect_left(reference.ranks, rank)
     first = reference.ranks[place] - reference.tied[place] + 1
     if rank >= first:
@@ -141,7 +142,7 @@ class Bets:
     Attributes:
         observations: Bins seen (t).
         log_wealth: Natural logarithm of the wealth now; it began as 0.
-        highest: The highest that it ever was.
+        highest: The highest ``log_wealth`` so far.
     """
 
     def __init__(self, gaps: Sequence[int]) -> None:
@@ -151,7 +152,7 @@ class Bets:
         self._urn = [float(gap) for gap in gaps]
         self._urn_total = float(sum(gaps))
         tilts = np.exp(_exponents(np.asarray(gaps, dtype=np.float64)))
-        # Bin by bin what each tilt makes of its probability, and what that is normalised by.
+        # For each bin the factor by which each tilt multiplies its probability; and the sums that normalise them.
         self._tilts: list[list[float]] = tilts.T.tolist()
         self._tilted: list[float] = (tilts @ np.asarray(gaps, dtype=np.float64)).tolist()
         scale = _PRIOR_COUNT * len(gaps) / self._urn_total
@@ -161,7 +162,7 @@ class Bets:
         self._shares = list(self._prior)
 
     def see(self, place: int) -> None:
-        """Settle the bets on the next bin, and make those on the one after it."""
+        """Settle the bets on the next bin, and bet on the one after it."""
         odds = self._urn_total / self._urn[place]
         tilts = self._tilts[place]
         gains = [1.0]
@@ -190,7 +191,7 @@ class _Learned:
         self._prior_total = sum(prior)
         self._counts = [0.0] * len(prior)
         self._total = 0.0
-        # Instead of every count falling, what is added grows.
+        # Instead of shrinking every count, the number that is added grows.
         self._growth = exp(log(2) / half_life)
         self._unit = 1.0
 
@@ -209,7 +210,7 @@ class _Learned:
 
 
 def _exponents(gaps: FloatArray) -> FloatArray:
-    """(experts, bins) logarithms of what each expert multiplies a bin's probability with."""
+    """(experts, bins) logarithms of the factors by which each expert multiplies the bins' probabilities."""
     shares = gaps / gaps.sum()
     middles = np.cumsum(shares) - shares / 2
     scores = np.array([NormalDist().inv_cdf(middle) for middle in middles.tolist()])

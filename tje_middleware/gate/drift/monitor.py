@@ -1,9 +1,9 @@
-"""Watching the signal of live drafts, one by one, for a distribution other than the records'."""
+"""DriftMonitor: compares the signal of live drafts, one by one, with its distribution over the records."""
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import exp, floor, isfinite, lgamma, log
 from threading import Lock
 
@@ -13,31 +13,29 @@ from ...calibration.profile import Alarm
 from ...calibration.reference import ReferenceDistribution, rounded
 from .betting import Bets, Bins
 
-# Beyond it a float would overflow, and nobody is surer.
+# The exponential of a larger number would overflow.
 _MOST_CERTAIN = 700.0
-# What each bin is taken to have seen beforehand, so that an empty one is no infinite change.
+# Added to the count of each bin, so that an empty bin does not make the index infinite.
 _SMOOTHING = 0.5
 
 
 def e_value(log_evidence: float) -> float:
-    """The e-value of its natural logarithm; at most e^700."""
+    """The e-value with this natural logarithm; at most e^700."""
     return exp(min(log_evidence, _MOST_CERTAIN))
 
 
 @dataclass(frozen=True)
 class DriftState:
-    """Where a monitor stands.
+    """The state of a monitor.
 
     Attributes:
-        observations: Drafts seen.
-        e_value: Evidence for a change, the highest there ever was: at least x with probability 1/x at most, if
-            there is none.
-        psi: Population stability index of the newest drafts, less what chance alone gives.
+        observations: Drafts observed.
+        e_value: The largest evidence for a change so far; without a change it reaches x with probability at most 1/x.
+        psi: Population stability index of the newest drafts, less its expectation without a change.
         ks: Kolmogorov's and Smirnov's distance of the newest drafts (0 to 1).
-        ks_p: Its p-value, rather too large than too small, for this one window alone: looked at again and again it
-            is small by chance.
-        accepted: Share of the newest drafts within the threshold; None where no threshold is known.
-        accepted_of_records: The same of the records.
+        ks_p: Its p-value, never too small, for this one window: over many windows some are small by chance.
+        accepted: Share of the newest drafts that the threshold accepts; None without a threshold.
+        accepted_of_records: Share of the records that the threshold accepts.
         alarmed: Whether the alarm was raised.
     """
 
@@ -52,18 +50,18 @@ class DriftState:
 
 
 class DriftMonitor:
-    """Raises one alarm when live drafts are surely and materially distributed otherwise than the records.
+    """Raises one alarm when the distribution of live drafts differs surely and materially from that of the records.
 
-    Sure: the wealth of a bet against "nothing has changed" has reached 1 / alpha, which it ever does with
-    probability at most alpha while nothing has (``betting``). Material: the newest drafts' population stability
-    index is at least ``least_psi``; asking for both can only make false alarms rarer. That holds for records and
-    drafts that are independent of each other, without knowing their distribution. A handful of records shows only a
-    change that is large.
+    Sure means that the wealth of a bet against "nothing has changed" has reached 1 / alpha; while nothing has changed
+    it ever does so with probability at most alpha (``betting``). Material means that the population stability index
+    of the newest drafts is at least ``least_psi``, which can only make false alarms rarer. This holds for any
+    distribution, as long as records and drafts are independent of each other. From a handful of records only a large
+    change can be shown.
 
-    With ``censored_above`` the last bin begins below the threshold. The argument has it that the threshold does not
-    depend on the records, and one that was computed from them does; in simulations that makes no difference.
+    With ``censored_above`` the last bin begins below the threshold. The proof assumes that the threshold does not
+    depend on the records; in simulations a threshold that was computed from them makes no difference.
 
-    For any number of threads; an observation takes some microseconds and the memory does not grow.
+    Threads may share a monitor; an observation takes some microseconds, and the memory does not grow.
 
     Example:
         >>> import numpy as np
@@ -82,14 +80,14 @@ class DriftMonitor:
         threshold: float | None = None,
         censored_above: float | None = None,
     ) -> None:
-        """Begin to watch.
+        """Make a monitor without observations.
 
         Args:
-            reference: The profile's.
-            policy: When to call it drift.
-            threshold: Up to which drafts are accepted; only to say what share is.
-            censored_above: The threshold, where drafts are stopped as soon as they are sure to be above it: of those,
-                the value observed may be any above it.
+            reference: The profile's reference.
+            policy: When to raise the alarm.
+            threshold: The value up to which drafts are accepted; used only for the shares accepted.
+            censored_above: The threshold, where drafts are stopped once they are sure to be above it: the value
+                observed for them may then be any value above it.
         """
         self.policy = policy or DriftPolicy()
         self._reference = reference
@@ -102,7 +100,7 @@ class DriftMonitor:
         self._lock = Lock()
 
     def observe(self, value: float) -> Alarm | None:
-        """Take the signal of one more draft; the alarm, the one time that it is raised.
+        """Observe the signal of one more draft; returns the alarm the one time that it is raised, else None.
 
         Raises:
             ValueError: the value is not a finite number.
@@ -122,21 +120,21 @@ class DriftMonitor:
             return self._alarm(self._state())
 
     def state(self) -> DriftState:
-        """Where it stands."""
+        """The monitor's state now."""
         with self._lock:
             return self._state()
 
     def _state(self) -> DriftState:
         distance, p_value = self._window.ks()
-        known = self._threshold is not None and len(self._window) > 0
+        threshold = self._threshold
         return DriftState(
             observations=self._bets.observations,
             e_value=e_value(self._bets.highest),
             psi=self._window.psi(),
             ks=distance,
             ks_p=p_value,
-            accepted=self._window.share_up_to(self._threshold) if known and self._threshold is not None else None,
-            accepted_of_records=None if self._threshold is None else self._reference.share_up_to(self._threshold),
+            accepted=self._window.share_up_to(threshold) if threshold is not None and len(self._window) else None,
+            accepted_of_records=None if threshold is None else self._reference.share_up_to(threshold),
             alarmed=self._alarmed,
         )
 
@@ -152,16 +150,8 @@ class DriftMonitor:
             f"that of the {self._reference.n} records: PSI {state.psi:.2f}, KS distance {state.ks:.2f}, e-value "
             f"{state.e_value:.3g}{accepted}"
         )
-        named = {
-            "observations": float(state.observations),
-            "e_value": state.e_value,
-            "psi": state.psi,
-            "ks": state.ks,
-            "ks_p": state.ks_p,
-            "accepted": state.accepted,
-            "accepted_of_records": state.accepted_of_records,
-        }
-        return Alarm("drift", detail, evidence={name: value for name, value in named.items() if value is not None})
+        numbers = {name: value for name, value in asdict(state).items() if name != "alarmed" and value is not None}
+        return Alarm("drift", detail, evidence={name: float(value) for name, value in numbers.items()})
 
 
 @dataclass(frozen=True)
@@ -170,17 +160,17 @@ class DriftPolicy:
 
     Attributes:
         alpha: Probability that one gate of one process ever raises a false alarm about one profile's signal, however
-            long it runs. One alarm stops them all, so that the probabilities of several gates and processes add up:
-            for m of them at most m times alpha, so choose alpha / m. Copies of a gate count as one.
-        window: Newest drafts that sizes of a change are measured over.
+            long it runs. An alarm holds for all gates of a profile, so the probabilities of several gates and
+            processes add up: for m of them choose alpha / m. Copies of a gate count as one.
+        window: Number of newest drafts over which the size of a change is measured.
         least_psi: Population stability index below which a change, however certain, is too small to matter; 0.1
-            and 0.25 are the customary marks of a moderate and of a large one.
-        least_drafts: Drafts before which no alarm is raised: an alarm reaches every process, and the first few drafts
-            of one may be of a single question, asked again. Each gate counts its own: one that is made anew for every
-            request never gets there, and never raises an alarm.
-        max_risk: Share of the accepted drafts that may be wrong; None: what the profile promises for the method
-            ``risk``, and of other methods nothing. Feedback is held against it in a ledger that shares the
-            registry's database, at a level of its own: a false alarm about a version with probability at most 1 %.
+            and 0.25 are the customary marks of a moderate and of a large change.
+        least_drafts: No alarm is raised before this many drafts: an alarm reaches every process, and the first few
+            drafts of one may be of a single question, asked again. Each gate counts its own drafts: a gate that is
+            made anew for every request never raises an alarm.
+        max_risk: Share of the accepted drafts that may be wrong; None: the share that the profile promises for the
+            method ``risk``, and no share for other methods. A ledger that shares the registry's database compares
+            feedback with it; that raises a false alarm about a version with probability at most 1 %.
 
     Raises:
         ValueError: a value out of its range.
@@ -205,7 +195,7 @@ class DriftPolicy:
 
 
 class Window:
-    """The newest values with their bins; memory for those alone."""
+    """The newest values with their bins."""
 
     def __init__(self, bins: Bins, size: int, *, censored_above: float | None = None) -> None:
         self._bins = bins
@@ -217,7 +207,7 @@ class Window:
         return len(self._newest)
 
     def see(self, kept: float, place: int) -> None:
-        """Take the next value, rounded as the reference's are, and its bin."""
+        """Add the next value, rounded like those of the reference, and its bin."""
         if len(self._newest) == self._newest.maxlen:
             self._counts[self._newest[0][1]] -= 1
         self._newest.append((kept, place))
@@ -229,9 +219,9 @@ class Window:
         return float(np.mean([kept <= limit for kept, _ in self._newest])) if self._newest else float("nan")
 
     def psi(self) -> float:
-        """Population stability index over the bins: sum of (p - q) ln(p / q), less what chance alone gives.
+        """Population stability index over the bins: sum of (p - q) ln(p / q), less its expectation without a change.
 
-        For B bins, n records and m values of one distribution the sum is about (B - 1) (1/n + 1/m).
+        For B bins, n records and m values of one distribution that expectation is about (B - 1) (1/n + 1/m).
         """
         m, n = len(self), self._bins.reference.n
         if not m:
@@ -246,8 +236,8 @@ class Window:
     def ks(self) -> tuple[float, float]:
         """Kolmogorov's and Smirnov's distance (0 to 1) to the reference, and its p-value for this window alone.
 
-        The distance is taken at the values that the reference keeps: all there is, but for the finest of more than
-        512 distinct ones. Of censored drafts it is not looked above the threshold.
+        The distance is taken at the values that the reference keeps, which are all distinct values where there are at
+        most 512; with censored drafts it is not taken above the threshold.
         """
         if not self._newest:
             return 0.0, 1.0
@@ -260,7 +250,7 @@ class Window:
             (ranks - reference.tied) / reference.n - np.searchsorted(live, values, side="left") / len(live)
         )
         if self._ceiling is not None:
-            # Up to the threshold, and there: what is above it has no place of its own.
+            # Only up to the threshold: values above it are only known to be above it.
             there = abs(reference.share_up_to(self._ceiling) - self.share_up_to(self._ceiling))
             above, below = np.append(above[values <= self._ceiling], there), below[values <= self._ceiling]
         distance = float(np.concatenate([above, below, [0.0]]).max())
@@ -272,8 +262,8 @@ def _p_value(distance: float, n: int) -> float:
     """P(D >= distance) for Kolmogorov's two-sided D of n values, by twice the one-sided probability.
 
     P(D+ >= d) = d sum_j C(n, j) (d + j/n)^(j-1) (1 - d - j/n)^(n-j), j = 0 ... floor(n (1-d)) (Birnbaum & Tingey,
-    1951). Twice that is never too small, exact from d = 1/2 on, and all but exact where it is small (Miller, 1956).
-    scipy has it too, and takes long to import while a draft's answer waits.
+    1951). Twice that is never too small, exact from d = 1/2 on, and nearly exact where it is small (Miller, 1956).
+    scipy has the function as well, but is slow to import while a draft's answer waits.
     """
     if distance <= 0:
         return 1.0

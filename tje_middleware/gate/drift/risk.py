@@ -1,4 +1,4 @@
-"""Whether more of the accepted drafts are wrong than was promised, as feedback arrives."""
+"""The risk alarm: whether feedback shows that more of the accepted drafts are wrong than was promised."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def risk_e_value(wrong: int, right: int, limit: float) -> float:
 
     Args:
         wrong: Accepted drafts that were wrong, out of all that were graded, or of a random sample.
-        right: Those that were right.
+        right: Accepted drafts that were right, likewise.
         limit: p0, between 0 and 1.
 
     Raises:

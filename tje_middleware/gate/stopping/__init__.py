@@ -1,1 +1,1 @@
-"""Stopping a draft while it is being written, once its decision is certain."""
+"""Stopping a draft while it is being written, once it is sure to be rejected."""

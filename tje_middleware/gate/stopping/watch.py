@@ -12,18 +12,18 @@ from ...signals import LowerBound, bound_kind, lower_bound
 from ..decision import GateDecision, Route
 from ..policy import Criteria, Making
 
-# A stream that looks unreadable so far is looked at again when there are this many times as many tokens.
+# A stream that is unreadable so far is read again once it has this many times as many tokens.
 _PATIENCE = 1.25
 
 
 class RejectionWatch:
-    """Reads a draft's stream along with the caller, and tells as soon as the gate is sure to reject the draft.
+    """Reads a draft's stream along with the caller, and rejects the draft as soon as the gate is sure to.
 
-    Made by ``EntropyGate.watch``, one for each stream, and for one thread. It proves and never guesses: once it
-    rejects, ``gate.decide`` of the whole draft gives the same route, however the stream goes on, as long as it can be
-    read. So it says nothing of a draft that the gate could not judge or that comes with holes, nor of a signal that
-    what follows may bring down (``signals.bound_kind``) or, where drafts that cannot be judged take another
-    route than rejected ones, leave without a value.
+    ``EntropyGate.watch`` makes one for each stream; it is for one thread. Once it rejects, ``gate.decide`` of the
+    whole draft gives the same route, however the stream goes on, as long as it can be read. So it never rejects a
+    draft that the gate cannot judge or whose logprobs have holes; nor by a signal that later tokens can lower
+    (``signals.bound_kind``) or, where drafts that cannot be judged take another route than rejected ones, leave
+    without a value.
 
     Example:
         >>> import numpy as np
@@ -40,7 +40,7 @@ class RejectionWatch:
         (True, 2, 2.0)
 
     Attributes:
-        decision: The rejecting decision; None as long as the draft may be accepted, or take another route.
+        decision: The decision that rejects the draft; None as long as the draft may take another route.
     """
 
     def __init__(self, criteria: Criteria | None, making: Making, *, unjudged: str, max_tokens: int | None) -> None:
@@ -56,24 +56,24 @@ class RejectionWatch:
 
     @property
     def can_fire(self) -> bool:
-        """Whether it may reject at all.
+        """Whether the watch can reject the draft.
 
-        False from the start where nothing can be proved of this signal, model or profile, so that a caller need not
-        stream for it; and from the first unreadable chunk on.
+        False from the start where no rejection can be sure for this signal, model or profile, so that a caller need
+        not stream for it; and from the first unreadable chunk on.
         """
         return self._bound is not None
 
     def add(self, chunk: object) -> GateDecision | None:
-        """Take one chunk as it came, in any shape that LogprobsAccumulator takes; never raises for what is in it.
+        """Read one chunk, in any shape that LogprobsAccumulator reads; never raises for its contents.
 
         Returns:
-            The rejecting decision, from the chunk on by which it is certain: ``aborted``, with the lower bound as
-            ``signal_value`` and the tokens that came; else None.
+            The decision that rejects the draft, from the chunk on by which that is sure: ``aborted``, with the lower
+            bound as ``signal_value`` and the number of tokens that came; else None.
         """
         try:
             part = self._stream.take(chunk)
         except UnreadableLogprobs as error:
-            # Not the error that was raised: its traceback holds the chunk.
+            # A copy of the error: the traceback of the raised one would keep the chunk in memory.
             self._error = self._error or type(error)(*error.args)
             self._bound = None
             return self.decision
@@ -102,7 +102,7 @@ class RejectionWatch:
             return None
         least, threshold = bound.value(), criteria.threshold
         rejection = None if least is None or threshold is None else criteria.rejection(least, threshold)
-        # One token may be the end of the turn, which does not count.
+        # An empty last token may be the end of the turn, which is not a token of the draft.
         if rejection is None or criteria.misfit(self._tokens - self._stream.ends_empty, self._top_k, self._making):
             return None
         if not self._readable():
@@ -120,7 +120,7 @@ class RejectionWatch:
         )
 
     def _readable(self) -> bool:
-        """Whether the stream has no holes so far, looked at ever more seldom where it has."""
+        """Whether the stream so far can be read without holes; checked less and less often."""
         if self._tokens < self._next_look:
             return False
         self._next_look = max(self._tokens + 1, int(self._tokens * _PATIENCE))
@@ -132,7 +132,7 @@ class RejectionWatch:
 
 
 class _PartByPart(LogprobsAccumulator):
-    """An accumulator that shows what each chunk brings."""
+    """An accumulator that returns the positions of each chunk."""
 
     ends_empty = False
 
@@ -150,7 +150,7 @@ class _PartByPart(LogprobsAccumulator):
 
 
 def _bound(criteria: Criteria, making: Making, unjudged: str, max_tokens: int | None) -> LowerBound | None:
-    """The bound by which drafts can be rejected; None where none can be, or not for sure."""
+    """The bound of the profile's signal; None where no draft can be rejected by it for sure."""
     profile = criteria.profile
     judges = criteria.refusal() is None and not criteria.misfit(
         criteria.policies.min_tokens, profile.key.top_k, making
@@ -168,11 +168,11 @@ def _bound(criteria: Criteria, making: Making, unjudged: str, max_tokens: int | 
 
 
 def obstacle_to_stopping(signal: str, *, max_tokens: int | None) -> str | None:
-    """Why no draft can be stopped by a signal, and what to do about it; None where drafts can be.
+    """Why no draft can be stopped by a signal, and what to do about it; None where drafts can be stopped.
 
     Args:
-        signal: Its name.
-        max_tokens: The limit of tokens under which drafts are written, where there is one.
+        signal: Name of the signal.
+        max_tokens: The limit of a draft's tokens; None where there is none.
     """
     kind = bound_kind(signal)
     if kind == "limited" and max_tokens is None:
@@ -183,11 +183,11 @@ def obstacle_to_stopping(signal: str, *, max_tokens: int | None) -> str | None:
 
 
 class DraftStopped(Exception):  # noqa: N818
-    """A draft was stopped because it is sure to be rejected; as a framework's own code around a model sees it.
+    """A draft was stopped because it is sure to be rejected; raised inside the model.
 
     Attributes:
-        decision: The decision that is certain.
-        usage: What the draft had spent when it was stopped, as far as that can be seen from here.
+        decision: The decision that rejects the draft.
+        usage: Tokens that the draft had spent when it was stopped, as far as they are known here.
     """
 
     def __init__(self, decision: GateDecision, usage: TokenUsage) -> None:
@@ -197,13 +197,13 @@ class DraftStopped(Exception):  # noqa: N818
 
 
 class DraftAborted(BaseException):
-    """The same outside of the model.
+    """:class:`DraftStopped` outside of the model.
 
-    No Exception: retries and fallbacks around the model would take it for a failure and ask again.
+    It is no Exception, as retries and fallbacks around the model would take it for a failure and ask again.
 
     Attributes:
-        decision: The decision that is certain.
-        usage: What the draft had spent when it was stopped, as far as that can be seen from here.
+        decision: The decision that rejects the draft.
+        usage: Tokens that the draft had spent when it was stopped, as far as they are known here.
     """
 
     def __init__(self, stopped: DraftStopped) -> None:
@@ -213,12 +213,16 @@ class DraftAborted(BaseException):
 
 
 def raise_if_rejected(decision: GateDecision | None, chunks: Sized) -> None:
-    """Stop a draft, of which these chunks came, where that is what was decided.
+    """Stop a draft where the decision sends it deeper.
+
+    Args:
+        decision: The decision of a watch; None: not rejected so far.
+        chunks: The chunks of the draft that have come; counted where the decision has no number of tokens.
 
     Raises:
-        DraftStopped: it is.
+        DraftStopped: the draft goes deeper.
     """
-    # A draft that is to be given up is still delivered, whole: only one that another answer replaces is stopped.
+    # A draft that is given up is still delivered as a whole, so only one that goes deeper is stopped.
     if decision is not None and decision.route is Route.DEEPER:
         raise DraftStopped(
             decision, TokenUsage(output_tokens=decision.tokens or len(chunks), calls=1, partly_known=1)
