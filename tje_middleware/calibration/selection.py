@@ -31,23 +31,23 @@ class Choice:
 
     Attributes:
         signal: Its name; ``"learned"`` for a learned signal.
-        learned: The learned signal, fitted to the records of ``learned_from``; None where a single signal was chosen.
-        learned_from: (n,) the records that it was learned from, which no threshold may use again.
         table: Every candidate, best first; those that could not be tried come last.
-        auroc: AUROC of the choice on records that had no part in choosing it; None where it is unknown.
         looks: The number by which guarantees divide their level for this signal, see :func:`shared_among`.
         verdict: Whether the best candidate separates beyond what the best of so many reaches by chance.
         reason: The reason for the verdict.
+        auroc: AUROC of the choice on records that had no part in choosing it; None where it is unknown.
+        learned: The learned signal, fitted to the records of ``learned_from``; None where a single signal was chosen.
+        learned_from: (n,) the records that it was learned from, which no threshold may use again.
     """
 
     signal: str
-    learned: LearnedSignal | None
-    learned_from: BoolArray | None
     table: tuple[Candidate, ...]
-    auroc: float | None
     looks: float
     verdict: Verdict
     reason: str
+    auroc: float | None = None
+    learned: LearnedSignal | None = None
+    learned_from: BoolArray | None = None
 
 
 def choose(observations: Observations, *, seed: int = 0) -> Choice:
@@ -102,7 +102,7 @@ def choose(observations: Observations, *, seed: int = 0) -> Choice:
             f"records they were not learned from (AUROC {auroc:.3f} against {better.auroc_single:.3f})"
         )
     looks = shared_among(len(names) + 1, place=len(names) if better is not None else taken)
-    return Choice(signal, learned, mask, (*table, *skipped), auroc, looks, verdict, reason)
+    return Choice(signal, (*table, *skipped), looks, verdict, reason, auroc, learned, mask)
 
 
 def shared_among(signals: int, *, place: int) -> float:
@@ -154,10 +154,7 @@ def _without_a_class(names: Sequence[str], skipped: Sequence[Candidate], observa
     missing = "incorrect" if observations.correct.all() else "correct"
     return Choice(
         signal=names[0],
-        learned=None,
-        learned_from=None,
         table=(*(Candidate(signal=name) for name in names), *skipped),
-        auroc=None,
         looks=shared_among(len(names) + 1, place=0),
         verdict="unusable",
         reason=f"no {missing} drafts among {len(observations)} records, so no separation can be shown",

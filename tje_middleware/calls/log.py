@@ -21,7 +21,6 @@ from .usage import MOST_OPEN, SpendingLog, TokenUsage, drop_oldest, usage_of
 #: The id of a run in a framework: a UUID, a string.
 RunId = Hashable
 
-
 #: Calls that a log keeps unless it is told otherwise.
 MAX_CALLS = 1_000
 
@@ -116,7 +115,7 @@ class CallLog:
         self.parent = parent
         self.dropped = 0
         self._lock = QuietLock()  # also guards the spending, as a finalizer cannot ask SpendingLog's own lock
-        self._runs = Runs()
+        self._above: dict[RunId, tuple[RunId, ...]] = {}  # by open run, the runs that it was started in
         self._open: dict[RunId, _Opened] = {}
         self._calls: dict[RunId, ModelCall] = {}
         self._spending = SpendingLog()
@@ -151,7 +150,7 @@ class CallLog:
     @property
     def runs_open(self) -> int:
         """Runs that are no model calls, and have not ended."""
-        return len(self._runs)
+        return len(self._above)
 
     def forget(self) -> None:
         """Remove the finished calls; the tokens that they spent stay counted."""
@@ -163,7 +162,7 @@ class CallLog:
     def enter(self, run_id: RunId, parent_run_id: RunId | None = None) -> None:
         """A run that is no model call has started: a chain, a tool, an agent's step."""
         with self._lock:
-            self._runs.enter(run_id, self._runs.up_from(parent_run_id))
+            self._enter(run_id, self._up_from(parent_run_id))
 
     def leave(self, run_id: RunId) -> None:
         """A run has ended, well or not; calls in it that are still open were cancelled, and count as failed."""
@@ -176,7 +175,7 @@ class CallLog:
     def outlive(self, run_id: RunId) -> None:
         """A run has ended, but calls in it may go on, such as a stream that it returned."""
         with self._lock:
-            self._runs.leave(run_id)
+            self._above.pop(run_id, None)
 
     def start(
         self,
@@ -190,8 +189,7 @@ class CallLog:
         with self._lock:
             self._spending.start(run_id)
             if run_id not in self._open:
-                ancestors = self._runs.up_from(parent_run_id)
-                self._open[run_id] = _Opened(ancestors, model, temperature)
+                self._open[run_id] = _Opened(self._up_from(parent_run_id), model, temperature)
                 drop_oldest(self._open, MOST_OPEN)
         if self.parent is not None:
             self.parent.start(run_id, parent_run_id, model=model, temperature=temperature)
@@ -204,7 +202,7 @@ class CallLog:
         with self._lock:
             opened = self._open.pop(run_id, None)
             if opened is not None:
-                self._runs.enter(run_id, opened.ancestors)
+                self._enter(run_id, opened.ancestors)
                 self._spending.settle(run_id, TokenUsage())
         if self.parent is not None:
             self.parent.only_calls_others(run_id)
@@ -267,7 +265,7 @@ class CallLog:
             self._open.pop(call.run_id, None)
             if is_new:
                 # A log that was opened inside a chain was not told of the chain's start; this one may have been.
-                above = self._runs.up_from(call.ancestors[-1]) if call.ancestors else ()
+                above = self._up_from(call.ancestors[-1]) if call.ancestors else ()
                 above = tuple(run_id for run_id in above if run_id not in call.ancestors)
                 self._calls.pop(call.run_id, None)
                 self._calls[call.run_id] = replace(call, ancestors=call.ancestors + above) if above else call
@@ -284,38 +282,23 @@ class CallLog:
         if self.parent is not None:
             self.parent._fail(run_id, usage)
 
+    def _enter(self, run_id: RunId, above: tuple[RunId, ...]) -> None:
+        self._above[run_id] = above
+        drop_oldest(self._above, MOST_OPEN)
+
+    def _up_from(self, run_id: RunId | None) -> tuple[RunId, ...]:
+        """The run and those that it was started in, innermost first; some of these may have ended."""
+        if run_id is None:
+            return ()
+        # Users may choose the ids of runs, and give a run the id of its parent.
+        return (run_id, *(each for each in self._above.get(run_id, ()) if each != run_id))
+
 
 def pooled_entropy(calls: Iterable[ModelCall]) -> float | None:
     """Mean token entropy over all tokens of several calls (bits); None where none of them has logprobs."""
     sequences = [call.logprobs for call in calls if isinstance(call.logprobs, SequenceLogprobs) and call.logprobs]
     tokens = sum(map(len, sequences))
     return sum(mean_entropy(sequence) * len(sequence) for sequence in sequences) / tokens if tokens else None
-
-
-class Runs:
-    """The open runs, each with the runs that it was started in, which may end before it."""
-
-    def __init__(self) -> None:
-        self._above: dict[RunId, tuple[RunId, ...]] = {}
-
-    def __len__(self) -> int:
-        return len(self._above)
-
-    def enter(self, run_id: RunId, above: tuple[RunId, ...]) -> None:
-        """A run has started in these runs, innermost first."""
-        self._above[run_id] = above
-        drop_oldest(self._above, MOST_OPEN)
-
-    def leave(self, run_id: RunId) -> None:
-        """A run has ended."""
-        self._above.pop(run_id, None)
-
-    def up_from(self, run_id: RunId | None) -> tuple[RunId, ...]:
-        """The run and all above it, innermost first."""
-        if run_id is None:
-            return ()
-        # Users may choose the ids of runs, and give a run the id of its parent.
-        return (run_id, *(each for each in self._above.get(run_id, ()) if each != run_id))
 
 
 @dataclass(frozen=True)

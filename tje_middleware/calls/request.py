@@ -210,20 +210,15 @@ def _quotable(error: Exception) -> str:
     """The part of an error's text that decisions may hold: the rest may quote the user's prompt."""
     if isinstance(error, TypeError):  # it names arguments and never quotes their values
         return str(error)[:200]
-    clause = _first_that_refuses(_CLAUSE_ENDS.split(sentence_that_refuses(error)))
-    return _without_loose_quotes(clause.strip())[:_LONGEST]
+    clause = _first_that_refuses(_CLAUSE_ENDS.split(sentence_that_refuses(error))).strip()
+    for mark in ('"', "'"):
+        if clause.count(mark) % 2:  # the other half of the quotation was cut off
+            clause = clause.strip(mark)
+    return clause[:_LONGEST]
 
 
 def _first_that_refuses(texts: Iterable[str]) -> str:
     return next((text for text in texts if "logprob" in text.lower() and _SAYS_NO.search(text)), "")
-
-
-def _without_loose_quotes(clause: str) -> str:
-    """A clause without a quotation mark whose other half was cut off."""
-    for mark in ('"', "'"):
-        if clause.count(mark) % 2:
-            clause = clause.strip(mark)
-    return clause
 
 
 def _speaks_of_streams(error: Exception) -> bool:

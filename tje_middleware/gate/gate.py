@@ -155,8 +155,10 @@ class EntropyGate:
 
     def made(self, decision: GateDecision) -> bool:
         """Whether a decision is of this gate's key and method, and of its threshold where that was set by hand."""
-        given = self.policies.given
-        same = decision.key in self._names_of_key() and decision.method == self.policies.method_in_force
+        given, profile = self.policies.given, self.profile()
+        # Where the gate's model is an alias, decisions have the key of the profile.
+        is_of_key = decision.key == str(self.key) or (profile is not None and decision.key == str(profile.key))
+        same = is_of_key and decision.method == self.policies.method_in_force
         return same and (given is None or decision.threshold == given)
 
     def fingerprint(self) -> tuple[object, ...]:
@@ -351,11 +353,6 @@ class EntropyGate:
             key=str(self.key),
             decision_id=new_decision_id(),
         )
-
-    def _names_of_key(self) -> set[str]:
-        """The keys in words that this gate's decisions may have: its own, and under an alias the profile's."""
-        profile = self._source.lookup().profile
-        return {str(self.key)} if profile is None else {str(self.key), str(profile.key)}
 
     def _criteria(self, found: ProfileLookup) -> Criteria | None:
         if found.profile is None:

@@ -80,7 +80,6 @@ class DecisionSink(Protocol):
             decision: The gate's decision, as far as it is known.
             **facts: Further facts; each of :class:`DecisionFacts` may be left out.
         """
-        ...
 
 
 class _Seen(NamedTuple):

@@ -15,24 +15,19 @@ class ProfileSource(Protocol):
     @property
     def key(self) -> ProfileKey:
         """The key of the profile."""
-        ...
 
     @property
     def keeps_alarms(self) -> bool:
         """Whether look-ups return a reported alarm until it is dismissed."""
-        ...
 
     def lookup(self) -> ProfileLookup:
         """The profile as it is now; never raises."""
-        ...
 
     async def ready(self) -> None:
         """Fetch the profile for the next look-up without blocking the event loop; never raises."""
-        ...
 
     def report_alarm(self, alarm: Alarm) -> None:
         """Report an alarm about the profile to all gates that use this source; never waits, never raises."""
-        ...
 
 
 class ProfileStore(Protocol):
@@ -40,18 +35,15 @@ class ProfileStore(Protocol):
 
     def lookup(self, key: ProfileKey) -> ProfileLookup:
         """The active profile of a key; answers from memory where it can, and never raises."""
-        ...
 
     async def alookup(self, key: ProfileKey) -> ProfileLookup:
         """The same without blocking the event loop."""
-        ...
 
     def report_alarm(self, key: ProfileKey, alarm: Alarm) -> None:
         """Store an alarm about a version of a key soon, for all processes; never waits, never raises.
 
         Where the key's model is an alias, the alarm is about the profile of the other key.
         """
-        ...
 
 
 @dataclass(frozen=True)

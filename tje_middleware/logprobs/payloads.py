@@ -120,7 +120,10 @@ class LogprobsAccumulator:
 
 def _is_stream(payload: object) -> TypeGuard[Sequence[object]]:
     """Whether the payload is a list of a stream's chunks rather than of one sequence's positions."""
-    return is_sequence(payload) and bool(payload) and not _is_position(payload[0]) and any(map(_is_chunk, payload))
+    if not is_sequence(payload) or not payload:
+        return False
+    begins_with_position = is_sequence(payload[0]) or has(payload[0], "top_logprobs")
+    return not begins_with_position and any(map(_is_chunk, payload))
 
 
 def _refuse_several_answers(payload: Sequence[object]) -> None:
@@ -140,10 +143,6 @@ def _is_whole_answer(item: object) -> bool:
     return field(item, "type") == "ai" or bool(
         is_sequence(choices) and choices and field(choices[0], "message") is not None
     )
-
-
-def _is_position(item: object) -> bool:
-    return is_sequence(item) or has(item, "top_logprobs")
 
 
 def _is_chunk(item: object) -> bool:

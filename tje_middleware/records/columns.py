@@ -57,7 +57,8 @@ class Observations:
         """Read records for a key's signal, or for every candidate where that is ``"auto"``; columns are left as is.
 
         Raises:
-            CalibrationError: as :meth:`read` and :meth:`read_all`.
+            CalibrationError: no records, or one that lacks the signal or is no record, named by its place and
+                id; for ``"auto"`` as :meth:`read_all`.
         """
         if isinstance(records, Observations):
             return records
@@ -65,15 +66,6 @@ class Observations:
             return cls.read_all(records, top_k, candidates)
         if candidates is not None:
             raise CalibrationError(f'candidates are what signal="auto" chooses from, and the signal is {signal!r}')
-        return cls.read(records, signal, top_k)
-
-    @classmethod
-    def read(cls, records: Iterable[CalibrationRecord], signal: str, top_k: int) -> Observations:
-        """Read records for one signal.
-
-        Raises:
-            CalibrationError: no records, or one that lacks the signal or is no record, named by its place and id.
-        """
         reading = _Reading(top_k)
         for place, record in enumerate(records):
             reading.add(place, record, [signal])

@@ -81,7 +81,8 @@ class Bins:
         if censored_above is not None:
             below = bisect_left(edges, (rounded(censored_above), -1.0))
             if not below:
-                ranks = _last_rank_below(reference, censored_above)
+                place = bisect_left(reference.values, rounded(censored_above), key=rounded)
+                ranks = [reference.ranks[place - 1]] if place else []
                 edges, below = _edges(reference, ranks, self._rng), len(ranks)
             ranks, edges = ranks[:below], edges[:below]
         self._edges = edges
@@ -112,11 +113,6 @@ def _kept_rank(reference: ReferenceDistribution, rank: int) -> int:
         return rank
     before = reference.ranks[place - 1]
     return before if rank - before <= first - rank else first
-
-
-def _last_rank_below(reference: ReferenceDistribution, threshold: float) -> list[int]:
-    place = bisect_left(reference.values, rounded(threshold), key=rounded)
-    return [reference.ranks[place - 1]] if place else []
 
 
 def _edges(reference: ReferenceDistribution, ranks: list[int], rng: np.random.Generator) -> list[_Edge]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import asdict, dataclass
 from math import exp, floor, isfinite, lgamma, log
-from threading import Lock
+from threading import RLock
 
 import numpy as np
 
@@ -97,7 +97,7 @@ class DriftMonitor:
         self._window = Window(self._bins, self.policy.window, censored_above=censored_above)
         self._enough = -log(self.policy.alpha)
         self._alarmed = False
-        self._lock = Lock()
+        self._lock = RLock()
 
     def observe(self, value: float) -> Alarm | None:
         """Observe the signal of one more draft; returns the alarm the one time that it is raised, else None.
@@ -117,26 +117,23 @@ class DriftMonitor:
             if self._bets.observations < self.policy.least_drafts or self._window.psi() < self.policy.least_psi:
                 return None
             self._alarmed = True
-            return self._alarm(self._state())
+            return self._alarm(self.state())
 
     def state(self) -> DriftState:
         """The monitor's state now."""
-        with self._lock:
-            return self._state()
-
-    def _state(self) -> DriftState:
-        distance, p_value = self._window.ks()
         threshold = self._threshold
-        return DriftState(
-            observations=self._bets.observations,
-            e_value=e_value(self._bets.highest),
-            psi=self._window.psi(),
-            ks=distance,
-            ks_p=p_value,
-            accepted=self._window.share_up_to(threshold) if threshold is not None and len(self._window) else None,
-            accepted_of_records=None if threshold is None else self._reference.share_up_to(threshold),
-            alarmed=self._alarmed,
-        )
+        with self._lock:
+            distance, p_value = self._window.ks()
+            return DriftState(
+                observations=self._bets.observations,
+                e_value=e_value(self._bets.highest),
+                psi=self._window.psi(),
+                ks=distance,
+                ks_p=p_value,
+                accepted=self._window.share_up_to(threshold) if threshold is not None and len(self._window) else None,
+                accepted_of_records=None if threshold is None else self._reference.share_up_to(threshold),
+                alarmed=self._alarmed,
+            )
 
     def _alarm(self, state: DriftState) -> Alarm:
         accepted = ""

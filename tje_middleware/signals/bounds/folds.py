@@ -20,11 +20,9 @@ class Fold(Protocol):
 
     def add(self, value: float | None) -> None:
         """Add the next token's number; None for a token that may or may not be measured."""
-        ...
 
     def value(self) -> float | None:
         """The bound; None before any number was added."""
-        ...
 
 
 class Count:

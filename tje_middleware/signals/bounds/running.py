@@ -46,15 +46,12 @@ class LowerBound(Protocol):
     @property
     def may_fail(self) -> bool:
         """Whether a later token can leave the signal without a value."""
-        ...
 
     def add(self, part: SequenceLogprobs) -> None:
         """Take the next positions, in time proportional to them."""
-        ...
 
     def value(self) -> float | None:
         """The bound in the signal's unit; None before there is one, and from a failure of the signal on."""
-        ...
 
 
 def bound_kind(name: str) -> BoundKind | None:

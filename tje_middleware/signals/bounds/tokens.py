@@ -33,7 +33,6 @@ class Settling(Protocol):
 
     def add(self, values: Sequence[float], part: SequenceLogprobs) -> Iterator[float | None]:
         """The values of the tokens that this chunk settles, in order; None for one that may be measured or not."""
-        ...
 
 
 class AllTokens:
