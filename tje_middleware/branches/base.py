@@ -1,4 +1,4 @@
-"""What a deeper branch is, what an integration supplies to it, and how a user's function is called as one."""
+"""The Protocols of a deeper branch and its question, and checks of a user's function that is used as a branch."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Answer = TypeVar("Answer")
 Ask_contra = TypeVar("Ask_contra", contravariant=True)
 Answer_co = TypeVar("Answer_co", covariant=True)
 
-#: One message that follows the question: who says it, and its text.
+#: One message after the question: its role, and its text.
 Message = tuple[Literal["assistant", "user"], str]
-#: What a deeper function may name beside the question.
+#: The arguments that a deeper function may name beside the question.
 OFFERED = ("draft", "decision")
 
 _POSITIONAL = (
@@ -30,18 +30,18 @@ class Ask(Protocol[Answer]):
 
     @property
     def draft(self) -> Answer | None:
-        """The draft, as the framework has it; None where it was skipped, or stopped before its end."""
+        """The draft, as the framework represents it; None where it was skipped, or stopped before its end."""
 
     @property
     def decision(self) -> GateDecision:
-        """Why the draft was not accepted."""
+        """The gate's decision about the draft."""
 
     def again(self, *following: Message, **settings: object) -> Answer:
         """Ask the question once more, as a conversation of its own.
 
         Args:
-            following: Messages after the question, such as the draft and what is to be done about it.
-            **settings: Sampling settings of this call, such as ``temperature``; they win over the question's.
+            following: Messages after the question, such as the draft and an instruction to check it.
+            **settings: Sampling settings of this call, such as ``temperature``; they replace the question's.
         """
 
     async def aagain(self, *following: Message, **settings: object) -> Answer:
@@ -53,24 +53,21 @@ class Ask(Protocol[Answer]):
 
 @runtime_checkable
 class Branch(Protocol[Ask_contra, Answer_co]):
-    """What answers again, with more effort, where a draft is not accepted.
-
-    Attributes:
-        needs_draft: Whether it cannot answer without the draft; where it can, the draft may be skipped or stopped.
-        includes_draft: Whether always going deeper costs the draft as well, as with a refinement, which starts from
-            it. What a gate saves is counted against that.
-    """
+    """A deeper branch: it answers again, with more effort, where a draft is not accepted."""
 
     @property
     def needs_draft(self) -> bool:
-        """Whether it cannot answer without the draft."""
+        """Whether the branch cannot answer without the draft; if it can, the draft may be skipped or stopped."""
 
     @property
     def includes_draft(self) -> bool:
-        """Whether always going deeper costs the draft as well."""
+        """Whether always going deeper, which savings are counted against, costs the draft as well.
+
+        That is so for a refinement, which starts from the draft.
+        """
 
     def run(self, ask: Ask_contra) -> Answer_co:
-        """Answer."""
+        """Answer the question."""
 
     async def arun(self, ask: Ask_contra) -> Answer_co:
         """The same on the event loop."""
@@ -78,10 +75,10 @@ class Branch(Protocol[Ask_contra, Answer_co]):
 
 @runtime_checkable
 class StreamingBranch(Branch[Ask_contra, Answer_co], Protocol[Ask_contra, Answer_co]):
-    """A branch that can give its answer out while it is written."""
+    """A branch that can return its answer in chunks, while it is written."""
 
     def chunks(self, ask: Ask_contra) -> Iterator[Answer_co]:
-        """Answer in chunks."""
+        """Answer the question in chunks."""
 
     def achunks(self, ask: Ask_contra) -> AsyncIterator[Answer_co]:
         """The same on the event loop."""
@@ -91,12 +88,12 @@ def require_callable(function: Callable[..., Any], *, given: str, offered: Colle
     """Refuse a deeper function that could not be called, when the gate is built and not when a draft is rejected.
 
     Args:
-        function: The user's.
-        given: What it is given first, in words, for the error.
-        offered: The names under which it is given more, as far as it names them.
+        function: The user's function.
+        given: The first argument that it gets, in words, for the error.
+        offered: Names of further arguments that it gets, where it names them.
 
     Raises:
-        TypeError: it takes no argument, or requires one that nobody gives it.
+        TypeError: it takes no argument, or requires one that it does not get.
 
     Example:
         >>> require_callable(lambda question, draft: draft, given="the question")
@@ -108,7 +105,7 @@ def require_callable(function: Callable[..., Any], *, given: str, offered: Colle
     """
     try:
         parameters = list(inspect.signature(function).parameters.values())
-    except ValueError:  # written in C, and says nothing of its parameters
+    except ValueError:  # written in C, without a signature
         return
     name = getattr(function, "__name__", type(function).__name__)
     if not any(each.kind in _POSITIONAL for each in parameters):
@@ -125,7 +122,7 @@ def require_callable(function: Callable[..., Any], *, given: str, offered: Colle
 
 
 def needs_draft(function: Callable[..., Any]) -> bool:
-    """Whether a user's function cannot be called without the draft: it names ``draft`` and gives it no default.
+    """Whether a user's function cannot be called without the draft: it names ``draft`` without a default.
 
     Example:
         >>> needs_draft(lambda question, draft: draft), needs_draft(lambda question, draft=None: question)
@@ -136,7 +133,7 @@ def needs_draft(function: Callable[..., Any]) -> bool:
 
 
 def wanted_by(function: Callable[..., Any], offered: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the offered arguments those that the function names.
+    """The offered arguments that the function names.
 
     Example:
         >>> def answer(question, *, decision): ...
@@ -148,7 +145,7 @@ def wanted_by(function: Callable[..., Any], offered: Mapping[str, Any]) -> dict[
 
 
 def parameters_of(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-    """A function's parameters by name; none where it is written in C and says nothing of them."""
+    """A function's parameters by name; empty where it is written in C without a signature."""
     try:
         return inspect.signature(function).parameters
     except ValueError:

@@ -1,4 +1,4 @@
-"""The paper's deeper branch: the model checks its own answer, step by step."""
+"""SequentialRefinement: the paper's deeper branch, in which the model checks its own answer step by step."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class SequentialRefinement:
 
     Attributes:
         steps: Model calls beyond the draft.
-        instruction: What the model is told about its previous answer.
-        until_repeated: Stop as soon as a step gives the previous answer again. Small models repeat themselves more
-            often than not, and then most of what a fixed number of steps costs is that repetition.
+        instruction: The instruction that follows the previous answer.
+        until_repeated: Stop as soon as a step gives the previous answer again. Small models mostly repeat themselves,
+            and then most of the cost of a fixed number of steps is repetition.
 
     Raises:
         ValueError: fewer than one step.
@@ -36,12 +36,12 @@ class SequentialRefinement:
 
     @property
     def needs_draft(self) -> bool:
-        """It starts from the draft."""
+        """True: a refinement starts from the draft."""
         return True
 
     @property
     def includes_draft(self) -> bool:
-        """The draft is the first of the steps that always refining takes."""
+        """True: the draft is the first step of always refining."""
         return True
 
     def run(self, ask: Ask[Answer]) -> Answer:

@@ -1,4 +1,4 @@
-"""How policies compare: on questions that were run for real, and on recorded outcomes."""
+"""Evaluation: policies compared on recorded outcomes, and on questions that were run with each policy."""
 
 from .curve import savings_curve
 from .estimates import Estimate, Resamples, paired_difference, share

@@ -1,4 +1,4 @@
-"""Savings against accuracy: what accepting more and more drafts costs, from none to all."""
+"""The savings curve: tokens saved and accuracy, as more and more drafts are accepted."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ def savings_curve(
 ) -> SavingsCurve:
     """The curve of accepting drafts in an order.
 
-    Records of equal order are taken in expectation over all ways to order them, so no accident of the file decides.
+    Records of equal order count in expectation over all ways to order them, so their places in the file do not
+    matter.
 
     Args:
         order: (n,) lower = accepted earlier: a signal, or its normalised rank where it came from several profiles.
         observations: The records, with the deeper outcome.
         deeper_includes_draft: As for :func:`~tje_middleware.evaluation.replay`.
-        seed: Of the bootstrap behind ``share_of_way``.
+        seed: Seed of the bootstrap for ``share_of_way``.
 
     Raises:
         CalibrationError: no deeper outcomes, or not one value of the order for each record.
@@ -60,16 +61,16 @@ def savings_curve(
     )
 
 
-# Rounding must not pass for an oracle that is better than random.
+# Where the oracle is better than random by less than this, the difference is rounding.
 _NO_WAY = 1e-12
 
 
 class _Order(NamedTuple):
-    """Records sorted, equal ones in one block.
+    """Sorted records, equal ones in one block.
 
     Attributes:
-        places: (n,) where each stood before.
-        starts: (B,) where each block begins.
+        places: (n,) the place of each record before sorting.
+        starts: (B,) the first record of each block.
     """
 
     places: NDArray[np.int64]
@@ -86,12 +87,12 @@ class _Order(NamedTuple):
         return np.asarray(np.add.reduceat(values[..., self.places], self.starts, axis=-1))
 
     def cumulated(self, values: FloatArray) -> FloatArray:
-        """(n + 1,) expected sum over the first m records, equal ones in random order."""
+        """(n + 1,) expected sums over the first m records, equal ones in random order."""
         sizes = np.diff(self.starts, append=len(values))
         return np.concatenate([[0.0], np.cumsum(np.repeat(self.summed(values) / sizes, sizes))])
 
     def areas(self, values: FloatArray, counts: FloatArray) -> FloatArray:
-        """(...,) mean over m = 0 .. n of that sum over n, for records that are there ``counts`` (..., n) times."""
+        """(...,) means over m = 0 .. n of ``cumulated(values) / n``, with each record ``counts`` (..., n) times."""
         n, sizes = len(values), self.summed(counts)
         # A record in place i (from 0) is among the first m for n - i of the n + 1 values of m.
         places = np.cumsum(sizes, axis=-1) - (sizes + 1) / 2

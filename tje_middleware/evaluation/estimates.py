@@ -51,29 +51,30 @@ def paired_difference(mine: NDArray[np.bool_], reference: NDArray[np.bool_]) -> 
     return Estimate(value, float(low), float(high))
 
 
-# Beside the difference itself, where the equation has a root that is none of the interval's ends.
+# The equation also has a root at the difference itself, so the ends are looked for from this far beside it.
 _STEP = 1e-9
 
-#: A figure from the means of columns, each a number or an array over resamples.
+#: Computes a figure from the means of columns, each a number or an array over resamples.
 Statistic = Callable[..., NDArray[np.float64]]
 
-# Enough for a smooth percentile; for many records fewer do, as the whole draw is held in one byte a record.
+# The number of resamples; for many records it is limited by memory, one byte for each record and resample.
 _MOST_RESAMPLES, _LEAST_RESAMPLES, _MOST_DRAWN = 9_999, 400, 40_000_000
 _AT_ONCE = 1_000_000
 
 
 class Resamples:
-    """Bootstrap resamples of n records, drawn once, so that every figure of one table is of the same ones.
+    """Bootstrap resamples of n records, drawn once, so that all figures of a table use the same ones.
 
-    Records are resampled, not one policy's and the other's apart: what makes a question hard or long cancels out.
+    A record brings the outcomes of all policies into a resample together, so that the difference between two policies
+    does not depend on how hard or long the questions are.
 
     Attributes:
         counts: (R, n) how often each record is in each resample.
 
     Args:
         records: n.
-        seed: Of the drawing.
-        resamples: R; unless given 9,999, fewer for more than 4,000 records, at least 400.
+        seed: Seed of the drawing.
+        resamples: R; by default 9,999, for more than 4,000 records fewer, but at least 400.
     """
 
     def __init__(self, records: int, *, seed: int = 0, resamples: int | None = None) -> None:
@@ -85,7 +86,7 @@ class Resamples:
             part[:] = np.bincount(drawn.ravel(), minlength=part.size).reshape(part.shape)
 
     def batches(self) -> Iterator[NDArray[np.uint8]]:
-        """Some rows of ``counts`` at a time, few enough to compute with."""
+        """The rows of ``counts`` in batches that fit into memory as floats."""
         step = max(_AT_ONCE // self.counts.shape[1], 1)
         for first in range(0, len(self.counts), step):
             yield self.counts[first : first + step]
@@ -94,7 +95,7 @@ class Resamples:
         """A statistic of the columns' means, with its 95 % percentile interval (Efron & Tibshirani 1993, 13.3).
 
         Args:
-            statistic: Of one mean per column, elementwise; resamples for which it is not finite are left out.
+            statistic: Takes one mean per column, elementwise; resamples for which it is not finite are left out.
             columns: (n,) each, paired by record.
         """
         stacked = np.stack(columns, axis=1)
@@ -106,7 +107,7 @@ class Resamples:
 
 
 def around(value: float, resampled: NDArray[np.float64]) -> Estimate:
-    """A figure with the 95 % percentile interval of what resamples made of it, as far as that is finite."""
+    """A figure with the 95 % percentile interval of its values over resamples, as far as they are finite."""
     finite = resampled[np.isfinite(resampled)]
     if not len(finite):
         return Estimate(value, value, value)

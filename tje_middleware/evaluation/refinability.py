@@ -1,4 +1,4 @@
-"""What going deeper is worth, by how uncertain the draft was."""
+"""Refinability: the gain of going deeper as a function of the signal."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from ..logprobs.arrays import FloatArray
 from ..records.columns import Observations
 from .estimates import Estimate, paired_difference, share
 
-# Fewer drafts in a bin say nothing about it.
+# A bin holds at least this many drafts.
 _FEWEST_IN_A_BIN = 10
 
 
 @dataclass(frozen=True)
 class RefinabilityBin:
-    """Neighbouring drafts in order of the signal, and what became of them. All intervals are 95 %.
+    """Neighbouring drafts in the order of the signal, with their outcomes. All intervals are 95 %.
 
     Attributes:
-        low: The smallest of their signal's values, in its unit.
-        middle: The median, same unit.
-        high: The largest, same unit.
-        n: How many drafts.
+        low: Smallest value of the signal, in its unit.
+        middle: Median, same unit.
+        high: Largest value, same unit.
+        n: Number of drafts.
         accuracy: Share of right drafts, with Wilson's interval.
-        deeper: Share that the deeper branch answered rightly, likewise; None without deeper outcomes.
-        gain: Accuracy of going deeper minus that of the draft, paired, with Tango's interval; None likewise.
+        deeper: Share of right deeper answers, with Wilson's interval; None without deeper outcomes.
+        gain: Accuracy of going deeper minus that of the draft, paired, with Tango's interval; None without deeper
+            outcomes.
     """
 
     low: float
@@ -72,11 +73,11 @@ def refinability(observations: Observations, signal: str, bins: int = 8) -> tupl
 
 
 def _ends(ascending: FloatArray, bins: int) -> list[int]:
-    """Where each bin ends, so that no value is in two and none is smaller than it should be."""
+    """The ends of the bins, such that equal values are in one bin and each bin has enough drafts."""
     n = len(ascending)
     count = max(min(bins, n // _FEWEST_IN_A_BIN), 1)
     wanted = np.round(np.arange(1, count) * n / count).astype(np.int64)
-    # To the end of a run of equal values.
+    # Each end is moved behind the last of equal values.
     ends = np.unique(np.searchsorted(ascending, ascending[wanted - 1], side="right"))
     kept: list[int] = []
     for end in ends.tolist():
@@ -87,22 +88,13 @@ def _ends(ascending: FloatArray, bins: int) -> list[int]:
 
 def _bin(observations: Observations, values: FloatArray, places: NDArray[np.int64]) -> RefinabilityBin:
     correct, mine, n = observations.correct[places], values[places], len(places)
-    found = RefinabilityBin(
+    deeper = None if observations.deeper_correct is None else observations.deeper_correct[places]
+    return RefinabilityBin(
         low=float(mine.min()),
         middle=float(np.median(mine)),
         high=float(mine.max()),
         n=n,
         accuracy=share(int(correct.sum()), n),
-    )
-    if observations.deeper_correct is None:
-        return found
-    deeper = observations.deeper_correct[places]
-    return RefinabilityBin(
-        found.low,
-        found.middle,
-        found.high,
-        n,
-        found.accuracy,
-        deeper=share(int(deeper.sum()), n),
-        gain=paired_difference(deeper, correct),
+        deeper=None if deeper is None else share(int(deeper.sum()), n),
+        gain=None if deeper is None else paired_difference(deeper, correct),
     )

@@ -1,9 +1,9 @@
-"""Replaying recorded outcomes: what every policy would have made of drafts that its threshold was not made from."""
+"""Replay: the decisions of every policy about recorded drafts that its threshold was not made from."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -40,25 +40,24 @@ def replay(
 ) -> Evaluation:
     """Replay every policy over recorded drafts.
 
-    Without ``test`` the records are split into folds, and each is decided by a profile of the others, with a signal
-    chosen anew: what is measured is what a calibration on records like these is worth, not one profile. As a gate
-    would, an unusable profile and a method without a threshold send every draft deeper.
+    Without ``test`` the records are split into folds, and each fold is decided by a profile that is calibrated on the
+    others, with a signal chosen anew: this measures calibrations on records like these, not one profile. As in a
+    gate, an unusable profile and a method without a threshold send every draft deeper.
 
     Args:
         observations: The records, or their columns with the key's signal, or with every candidate where that is
             ``"auto"``.
-        key: What the profile would be valid for.
-        settings: What calibration is asked for; ``seed`` also sets the folds and the bootstrap.
-        folds: Into how many parts to split; fewer where a class has fewer records.
+        key: The key of the profile.
+        settings: Settings of the calibration; ``seed`` is also that of the folds and the bootstrap.
+        folds: Number of folds; there are fewer where a class has fewer records.
         margin: Accuracy that "not inferior" may lose against always going deeper, as a share.
-        deeper_includes_draft: Whether always going deeper writes the draft as well, as refinement does that continues
-            from it. Unless so, somebody without a gate asks the deeper branch right away, and a draft that is not
-            accepted is spent in vain.
-        test: Records of their own to decide, by one profile of all ``observations``.
+        deeper_includes_draft: Whether always going deeper writes the draft as well, as a refinement of it does. If
+            not, always going deeper writes no draft, and a gate pays for each draft that it rejects.
+        test: Separate records to decide, by one profile of all ``observations``.
         progress: Called after each fold.
 
     Raises:
-        CalibrationError: records that cannot be calibrated or split, that miss a signal, or that are in both parts.
+        CalibrationError: records that cannot be calibrated or split, that lack a signal, or that are in both parts.
     """
     if not 0 <= margin < 1:
         raise CalibrationError(f"margin is how much accuracy may be lost, as a share of 1: not {margin}")
@@ -69,7 +68,7 @@ def replay(
     profiles: Iterable[CalibrationProfile] = [profile]
     if test is None:
         tested, masks = observations, _folds(observations, folds, settings.seed)
-        # Intervals of thresholds are not needed here, and would take most of the time.
+        # Without intervals of the thresholds, which are not needed and would take most of the time.
         quick = settings.model_copy(update={"resamples": 0})
         profiles = (calibrate_observations(observations.take(~here), key=key, settings=quick) for here in masks)
     else:
@@ -103,12 +102,13 @@ def values_of(profile: CalibrationProfile, observations: Observations) -> FloatA
     Raises:
         CalibrationError: a signal that it needs is not there.
     """
-    needed = [part.signal for part in profile.learned.features] if profile.learned else [profile.signal]
-    for name in needed:
+    for name in profile.needed_signals:
         if name not in observations.signals:
             reason = observations.skipped.get(name, f"there are {', '.join(observations.signals)}")
             raise CalibrationError(f"the records to decide have no {name!r}, which the profile needs: {reason}")
-    return profile.learned.of_columns(observations.signals) if profile.learned else observations.signals[needed[0]]
+    if profile.learned is not None:
+        return profile.learned.of_columns(observations.signals)
+    return observations.signals[profile.signal]
 
 
 def accepted_by(profile: CalibrationProfile, method: str, values: FloatArray) -> BoolArray:
@@ -120,17 +120,18 @@ def accepted_by(profile: CalibrationProfile, method: str, values: FloatArray) ->
 
 
 class _Replay:
-    """What the profiles of the folds decided.
+    """The decisions of the profiles of all folds.
 
     Attributes:
-        order: (n,) normalised rank of each draft's signal among those of its fold, equal ones the same.
-        signals: How often each signal was the profile's.
+        order: (n,) normalised rank of each draft's signal within its fold; equal values have the same rank.
+        signals: The number of folds by the profile's signal.
     """
 
     def __init__(self, observations: Observations, methods: Sequence[str], folds: int) -> None:
         self._observations = observations
         self._folds = folds
         self._accepted = {method: np.zeros(len(observations), dtype=np.bool_) for method in methods}
+        # By method, why drafts went deeper in some folds without being judged.
         self._without: dict[str, list[str]] = {method: [] for method in methods}
         self._unusable: dict[str, list[str]] = {method: [] for method in methods}
         self.order = np.zeros(len(observations))
@@ -149,26 +150,18 @@ class _Replay:
             self._accepted[method][here] = accepted_by(profile, method, values)
 
     def accepted(self) -> dict[str, BoolArray]:
-        """Of every method that had a threshold in some fold, its (n,) accepted drafts."""
+        """The (n,) accepted drafts by method, for the methods that had a threshold in some fold."""
         return {name: mask for name, mask in self._accepted.items() if len(self._without[name]) < self._folds}
 
     def missing(self) -> dict[str, str]:
-        """Of every method whose drafts went deeper in some fold for want of a threshold or a usable profile, why."""
-        said = {
-            method: "; ".join(
-                [
-                    *self._said("no threshold", self._without[method]),
-                    *self._said("an unusable profile", self._unusable[method]),
-                ]
-            )
-            for method in self._accepted
-        }
-        return {method: reasons for method, reasons in said.items() if reasons}
-
-    def _said(self, what: str, reasons: list[str]) -> Iterator[str]:
-        if reasons:
-            folds = f" in {len(reasons)} of {self._folds} folds" if self._folds > 1 else ""
-            yield f"{what}{folds}: {reasons[0]}"
+        """The reason by method, for the methods that in some fold had no threshold or no usable profile."""
+        said: dict[str, list[str]] = {}
+        for what, found in (("no threshold", self._without), ("an unusable profile", self._unusable)):
+            for method, reasons in found.items():
+                if reasons:
+                    folds = f" in {len(reasons)} of {self._folds} folds" if self._folds > 1 else ""
+                    said.setdefault(method, []).append(f"{what}{folds}: {reasons[0]}")
+        return {method: "; ".join(said[method]) for method in self._accepted if method in said}
 
 
 def _folds(observations: Observations, folds: int, seed: int) -> list[BoolArray]:
@@ -208,7 +201,7 @@ def figures_of(
     """The figures of never and always going deeper, of the oracle, and of gates.
 
     Args:
-        accepted: Of each gate, its (n,) drafts that were accepted.
+        accepted: The (n,) accepted drafts of each gate, by its name.
         outcomes: The n records.
         margin: As for :func:`~tje_middleware.evaluation.replay`.
         seed: Of the bootstrap.
@@ -218,7 +211,7 @@ def figures_of(
     figures = {NEVER: table.gated(everything)}
     if outcomes.deeper_correct is not None:
         figures[ALWAYS] = table.always(outcomes.deeper_correct)
-        # Where both answers are equally right, accepting costs less.
+        # Where both answers are right, or both wrong, the oracle accepts the draft, which costs less.
         figures[ORACLE] = table.gated(outcomes.correct | ~outcomes.deeper_correct)
     return figures | {name: table.gated(drafts) for name, drafts in accepted.items()}
 
@@ -232,16 +225,15 @@ class _Table:
         self._resamples = resamples
 
     def gated(self, accepted: BoolArray) -> PolicyFigures:
-        """Of a policy that writes every draft and goes deeper with those that it does not accept."""
+        """The figures of a policy that writes every draft, and goes deeper with those that it does not accept."""
         correct, deeper, tokens = self._outcomes.correct, self._outcomes.deeper_correct, self._outcomes.tokens
         n, count = len(accepted), int(accepted.sum())
-        spent = None if tokens is None else tokens.spent(accepted)
-        figures = PolicyFigures(
-            accepted=share(count, n),
-            risk=share(int((accepted & ~correct).sum()), count) if count else None,
-            tokens=None if spent is None else round(spent.sum()),
-            saved=None if spent is None or tokens is None else self._saved(spent, tokens.always),
-        )
+        risk = share(int((accepted & ~correct).sum()), count) if count else None
+        figures = PolicyFigures(accepted=share(count, n), risk=risk)
+        if tokens is not None:
+            spent = tokens.spent(accepted)
+            saved = self._resamples.interval(share_saved, spent, tokens.always)
+            figures = replace(figures, tokens=round(spent.sum()), saved=saved)
         if deeper is None:
             return figures
         right = np.where(accepted, correct, deeper)
@@ -255,7 +247,7 @@ class _Table:
         )
 
     def always(self, deeper_correct: BoolArray) -> PolicyFigures:
-        """Of asking the deeper branch alone; it differs from itself by nothing."""
+        """The figures of the deeper branch alone, with which the others are compared."""
         tokens = self._outcomes.tokens
         return PolicyFigures(
             accepted=share(0, len(deeper_correct)),
@@ -267,16 +259,10 @@ class _Table:
             not_inferior=True,
         )
 
-    def _saved(self, spent: FloatArray, always: FloatArray) -> Estimate:
-        return self._resamples.interval(share_saved, spent, always)
-
     def _over_random(self, accepted: BoolArray) -> Estimate | None:
         gain, mine = self._outcomes.gain, accepted.astype(np.float64)
         if gain is None or accepted.all() or not accepted.any():
             return None
-        # Each record accepted with probability = share accepted; what is left of the difference is a covariance.
-        return self._resamples.interval(_covariance, mine * gain, mine, gain)
-
-
-def _covariance(product: FloatArray, one: FloatArray, other: FloatArray) -> FloatArray:
-    return product - one * other
+        # At random each record is accepted with the share accepted, so that the difference in accuracy is a
+        # covariance.
+        return self._resamples.interval(lambda product, one, other: product - one * other, mine * gain, mine, gain)

@@ -1,4 +1,4 @@
-"""What a replay of recorded outcomes found."""
+"""Results of a replay of recorded outcomes, and of a comparison of policies on the same questions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ class PolicyFigures:
         accuracy_gain: Accuracy minus that of always going deeper, Tango's interval; None without deeper outcomes.
         over_random: Accuracy minus that of accepting as many drafts at random, bootstrap; None where not defined.
         tokens: Completion tokens in all; None where they were not recorded.
-        saved: Share of the tokens of always going deeper that were not spent, bootstrap; None likewise.
+        saved: Share of the tokens of always going deeper that were not spent, bootstrap; None where tokens were not
+            recorded.
         not_inferior: Whether accuracy is shown to be at most the margin below always going deeper; None without
             deeper outcomes.
     """
@@ -46,7 +47,7 @@ class PolicyFigures:
 
 @dataclass(frozen=True)
 class SavingsCurve:
-    """What accepting the most confident drafts first costs and saves, from none to all of n.
+    """Accuracy and tokens saved when the most confident drafts are accepted first, from none to all n of them.
 
     Attributes:
         accepted: (n + 1,) share of drafts accepted, 0 to 1.
@@ -55,8 +56,8 @@ class SavingsCurve:
         random: (n + 1,) accuracy in expectation over random orders.
         oracle: (n + 1,) accuracy by the best possible order.
         area: Mean of ``gate`` over all shares accepted.
-        area_random: The same of ``random``.
-        area_oracle: The same of ``oracle``.
+        area_random: Mean of ``random``.
+        area_oracle: Mean of ``oracle``.
         share_of_way: (area - area_random) / (area_oracle - area_random), bootstrap interval; None where the oracle is
             no better than random.
     """
@@ -77,14 +78,13 @@ class Evaluation:
     """Every policy over records that its thresholds were not made from.
 
     Attributes:
-        profile: Calibrated from all calibration records; what a gate would use.
-        records: How many records the policies were replayed over.
-        folds: Into how many parts the records were split, each decided by a profile of the others; None where a
-            file of its own was tested.
+        profile: The profile of all calibration records, which a gate would use.
+        records: Number of records that the policies were replayed over.
+        folds: Number of folds, each decided by a profile of the others; None where separate records were tested.
         margin: Accuracy that "not inferior" may lose, as a share.
-        policies: Of ``never``, ``always``, ``oracle`` and every method, its figures.
-        missing: Of every method that had no threshold in some fold, why, and in how many.
-        signals: How often each signal was the gate's, over the folds.
+        policies: Figures of ``never``, ``always``, ``oracle`` and every method, by name.
+        missing: The reason by method, for the methods that in some fold had no threshold or no usable profile.
+        signals: Number of folds by the profile's signal.
         curve: Savings against accuracy; None without deeper outcomes.
         deeper_includes_draft: Whether always going deeper pays for the draft as well.
     """
@@ -104,9 +104,9 @@ class Tokens(NamedTuple):
     """Completion tokens, three (n,) columns.
 
     Attributes:
-        draft: Of the draft.
-        deeper: Of the deeper branch.
-        always: Of answering without a gate, always by the deeper branch.
+        draft: Tokens of the draft.
+        deeper: Tokens of the deeper branch.
+        always: Tokens of always going deeper, without a gate.
     """
 
     draft: FloatArray
@@ -114,7 +114,7 @@ class Tokens(NamedTuple):
     always: FloatArray
 
     def spent(self, accepted: BoolArray) -> FloatArray:
-        """(n,) what a gate spends: every draft is paid for, and the deeper branch where it was not accepted."""
+        """(n,) tokens that a gate spends: those of every draft, and of the deeper branch where it is not accepted."""
         return np.asarray(self.draft + np.where(accepted, 0.0, self.deeper))
 
 
@@ -124,8 +124,8 @@ class Outcomes:
 
     Attributes:
         correct: (n,) whether the draft was right.
-        deeper_correct: (n,) whether the deeper branch was; None where not recorded.
-        tokens: What both cost; None unless both were recorded and something was written.
+        deeper_correct: (n,) whether the deeper branch was right; None where not recorded.
+        tokens: Tokens of both; None unless both were recorded and any were written.
     """
 
     correct: BoolArray
@@ -134,19 +134,16 @@ class Outcomes:
 
     @classmethod
     def of(cls, observations: Observations, *, deeper_includes_draft: bool) -> Outcomes:
-        """Read them from records.
+        """The outcomes of records.
 
         Args:
             observations: The records.
-            deeper_includes_draft: Whether always going deeper writes the draft as well, as refinement does that
-                continues from it; otherwise the deeper branch is asked right away.
+            deeper_includes_draft: Whether always going deeper writes the draft as well, as a refinement of it does.
         """
-        draft, deeper = observations.tokens, observations.deeper_tokens
-        tokens = None
+        draft, deeper, tokens = observations.tokens, observations.deeper_tokens, None
         if draft is not None and deeper is not None:
-            tokens = Tokens(draft, deeper, draft + deeper if deeper_includes_draft else deeper)
-        if tokens is not None and not tokens.always.any():
-            tokens = None
+            always = draft + deeper if deeper_includes_draft else deeper
+            tokens = Tokens(draft, deeper, always) if always.any() else None
         return cls(observations.correct, observations.deeper_correct, tokens)
 
     @property
@@ -159,12 +156,12 @@ class Outcomes:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one policy made of one question.
+    """The outcome of one policy on one question.
 
     Attributes:
-        correct: Whether its answer was right.
-        output_tokens: Tokens that the model wrote for it, over all its calls.
-        input_tokens: Tokens that the model read for it, over all its calls.
+        correct: Whether the answer was right.
+        output_tokens: Tokens written, in all model calls.
+        input_tokens: Tokens read, in all model calls.
         accepted: Whether the draft was the answer.
     """
 
@@ -179,13 +176,13 @@ class Comparison:
     """One policy, measured against the baseline on the same questions.
 
     Attributes:
-        questions: How many.
+        questions: Number of questions.
         accuracy: Share of right answers, with Wilson's interval.
         accuracy_gain: Accuracy minus the baseline's, with a paired interval.
         output_tokens: Tokens written in all.
         input_tokens: Tokens read in all.
         saved: Share of the baseline's written tokens that were not spent, with a paired interval.
-        saved_all: The same for tokens written and read together.
+        saved_all: Share of the baseline's tokens, written and read together, that were not spent; likewise.
         accepted: Share of drafts that were the answer, with Wilson's interval.
     """
 
@@ -203,7 +200,7 @@ def compare(outcomes: Mapping[str, Sequence[Outcome]], *, baseline: str, seed: i
     """Compare every policy with the baseline.
 
     Args:
-        outcomes: Of each policy, its outcomes over the same questions in the same order.
+        outcomes: Outcomes of each policy, by its name, for the same questions in the same order.
         baseline: The policy to compare with.
         seed: Of the bootstrap.
 

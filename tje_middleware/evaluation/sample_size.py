@@ -1,9 +1,9 @@
-"""How much a calibration depends on which records it happened to get, and how that shrinks with their number."""
+"""Sample size: how much a calibration varies with the records it happens to get, by their number."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import floor, sqrt
 from typing import NamedTuple
@@ -16,27 +16,23 @@ from ..calibration.key import ProfileKey
 from ..calibration.profile import CalibrationProfile, Verdict
 from ..calibration.settings import CalibrationSettings
 from ..errors import CalibrationError
-from ..logprobs.arrays import FloatArray
 from ..records.columns import Observations
 from ..records.record import CalibrationRecord
 from ..signals import AUTO
-from .replay import accepted_by, values_of
+from .replay import Progress, accepted_by, values_of
 from .result import Outcomes
-
-#: Called with how many draws are done, and how many there are.
-Progress = Callable[[int, int], None]
 
 SIZES = (5, 10, 20, 50, 100, 200, 500, 1000)
 
-# Choosing among many signals takes long; from this size on fewer draws are made.
+# Choosing among many signals is slow: from this size on this share of the draws is made.
 _SLOW_TO_CHOOSE, _SHARE_OF_DRAWS = 100, 0.2
-# More held-out records make the spread no better, only slower.
+# More held-out records make the computation slower and the spread hardly better.
 _MOST_HELD_OUT = 20_000
 
 
 @dataclass(frozen=True)
 class Middle:
-    """A figure over many draws: its median, and between what nine in ten of them lie."""
+    """A figure over many draws: its median, and the bounds between which nine in ten draws lie."""
 
     median: float
     low: float
@@ -45,14 +41,14 @@ class Middle:
 
 @dataclass(frozen=True)
 class MethodAtSize:
-    """What one method made of draws of one size; realised figures are over the records that were not drawn.
+    """One method's thresholds on draws of one size; all figures but the first two are over the records not drawn.
 
-    A draw without a threshold, or whose profile is unusable, sends every draft deeper, as a gate does.
+    Without a threshold, or with an unusable profile, every draft goes deeper, as in a gate.
 
     Attributes:
         found: Share of the draws with a threshold.
-        threshold: In the signal's unit, over the draws with one; None where there was none, or where the draws
-            chose different signals, whose units differ.
+        threshold: In the signal's unit, over the draws with one; None where no draw has one, or where the draws chose
+            different signals.
         accepted: Share of drafts accepted.
         risk: Share of wrong drafts among accepted ones, over the draws that accepted any; None where none did.
         accuracy_gain: Accuracy minus that of always going deeper; None without deeper outcomes.
@@ -69,17 +65,17 @@ class MethodAtSize:
 
 @dataclass(frozen=True)
 class AtSize:
-    """What became of draws of one size.
+    """Calibrations on draws of one size.
 
     Attributes:
-        records: How many records each draw has.
-        draws: How many draws.
-        held_out: On how many other records each was tried.
+        records: Number of records in each draw.
+        draws: Number of draws.
+        held_out: Number of other records that each calibration was tried on.
         one_class: Share of the draws in which all drafts were right, or all wrong.
-        auroc: Over the draws with both classes; None where there is none.
-        verdicts: Of each verdict, the share of draws.
-        signals: Of each signal, the share of draws whose profile is of it.
-        methods: Of each threshold method, what it made of them.
+        auroc: AUROC over the draws with both classes; None where there is no such draw.
+        verdicts: Share of the draws by verdict.
+        signals: Share of the draws by the profile's signal.
+        methods: Thresholds and figures by threshold method.
     """
 
     records: int
@@ -93,11 +89,11 @@ class AtSize:
 
 
 class Labels(NamedTuple):
-    """How many records it would take.
+    """The number of labelled records that would show the separation.
 
     Attributes:
         needed: In all.
-        more: Beyond those there are; 0 where there are enough.
+        more: In addition to those there are; 0 where there are enough.
     """
 
     needed: int
@@ -109,10 +105,10 @@ class LearningCurve:
     """Calibrations on few of the records, and on more and more of them.
 
     Attributes:
-        profile: Of all records, without intervals: what the draws are to be compared with.
-        records: How many there are.
-        sizes: What became of each size below that.
-        labels: How many records would show the separation found in all of them; None where there is none to show.
+        profile: The profile of all records, without intervals, to compare the draws with.
+        records: Number of records.
+        sizes: Calibrations of each size below that.
+        labels: Number of records that would show the separation of all records; None where they do not separate.
     """
 
     profile: CalibrationProfile
@@ -135,8 +131,8 @@ def learning_curve(
 
     Args:
         records: Labelled drafts, or their columns, as calibration takes them.
-        key: What a profile would be valid for; with the signal ``"auto"`` every draw chooses anew.
-        settings: What calibration is asked for; ``resamples`` is not used.
+        key: The key of the profiles; with the signal ``"auto"`` every draw chooses its own signal.
+        settings: Settings of the calibrations; ``resamples`` is not used.
         sizes: Numbers of records to draw; those not below the number of records are left out.
         repeats: Draws of each size; a fifth of that where a signal is chosen from 100 records or more.
         deeper_includes_draft: As for :func:`~tje_middleware.evaluation.replay`.
@@ -159,7 +155,7 @@ def learning_curve(
             places = rng.permutation(n)
             drawn, rest = places[:size], places[size : size + _MOST_HELD_OUT]
             made = calibrate_observations(observations.take(drawn), key=key, settings=settings)
-            seen.append(_Draw.of(made, observations.take(rest), deeper_includes_draft=deeper_includes_draft))
+            seen.append(_drawn(made, observations.take(rest), deeper_includes_draft=deeper_includes_draft))
             done += 1
             if progress is not None:
                 progress(done, total)
@@ -168,7 +164,7 @@ def learning_curve(
 
 
 def labels_for_verdict(auroc: float, share_correct: float, have: int) -> Labels | None:
-    """How many records would show that a signal separates, if its AUROC is what it seems.
+    """The number of records that would show that a signal with this AUROC separates.
 
     Newcombe's interval (:func:`~tje_middleware.calibration.separation.auroc_interval`) lies above 0.5 where
     12 (auroc - 0.5)^2 n_c n_i > z^2 (n + 1), for classes of n_c = share_correct n and n_i = n - n_c records.
@@ -176,10 +172,10 @@ def labels_for_verdict(auroc: float, share_correct: float, have: int) -> Labels 
     Args:
         auroc: The area under the ROC curve.
         share_correct: Share of right drafts.
-        have: How many records there are.
+        have: The number of records there are.
 
     Returns:
-        None where the area is not above 0.5, or one class does not occur: no number of records would show it.
+        The numbers; None where the area is not above 0.5, or one class does not occur: no number would show it.
     """
     if auroc <= 0.5 or not 0 < share_correct < 1:
         return None
@@ -204,7 +200,7 @@ def _labels(profile: CalibrationProfile) -> Labels | None:
 
 
 class _Realised(NamedTuple):
-    """What a method's threshold did on the records that were not drawn; None where that is not defined."""
+    """Figures of one method's threshold on the records that were not drawn; None where not defined."""
 
     threshold: float | None
     accepted: float
@@ -214,33 +210,25 @@ class _Realised(NamedTuple):
 
 
 class _Draw(NamedTuple):
-    """One draw's profile, and what each of its methods did."""
+    """The profile of one draw, and figures by method."""
 
     profile: CalibrationProfile
     methods: Mapping[str, _Realised]
 
-    @classmethod
-    def of(cls, profile: CalibrationProfile, rest: Observations, *, deeper_includes_draft: bool) -> _Draw:
-        values = values_of(profile, rest)
-        outcomes = Outcomes.of(rest, deeper_includes_draft=deeper_includes_draft)
-        return cls(profile, dict(_realised(profile, values, outcomes)))
 
-
-def _realised(profile: CalibrationProfile, values: FloatArray, outcomes: Outcomes) -> Iterator[tuple[str, _Realised]]:
+def _drawn(profile: CalibrationProfile, rest: Observations, *, deeper_includes_draft: bool) -> _Draw:
+    values, outcomes = values_of(profile, rest), Outcomes.of(rest, deeper_includes_draft=deeper_includes_draft)
+    gain, tokens, methods = outcomes.gain, outcomes.tokens, {}
     for method, threshold in profile.thresholds.items():
         accepted = accepted_by(profile, method, values)
-        count = int(accepted.sum())
-        gain, tokens = outcomes.gain, outcomes.tokens
-        yield (
-            method,
-            _Realised(
-                threshold=threshold.value,
-                accepted=count / len(values),
-                risk=float((~outcomes.correct[accepted]).mean()) if count else None,
-                accuracy_gain=None if gain is None else float((accepted * gain).mean()),
-                saved=None if tokens is None else float(1 - tokens.spent(accepted).sum() / tokens.always.sum()),
-            ),
+        methods[method] = _Realised(
+            threshold=threshold.value,
+            accepted=int(accepted.sum()) / len(values),
+            risk=float((~outcomes.correct[accepted]).mean()) if accepted.any() else None,
+            accuracy_gain=None if gain is None else float((accepted * gain).mean()),
+            saved=None if tokens is None else float(1 - tokens.spent(accepted).sum() / tokens.always.sum()),
         )
+    return _Draw(profile, methods)
 
 
 def _at_size(size: int, held_out: int, draws: Sequence[_Draw]) -> AtSize:

@@ -1,4 +1,4 @@
-"""A profile, an evaluation and a learning curve as tables for a person, and as plain values for a machine."""
+"""Tables of a profile, an evaluation and a learning curve for the terminal; an evaluation as plain values."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from rich.text import Text
 
 from ..calibration.profile import CalibrationProfile, Candidate
 from .estimates import Estimate
-from .result import ALWAYS, NEVER, ORACLE, Evaluation, PolicyFigures, SavingsCurve
+from .result import ALWAYS, NEVER, ORACLE, Evaluation, SavingsCurve
 
 if TYPE_CHECKING:
     from .sample_size import LearningCurve, Middle
 
 _NOTHING = "-"
 _UNGATED = (NEVER, ALWAYS, ORACLE)
-# From so many records on a tenth of a percent is worth showing.
+# From this many records on figures are shown to a tenth of a percent.
 _MANY = 1_000
 _MOST_POINTS = 201
 
 
 def evaluation_table(evaluation: Evaluation) -> RenderableType:
-    """Every policy with its figures, and what they mean; legible from 80 columns on."""
+    """Every policy with its figures, and their meaning; it fits from 80 columns on."""
     return Group(_verdict(evaluation.profile), _Fitted(partial(_policies, evaluation)), *_remarks(evaluation))
 
 
 def profile_table(profile: CalibrationProfile) -> RenderableType:
-    """The verdict, every method's threshold, the signals that were looked at, and what is odd about the records."""
+    """The verdict, every method's threshold, the signals that ``"auto"`` tried, and notes on the records."""
     parts: list[RenderableType] = [_verdict(profile), _thresholds(profile)]
     if profile.candidates:
         parts += ["", _candidates(profile)]
@@ -45,7 +45,7 @@ def profile_table(profile: CalibrationProfile) -> RenderableType:
 
 
 def learning_table(curve: LearningCurve, method: str) -> RenderableType:
-    """What calibrations on few records come to, by one method."""
+    """Calibrations on few records, by one method."""
     remark = "Medians, in brackets where nine of ten draws lie. 'Found': draws with such a threshold."
     if curve.labels is not None:
         remark += f" About {curve.labels.needed:,} records show a separation like this one"
@@ -118,7 +118,7 @@ def _policies(evaluation: Evaluation, layout: str) -> Table:
             f"{figures.accepted.value:.{digits}%}",
             _interval(figures.risk, share, "%", layout),
             _interval(figures.over_random, difference, "", layout),
-            _not_worse(figures) if compared else "",
+            {True: "yes", False: "no", None: _NOTHING}[figures.not_inferior] if compared else "",
             end_section=name == last,
         )
     return table
@@ -232,17 +232,17 @@ def _candidates(profile: CalibrationProfile) -> Table:
     table.add_column("Signal", overflow="fold")
     for heading in ("AUROC", "Out of fold", "p", "p corrected", "Chosen"):
         table.add_column(heading, justify="right")
-    skipped: dict[str, list[str]] = {}
+    skipped = {}
     for candidate in profile.candidates:
         if candidate.reason is not None:
-            skipped.setdefault(candidate.reason, []).append(candidate.signal)
+            skipped[candidate.signal] = candidate.reason
             continue
         table.add_row(*_candidate(candidate), style="bold" if candidate.signal == profile.signal else "")
     caption = (
         "p: one-sided, labels permuted; corrected for the number of signals. Chosen: share of folds; of "
         "signals as good as the best the plainest is taken."
     )
-    for reason, names in skipped.items():
+    for reason, names in _by_reason(skipped).items():
         caption += f"\n{', '.join(names)}: {reason}."
     table.caption, table.caption_justify = caption, "left"
     return table
@@ -256,8 +256,8 @@ def _candidate(candidate: Candidate) -> tuple[str, ...]:
 
 def _by_reason(missing: Mapping[str, str]) -> dict[str, list[str]]:
     reasons: dict[str, list[str]] = {}
-    for method, reason in missing.items():
-        reasons.setdefault(reason.rstrip("."), []).append(method)
+    for name, reason in missing.items():
+        reasons.setdefault(reason.rstrip("."), []).append(name)
     return reasons
 
 
@@ -265,13 +265,9 @@ def _table(title: str) -> Table:
     return Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=0, pad_edge=False)
 
 
-def _not_worse(figures: PolicyFigures) -> str:
-    return _NOTHING if figures.not_inferior is None else "yes" if figures.not_inferior else "no"
-
-
 @dataclass(frozen=True)
 class _Fitted:
-    """A table whose intervals stand beside their figures or, in a narrow place, below them."""
+    """A table with the intervals beside their figures or, in a narrow terminal, below them."""
 
     build: Callable[[str], Table]
 

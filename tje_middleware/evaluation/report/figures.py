@@ -1,4 +1,4 @@
-"""The figures, as plotly draws them; the page fills in the colours of its scheme."""
+"""The figures, drawn by plotly; their colours are CSS variables of the page."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ class Figure:
 
     Attributes:
         name: Its id.
-        label: What it shows, for who cannot see it.
+        label: A description for screen readers.
         data: plotly's traces.
         layout: plotly's layout; the page adds fonts, margins and colours.
-        legend: What the marks mean: a class for the mark, its character, and words.
-        square: Whether it must not become wide.
+        legend: The meaning of the marks: for each a CSS class, its character, and words.
+        square: Whether it must not be wider than it is high.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Figure:
 
 
 def draw(inputs: ReportInputs) -> dict[str, Figure]:
-    """Every figure that these inputs allow, by name, in the order of the page."""
+    """All figures that can be drawn from these inputs, by name, in the order of the page."""
     curve, learning, made = inputs.evaluation.curve, inputs.learning, [_distribution(inputs)]
     if curve is not None:
         made += [
@@ -124,7 +124,7 @@ def _distribution(inputs: ReportInputs) -> Figure:
         data.append(marks([value], [place], mark(method)[0], hover, across=[estimate], axes=("x", "y2")))
         bottom = round((split - 0.02) * (1 - (place + 0.5) / len(rows)), 4)
         shapes.append(upright_line(value, "x", color=MUTED, width=1, dash="dot", bottom=bottom))
-    # Ticks count away from zero on both sides, as far as either goes.
+    # Ticks count away from zero on both sides, as far as the bars go.
     step = max(int(float(f"{most / 3:.0e}")), 1)
     ticks = [count for count in range(-step * (most // step), most + 1, step) if -down < count < up]
     layout: dict[str, Any] = {
@@ -140,7 +140,7 @@ def _distribution(inputs: ReportInputs) -> Figure:
             **ZERO,
             "domain": [split, 1],
             "range": [-down, up],
-            # Turned by a quarter, so that the arrows point down and up.
+            # The title is turned by a quarter, so the arrows point down and up.
             "title_text": "\N{LEFTWARDS ARROW} wrong drafts · right drafts \N{RIGHTWARDS ARROW}",
             "tickvals": ticks,
             "ticktext": [f"{abs(tick):,}" for tick in ticks],
@@ -157,7 +157,7 @@ def _distribution(inputs: ReportInputs) -> Figure:
 
 
 def _threshold_rows(inputs: ReportInputs) -> list[tuple[str, str, Threshold]]:
-    """Every threshold that has a value: the method, what its row is called, and itself; ascending."""
+    """All thresholds with a value, ascending: the method, the name of the row, and the threshold."""
     profile = inputs.profile
     found = [(name, name, threshold) for name, threshold in profile.thresholds.items() if threshold.value is not None]
     found += [
@@ -186,7 +186,7 @@ def _savings(inputs: ReportInputs, curve: SavingsCurve, *, tokens: bool) -> Figu
     data, legend, seen = [], [], []
     for places, accuracy, ink, dash, words in lines:
         if tokens and ink == "oracle":
-            continue  # tokens are counted in the gate's order, so the oracle's has no place on this axis
+            continue  # tokens are counted in the gate's order, so the oracle's order cannot be drawn on this axis
         hover = f"{what}, accuracy %{{y:.1%}}"
         data.append(line(short(x[places]), short(accuracy[places]), f"var(--{ink})", dash=dash, hover=hover))
         kind = {"dash": "dashed", "dot": "dotted", "solid": "line"}[dash]
@@ -197,13 +197,13 @@ def _savings(inputs: ReportInputs, curve: SavingsCurve, *, tokens: bool) -> Figu
         if across is None or up is None or (policy == ORACLE and not tokens):
             continue
         if not tokens and policy in (NEVER, ALWAYS):
-            # Nothing was chosen, so nothing is uncertain about how much was accepted.
+            # The share that these policies accept is 0 or 1, without uncertainty.
             across = Estimate(across.value, across.value, across.value)
         ink = "oracle" if policy == ORACLE else "ink"
         data.append(point(policy, across, up, color=f"var(--{ink})", bars=tokens or curve.saved is None))
         legend.append((f"glyph ink-{ink}", mark(policy)[1], policy))
         seen += [up.low, up.high]
-    # The axis goes in steps of ten points around what is shown; the caption says where it begins.
+    # The axis ends at multiples of ten points around the curves; the caption says where it begins.
     low, high = int(min(seen) * 10 - 0.2), ceil(max(seen) * 10 + 0.2)
     name, title = ("tokens", "the share of tokens saved") if tokens else ("accepted", "the share of drafts accepted")
     across_axis = {"title_text": "tokens saved against always deeper", **ZERO, "zerolinecolor": "var(--line)"}
@@ -294,7 +294,7 @@ def _risk_coverage(inputs: ReportInputs) -> Figure:
                 ("glyph ink-ink", mark(name)[1], f"`{name}`, replayed on other records, with 95 % intervals")
             )
             reach.append(figures.risk.high)
-    # From zero, and as far up as the curve goes; the first few drafts' intervals may leave the picture.
+    # From zero to the top of the curve; the intervals of the first few drafts may reach beyond the picture.
     top = min(ceil(max(reach) * 10 + 0.5) / 10, 1.0)
     layout = {
         "height": 360,
@@ -331,7 +331,7 @@ def _reliability(inputs: ReportInputs) -> Figure:
     data = [estimates(middles, [found.accuracy for found in bins], "right", "circle", "draft right")]
     legend = [("glyph ink-right", "●", "draft right")]
     if deeper:
-        # Side by side, for both stand at one value of the signal.
+        # Moved a little aside, as both points are at the same value of the signal.
         aside = [middle + 0.008 * (middles[-1] - middles[0]) for middle in middles]
         data.append(estimates(aside, deeper, "oracle", "diamond-open", "deeper right"))
         legend.append(("glyph ink-oracle", "◇", "going deeper right"))

@@ -17,9 +17,9 @@ from .words import number
 #: Where each shade begins (bits); the same in every report, so that drafts compare.
 SHADES = (0.0, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0)
 
-# A longer draft is cut: nobody reads on, and the page stays small.
+# A longer draft is cut, so that the page stays small.
 _MOST_TOKENS = 1_200
-# What tokenisers write for a byte that is no character by itself.
+# The notations of tokenisers for a byte that is no character by itself.
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>|\\x([0-9A-Fa-f]{2})")
 _INVISIBLE = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 
@@ -79,7 +79,7 @@ class DraftText:
 
 
 def shades() -> list[str]:
-    """What each shade means (bits)."""
+    """The range of each shade in words (bits)."""
     ends = [*(f"to {number(bits)}" for bits in SHADES[1:]), "and more"]
     return [f"{number(low)} {end}" for low, end in zip(SHADES, ends, strict=True)]
 
@@ -88,8 +88,8 @@ def legible(text: str) -> list[tuple[str, str]]:
     """A token's text in parts, so that line ends, lone blanks, bytes and invisible characters can be seen.
 
     Returns:
-        Kind and text of each part: plain text, a ``blank`` or ``end`` of line as a character that can be seen, or a
-        ``chip`` with the code of what cannot.
+        Kind and text of each part: ``plain`` text, a ``blank`` or ``end`` of line as a visible character, or a
+        ``chip`` with the code of an invisible one.
     """
     if not text:
         return [("chip", "empty")]

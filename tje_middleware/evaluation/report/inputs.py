@@ -1,4 +1,4 @@
-"""What the report is about, and the curves that it draws: short arrays, whatever the number of records."""
+"""The inputs of a report, and the curves that it draws: short arrays for any number of records."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from ..replay import values_of
 from ..sample_size import LearningCurve
 from .heatmap import DraftText
 
-#: The most points of a curve that is drawn.
+#: The largest number of points of a curve.
 MOST_POINTS = 500
 _FEWEST_BINS, _MOST_BINS = 8, 40
-# Values farther out than this many times the middle 98 % go into the last bin.
+# Values outside the middle 98 % by more than this many times its width go into the outermost bins.
 _FAR_OUT = 1.0
 _Z = 1.959963984540054
 
 
 @dataclass(frozen=True)
 class ReportInputs:
-    """What the report is about.
+    """The inputs of a report.
 
     Attributes:
         evaluation: The replay, with the profile.
         observations: The records behind it, with the profile's signal among their signals.
-        learning: How little a calibration would have done; None: not computed.
+        learning: Calibrations on fewer records; None: not computed.
         drafts: Drafts with their texts.
     """
 
@@ -54,7 +54,7 @@ class ReportInputs:
         learning: LearningCurve | None,
         drafts: Sequence[DraftText],
     ) -> ReportInputs:
-        """Put together; a learned signal is computed.
+        """Make the inputs; a learned signal is computed here.
 
         Raises:
             CalibrationError: there are no records, or they lack the profile's signal.
@@ -67,7 +67,7 @@ class ReportInputs:
 
     @property
     def profile(self) -> CalibrationProfile:
-        """What calibration found."""
+        """The profile."""
         return self.evaluation.profile
 
     @property
@@ -87,11 +87,11 @@ class ReportInputs:
 
     @property
     def method(self) -> str | None:
-        """The method in the headline; None where a gate uses none, or none has both a threshold and figures."""
+        """The method in the headline; None with an unusable profile, or without a threshold that was replayed."""
         if not self.usable:
             return None
         found = [name for name in self.methods if self.profile.thresholds[name].value is not None]
-        # A profile of another release may hold a method that is unknown here: it comes last.
+        # A method of another release, which is unknown here, comes last.
         return max(found, key=lambda name: METHODS[name].precedence if name in METHODS else -1, default=None)
 
     @property
@@ -102,7 +102,7 @@ class ReportInputs:
 
     @property
     def limits(self) -> dict[str, float | None]:
-        """By method that limits the share of wrong drafts among accepted ones, the limit; None: not recorded."""
+        """The promised share of wrong drafts among accepted ones, by method; None: not recorded."""
         settings, found = self.profile.settings, {}
         for name, method in METHODS.items():
             if method.risk_limit is not None and name in self.profile.thresholds:
@@ -111,23 +111,23 @@ class ReportInputs:
 
     @property
     def gives_up(self) -> bool:
-        """Whether any threshold is one from which on drafts are handed over."""
+        """Whether the profile has a value from which on drafts are given up."""
         own = any(threshold.abstain_from is not None for threshold in self.profile.thresholds.values())
         return own or (self.profile.abstain is not None and self.profile.abstain.value is not None)
 
     @cached_property
     def bars(self) -> Histogram:
-        """How often each class has which value."""
+        """Histogram of the signal, by class."""
         return histogram(self.values, self.observations.correct)
 
     @cached_property
     def risk_coverage(self) -> RiskCoverage:
-        """Errors among accepted drafts."""
+        """Share of wrong drafts among accepted ones, by the share accepted."""
         return risk_coverage(self.values, self.observations.correct)
 
     @cached_property
     def roc(self) -> Roc | None:
-        """None without both classes."""
+        """The ROC curve; None without both classes."""
         return roc(self.values, self.observations.correct) if self.profile.auroc is not None else None
 
     @cached_property
@@ -136,11 +136,11 @@ class ReportInputs:
         return refinability(self.observations, self.profile.signal)
 
     def figures(self, policy: str | None) -> PolicyFigures | None:
-        """Of a policy; None where it was not replayed."""
+        """Figures of a policy; None where it was not replayed."""
         return None if policy is None else self.evaluation.policies.get(policy)
 
     def route(self, draft: DraftText) -> Route:
-        """Where a gate with the headline's method and ``abstain=True`` would send a draft."""
+        """The route of a draft in a gate with the headline's method and ``abstain=True``."""
         if self.method is None or draft.signal is None:
             return Route.DEEPER
         threshold = self.profile.thresholds[self.method]
@@ -151,13 +151,13 @@ class ReportInputs:
 
 
 class Histogram(NamedTuple):
-    """How often each class falls into each of B bins.
+    """Counts of each class in B bins.
 
     Attributes:
         edges: (B + 1,) in the signal's unit.
         right: (B,) counts of right drafts.
         wrong: (B,) counts of wrong drafts.
-        beyond: How many values lie outside the edges; they are counted in the outermost bins.
+        beyond: Number of values outside the edges, which are counted in the outermost bins.
     """
 
     edges: FloatArray
@@ -171,8 +171,8 @@ class RiskCoverage(NamedTuple):
 
     Attributes:
         accepted: (P,) share of drafts accepted.
-        wrong: (P,) share of wrong ones among them.
-        low: (P,) lower end of Wilson's 95 % interval, each point for itself.
+        wrong: (P,) share of wrong drafts among them.
+        low: (P,) lower end of Wilson's 95 % interval of each point alone.
         high: (P,) upper end.
     """
 
@@ -183,7 +183,7 @@ class RiskCoverage(NamedTuple):
 
 
 class Roc(NamedTuple):
-    """Both shares for every threshold: (P,) of wrong drafts accepted, and (P,) of right ones."""
+    """ROC curve: for every threshold (P,) share of wrong drafts accepted, and (P,) share of right drafts accepted."""
 
     wrong_accepted: FloatArray
     right_accepted: FloatArray
@@ -206,9 +206,8 @@ def histogram(values: FloatArray, correct: BoolArray) -> Histogram:
 
 
 def risk_coverage(values: FloatArray, correct: BoolArray) -> RiskCoverage:
-    """For every number of drafts that a threshold can accept."""
-    order = np.argsort(values, kind="stable")
-    ends = np.flatnonzero(np.diff(values[order], append=np.inf) > 0) + 1
+    """The curve over all numbers of drafts that a threshold can accept."""
+    order, ends = _acceptable(values)
     ends = ends[thinned(len(ends))]
     events = np.cumsum(~correct[order], dtype=np.int64)[ends - 1]
     low, high = _wilson(events, ends)
@@ -216,15 +215,20 @@ def risk_coverage(values: FloatArray, correct: BoolArray) -> RiskCoverage:
 
 
 def roc(values: FloatArray, correct: BoolArray) -> Roc | None:
-    """None without both classes."""
+    """The ROC curve; None without both classes."""
     if correct.all() or not correct.any():
         return None
-    order = np.argsort(values, kind="stable")
-    ends = np.flatnonzero(np.diff(values[order], append=np.inf) > 0) + 1
+    order, ends = _acceptable(values)
     right = np.cumsum(correct[order])[ends - 1]
     kept = thinned(len(ends))
     wrong = (ends - right)[kept] / int((~correct).sum())
     return Roc(np.concatenate([[0.0], wrong]), np.concatenate([[0.0], right[kept] / int(correct.sum())]))
+
+
+def _acceptable(values: FloatArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The order of the values, and the numbers of drafts that a threshold can accept: equal values go together."""
+    order = np.argsort(values, kind="stable")
+    return order, np.flatnonzero(np.diff(values[order], append=np.inf) > 0) + 1
 
 
 def thinned(n: int, most: int = MOST_POINTS - 1) -> NDArray[np.int64]:
@@ -233,7 +237,7 @@ def thinned(n: int, most: int = MOST_POINTS - 1) -> NDArray[np.int64]:
 
 
 def short(values: FloatArray | Sequence[float]) -> list[float]:
-    """Six significant digits: what nobody can see is not stored.
+    """The values rounded to six significant digits, which are enough for drawing.
 
     Raises:
         ValueError: a value is not finite.

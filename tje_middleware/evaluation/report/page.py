@@ -1,4 +1,4 @@
-"""The page: one HTML file with everything in it."""
+"""The page of a report: one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def write_report(
     drafts: Sequence[DraftText] = (),
     title: str | None = None,
 ) -> None:
-    """Write the page; the file appears when all of it is written.
+    """Write the page of a report; the file appears once all of it is written.
 
     Args:
         path: The HTML file.
-        evaluation: As for :func:`render_report`, like the rest.
+        evaluation: As for :func:`render_report`, like the following arguments.
         observations: The calibration records.
         curve: The learning curve.
         drafts: Drafts with their texts.
@@ -48,7 +48,7 @@ def write_report(
     page = render_report(evaluation, observations, curve=curve, drafts=drafts, title=title)
     try:
         with replaced(path) as stream:
-            # Half a character, as a tokeniser may hand it over, is no text; it is written as its number.
+            # A token may be half of a character, which cannot be encoded; it is written as its code.
             stream.write(page.encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise CalibrationError(f"{path} cannot be written: {error.strerror or error}") from error
@@ -62,19 +62,19 @@ def render_report(
     drafts: Sequence[DraftText] = (),
     title: str | None = None,
 ) -> str:
-    """The page as text: it needs no network, and its own policy allows none.
+    """The page of a report as text; it needs no network, and its content security policy allows none.
 
     Args:
-        evaluation: What the policies did; its profile is what the report is about.
-        observations: The records that the profile was made from.
-        curve: How figures spread with fewer labels; the section says so where it is missing.
+        evaluation: The replay; the report is about its profile.
+        observations: The records that the profile was calibrated on.
+        curve: Calibrations on fewer records; without it the section says that it is missing.
         drafts: Drafts with their texts, of which the first twelve are shown.
         title: Of the page; model and task unless given.
 
     Raises:
         CalibrationError: there are no records, or they lack the profile's signal.
     """
-    # Half a second, for a page only.
+    # Imported here, as it takes half a second.
     from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]  # noqa: PLC0415
 
     from . import tables  # noqa: PLC0415 (it loads plotly)
@@ -104,7 +104,7 @@ def render_report(
 
 
 def environment() -> Environment:
-    """Where templates are found, and what they can call. Whatever is put into them is escaped."""
+    """The environment of the templates, with their filters; values in templates are escaped."""
     found = Environment(
         loader=FunctionLoader(read), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
@@ -130,12 +130,12 @@ def environment() -> Environment:
 
 
 def read(name: str) -> str:
-    """A file that stands beside this one, in the repository as in a wheel."""
+    """The text of a file beside this one, in the repository or in a wheel."""
     return files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
 def _replayed(evaluation: Evaluation) -> str:
-    """On which records the policies were tried."""
+    """A sentence on the records that the policies were replayed over."""
     n = words.counted(evaluation.records, "record")
     if evaluation.folds is None:
         return f"Policies were replayed over {n} that no threshold was made from."
@@ -146,12 +146,12 @@ def _replayed(evaluation: Evaluation) -> str:
 
 
 def _with_line_feeds(source: str) -> str:
-    """The browser reads every line end as a line feed, and compares what it read with the policy's digest."""
+    """The source with line feeds: a browser reads every line end so, and then checks the digest in the policy."""
     return source.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _policy(*scripts: str) -> str:
-    """Only these scripts run, and nothing is loaded from anywhere."""
+    """A content security policy: only these scripts may run, and nothing may be loaded."""
     digests = " ".join(
         f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" for script in scripts
     )
@@ -161,5 +161,5 @@ def _policy(*scripts: str) -> str:
 
 
 def _as_json(figures: Mapping[str, object]) -> Markup:
-    # Without any "<" no text in it can end the script element, or begin a comment.
+    # Without "<" no text in it can end the script element or begin a comment.
     return Markup(json.dumps(figures, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"))

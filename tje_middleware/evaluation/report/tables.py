@@ -1,4 +1,4 @@
-"""All numbers as tables: what a screen reader reads, and what can be copied."""
+"""The numbers of the figures as tables, for screen readers and for copying."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Table:
     """A table of the page.
 
     Attributes:
-        caption: What it holds.
-        columns: Their headings; the first is that of the rows' own headings.
+        caption: The caption.
+        columns: Headings of the columns; the first column holds the rows' headings.
         rows: The cells, as text.
-        chosen: The heading of a row to be marked.
-        words: The heading of a column that holds words rather than numbers.
+        chosen: Heading of a row to mark.
+        words: Heading of a column that holds words and not numbers.
     """
 
     caption: str
@@ -45,7 +45,7 @@ def histogram_table(bars: Histogram) -> Table:
 
 
 def risk_coverage_table(curve: RiskCoverage) -> Table:
-    """Some points of the curve."""
+    """Points of the curve of errors among accepted drafts."""
     rows = [
         (percent(curve.accepted[at]), percent(curve.wrong[at]), f"{curve.low[at]:.1%} to {curve.high[at]:.1%}")
         for at in thinned(len(curve.accepted), _MOST_ROWS)
@@ -54,7 +54,7 @@ def risk_coverage_table(curve: RiskCoverage) -> Table:
 
 
 def roc_table(curve: Roc) -> Table:
-    """Some points of the curve."""
+    """Points of the ROC curve."""
     rows = [
         (percent(curve.wrong_accepted[at]), percent(curve.right_accepted[at]))
         for at in thinned(len(curve.wrong_accepted), _MOST_ROWS)
@@ -63,7 +63,7 @@ def roc_table(curve: Roc) -> Table:
 
 
 def savings_table(curve: SavingsCurve) -> Table:
-    """Some points of the savings curve."""
+    """Points of the savings curve."""
     rows = [
         (
             percent(curve.accepted[at]),
@@ -93,7 +93,7 @@ def bins_table(bins: Sequence[RefinabilityBin]) -> Table:
 
 
 def candidates_table(inputs: ReportInputs) -> Table:
-    """What automatic choice looked at."""
+    """The signals that ``"auto"`` tried."""
     profile = inputs.profile
     rows = [
         (
@@ -118,7 +118,7 @@ def candidates_table(inputs: ReportInputs) -> Table:
 
 
 def thresholds_table(inputs: ReportInputs) -> Table:
-    """Every method's threshold, with what holds for it or why there is none."""
+    """Every method's threshold, with its guarantee or the reason why there is none."""
     profile = inputs.profile
     found = list(profile.thresholds.items())
     if profile.abstain is not None:
@@ -190,7 +190,7 @@ def policies_table(inputs: ReportInputs) -> Table:
 
 
 def learning_table(curve: LearningCurve, method: str | None) -> Table:
-    """What became of draws of each size."""
+    """Calibrations on draws of each size."""
     rows = [_learning_row(at, at.methods.get(method or "")) for at in curve.sizes]
     columns = [
         "records",

@@ -1,4 +1,4 @@
-"""What figures are drawn with: lines, points with intervals, axes. Colours are names of CSS variables."""
+"""Parts of figures: lines, points with intervals, axes. Colours are names of CSS variables."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .words import unit_of
 
 INK, MUTED, GATE, RANDOM, BAD = (f"var(--{name})" for name in ("ink", "muted", "gate", "random", "bad"))
 ZERO = {"zeroline": True, "zerolinecolor": MUTED}
-# Of the policies without a gate, and of a method that is unknown here: plotly's symbol, and the same as a character.
+# Marks of the policies without a gate, and of a method that is unknown here: plotly's symbol, and a character.
 _UNGATED = {NEVER: ("circle-open", "○"), ALWAYS: ("square-open", "□"), ORACLE: ("diamond-open", "◇")}
 _OTHER = ("pentagon", "⬟")
 
@@ -26,7 +26,7 @@ def mark(policy: str) -> tuple[str, str]:
 
 
 def signal_title(signal: str) -> str:
-    """The title of an axis that the signal is on."""
+    """The title of an axis of the signal."""
     unit = unit_of(signal)
     return f"{escape(signal)}{f' ({unit})' if unit else ''}"
 
@@ -34,13 +34,13 @@ def signal_title(signal: str) -> str:
 def line(
     x: Sequence[float], y: Sequence[float], color: str, *, dash: str = "solid", hover: str | None = None
 ) -> go.Scatter:
-    """A line; without words to hover it says nothing."""
+    """A line; without ``hover`` it shows no text under the pointer."""
     told = {"hoverinfo": "skip"} if hover is None else {"hovertemplate": f"{hover}<extra></extra>"}
     return go.Scatter(mode="lines", x=x, y=y, line={"color": color, "width": 2, "dash": dash}, **told)
 
 
 def point(policy: str, x: Estimate, y: Estimate, *, color: str = INK, bars: bool = True) -> go.Scatter:
-    """An operating point: two estimates, with their intervals."""
+    """A policy as a point of two estimates, with their intervals."""
     across, upright = ([x], [y]) if bars else (None, None)
     hover = f"{escape(policy)}: %{{x:.1%}}, %{{y:.1%}}"
     return marks([x.value], [y.value], mark(policy)[0], hover, color=color, size=12, across=across, upright=upright)
@@ -56,7 +56,7 @@ def estimates(
     form: str = ".1%",
     yaxis: str = "y",
 ) -> go.Scatter:
-    """Points with their intervals upright, one a place."""
+    """Points at these places, with upright intervals."""
     hover, values = f"{what}: %{{y:{form}}}", [at.value for at in found]
     return marks(x, values, symbol, hover, color=f"var(--{ink})", size=9, upright=found, axes=("x", yaxis))
 
@@ -73,7 +73,7 @@ def marks(
     upright: Sequence[Estimate] | None = None,
     axes: tuple[str, str] = ("x", "y"),
 ) -> go.Scatter:
-    """Points, with bars from the low to the high end of estimates."""
+    """Points, with bars for the intervals of estimates."""
     bars = {
         name: {
             "symmetric": False,

@@ -1,4 +1,4 @@
-"""Numbers as a person reads them."""
+"""Numbers and sentences of the report as text."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ NONE = "\N{EN DASH}"
 
 
 def number(value: float | None) -> str:
-    """Four significant digits."""
+    """A number to four significant digits."""
     return NONE if value is None else _minus(f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}")
 
 
 def percent(value: float | None) -> str:
-    """A share."""
+    """A share as a percentage."""
     return NONE if value is None else _minus(f"{value:.1%}")
 
 
 def percent_of(estimate: Estimate | None) -> str:
-    """A share with its interval."""
+    """A share as a percentage, with its interval."""
     if estimate is None:
         return NONE
     return _minus(f"{estimate.value:.1%} [{estimate.low * 100:.1f},\N{NO-BREAK SPACE}{estimate.high * 100:.1f}]")
@@ -45,7 +45,7 @@ def span(interval: tuple[float, float] | None) -> str:
 
 
 def p_value(value: float | None) -> str:
-    """A p-value; very small ones by their bound."""
+    """A p-value; below 0.001 as a bound."""
     if value is None:
         return NONE
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
@@ -62,18 +62,18 @@ def area(value: float | None) -> str:
 
 
 def area_of(value: float | None, interval: tuple[float, float] | None) -> str:
-    """The same with its interval."""
+    """An area under a curve, with its interval."""
     if interval is None:
         return area(value)
     return f"{area(value)} [{interval[0]:.3f},\N{NO-BREAK SPACE}{interval[1]:.3f}]"
 
 
 def sentence(text: str, name: str | None = None) -> str:
-    """With a full stop, and a capital unless it begins with a name.
+    """The text with a full stop, and with a capital letter unless it begins with a name.
 
     Args:
-        text: What the library says.
-        name: Of the method or signal that it may begin with.
+        text: A reason or guarantee, as a profile holds it.
+        name: Name of the method or signal that it may begin with.
     """
     if name is not None and text.startswith(f"{name} "):
         text = f"`{name}`{text[len(name) :]}"
@@ -83,7 +83,7 @@ def sentence(text: str, name: str | None = None) -> str:
 
 
 def unit_of(signal: str) -> str:
-    """The unit of a signal; empty where it has none, or nobody said."""
+    """The unit of a signal; empty where it has none, or none was given."""
     if signal == LEARNED:
         return "nats of log-odds"
     known = SIGNALS.get(signal.partition("@")[0])
@@ -91,7 +91,7 @@ def unit_of(signal: str) -> str:
 
 
 def meaning_of(signal: str) -> str:
-    """What a signal is: the first sentence of its docstring; empty for one that is unknown here."""
+    """The first sentence of a signal's docstring; empty for a signal that is unknown here."""
     if signal == LEARNED:
         return "The log-odds that a draft is wrong, from several signals weighed together (nats)."
     try:
@@ -107,21 +107,21 @@ def meaning_of(signal: str) -> str:
 
 
 def negated(estimate: Estimate) -> Estimate:
-    """Spent instead of saved."""
+    """The share of tokens spent in addition, from the share saved."""
     return Estimate(-estimate.value, -estimate.high, -estimate.low)
 
 
 def two_lines(cell: str) -> tuple[str, str]:
-    """A figure, and its interval in brackets, to stand below it: tables become narrow enough to be seen whole."""
+    """A cell's figure, and its interval in brackets to show below it, which makes tables narrower."""
     figure, bracket, rest = cell.partition(" [" if " [" in cell else " (")
     return figure, f"{bracket.strip()}{rest}"
 
 
 def marked(text: str) -> list[str]:
-    """Text cut at its backticks: every second part stood between two of them and is a name."""
+    """Text split at its backticks: every second part stood between two of them, and is a name."""
     return re.split(r"`([^`]+)`", text.replace("95 %", "95\N{NO-BREAK SPACE}%"))
 
 
 def _minus(text: str) -> str:
-    """With the minus sign that is as wide as a plus."""
+    """The text with real minus signs, which are as wide as a plus."""
     return text.replace("-", "\N{MINUS SIGN}")
