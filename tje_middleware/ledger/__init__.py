@@ -1,4 +1,4 @@
-"""The ledger: decisions as they were made, what they cost and saved, and what became of them."""
+"""The ledger: recorded decisions, with their tokens, savings and feedback."""
 
 from ..gate.decision import Savings, savings_of
 from .ledger import DecisionLedger

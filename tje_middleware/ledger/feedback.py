@@ -1,4 +1,4 @@
-"""Feedback held against what a method promised: that at most a share of the accepted drafts is wrong."""
+"""Comparing feedback with a method's promise that at most a share of the accepted drafts is wrong."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from .tables import DECISIONS, FEEDBACK, feedback, row_of, stored_key
 logger = logging.getLogger(__name__)
 
 _D, _F, _A = DECISIONS.c, FEEDBACK.c, ALARMS.c
-# A command waits for the look this long; nobody tries again afterwards.
+# A command waits this long for the comparison of its feedback, which is not tried again.
 _SECONDS_OF_LOOK = 5.0
-# The probability that an alarm is ever raised about a promise that is kept.
+# The probability that an alarm about a promise that is kept is ever raised.
 _FALSE_ALARMS = 0.01
 
 
@@ -38,17 +38,17 @@ class _Promise:
 
 
 def check_promises(database: Database, decision_ids: Sequence[str]) -> None:
-    """Raise an alarm about each version whose promise these decisions' feedback shows to be broken.
+    """Raise an alarm about each version whose promise is broken, of those that made these decisions.
 
-    One a version, until it is dismissed; then only what is said later counts. Only decisions that are there already
-    are looked at.
+    There is one alarm for a version, until it is dismissed; after that only later feedback counts. Decisions that are
+    not stored yet are ignored.
 
     Args:
-        database: Where the ledger is, and the profiles.
-        decision_ids: Decisions about which feedback has come; no more than a batch.
+        database: The database of the ledger and the profiles.
+        decision_ids: Decisions with new feedback; no more than a batch.
 
     Raises:
-        RegistryError: the database cannot be asked or written.
+        RegistryError: the database cannot be read or written.
     """
     with database.reading() as read:
         found = [_broken(read, promise) for promise in _promises(read, decision_ids)]
@@ -68,12 +68,12 @@ def _broken(read: Read, promise: _Promise) -> tuple[ProfileKey, Alarm] | None:
     from ..gate.drift import risk_alarm  # noqa: PLC0415 (scipy: not before there is feedback)
 
     stored = _stored_key(read, promise)
-    if stored is None:  # not of this registry: nobody would see it
+    if stored is None:  # the profile is not in this registry, where the alarm would be seen
         return None
     canonical, key = stored
     about = (_A.key == canonical, _A.version == promise.version, _A.kind == "risk")
     dismissed = [row.dismissed_at for row in read(select(_A.dismissed_at).where(*about))]
-    if None in dismissed:  # one holds
+    if None in dismissed:  # there is an alarm that was not dismissed
         return None
     graded = (
         select(number_of(draft_right.is_(False)), number_of(draft_right.is_(True)))
@@ -89,33 +89,29 @@ def _broken(read: Read, promise: _Promise) -> tuple[ProfileKey, Alarm] | None:
 
 
 def _stored_key(read: Read, promise: _Promise) -> tuple[str, ProfileKey] | None:
-    """The key that a decision names in words, as it is stored."""
+    """The key of a promise as profiles are stored under it, and the key itself; None where there is none."""
     stored = read(select(PROFILES.c.key).where(PROFILES.c.version == promise.version))
     keys = ((row.key, key_of(row.key)) for row in stored)
     return next(((row, key) for row, key in keys if key is not None and stored_key(str(key)) == promise.key), None)
 
 
 def tell(database: Database, decision_id: str, *, correct: bool | None, draft_correct: bool | None) -> None:
-    """Store feedback, and hold it against what was promised of drafts; a warning tells where that is not possible.
+    """Store feedback, and compare it with promises about drafts; a warning is logged where that is not possible.
 
     Raises:
-        RegistryError: the database cannot be written; nothing is tried again.
-        ValueError: nothing is said, or of nothing that is an id.
+        RegistryError: the database cannot be written; the feedback is not stored later either.
+        ValueError: there is no feedback, or the id is none.
     """
     said = feedback(decision_id, time.time(), correct=correct, draft_correct=draft_correct)
     own = with_limited_waits(copy.copy(database))
     try:
         if store(own, Batch(feedback=[row_of(said, texts=False)])).refused:
             raise RegistryError(f"{own.url}: the database does not take feedback about {decision_id!r}")
-        _look(own, decision_id)
+        try:
+            with waiting_at_most(_SECONDS_OF_LOOK):
+                check_promises(own, [decision_id])
+        except RegistryError as error:
+            # Nothing is lost: this feedback counts when the next one is compared.
+            logger.warning("the feedback is stored, but not yet held against what was promised of drafts: %s", error)
     finally:
         own.close()
-
-
-def _look(database: Database, decision_id: str) -> None:
-    try:
-        with waiting_at_most(_SECONDS_OF_LOOK):
-            check_promises(database, [decision_id])
-    except RegistryError as error:
-        # Nothing is lost: the next feedback is looked at together with this one.
-        logger.warning("the feedback is stored, but not yet held against what was promised of drafts: %s", error)

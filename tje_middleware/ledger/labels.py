@@ -1,4 +1,4 @@
-"""Decisions with feedback, as a calibration needs them."""
+"""Decisions with feedback, as labelled drafts for a calibration."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 _D, _F = DECISIONS.c, FEEDBACK.c
 
-# An alarm keeps a draft from being accepted, not from being measured: these show what drafts are like since.
+# Drafts that an alarm keeps from being accepted are measured as well, and needed to calibrate anew after drift.
 _MEASURED = (*JUDGED, "drifted")
-# Above this share of the rejected drafts, those that were stopped leave the others standing for too many.
+# Where more than this share of the rejected drafts was stopped, the others are no fair sample of them.
 _MANY_STOPPED = 0.1
 
 
 @dataclass(frozen=True)
 class _Measured:
-    """Drafts of a key whose signal is known or, of those that were stopped, known to be above the threshold."""
+    """Selects the drafts of a key with a signal; of drafts that were stopped it is a lower bound."""
 
     within: Range
     of_version: tuple[ColumnElement[bool], ...]
@@ -40,7 +40,7 @@ class _Measured:
 
 @dataclass(frozen=True)
 class _Sides:
-    """How many drafts a threshold accepts and rejects, and how many of these were stopped before their end."""
+    """The numbers of drafts that a threshold accepts and rejects, and of rejected ones that were stopped early."""
 
     threshold: float
     accepted: int
@@ -49,7 +49,7 @@ class _Sides:
 
 
 def labelled(database: Database, key: str, version: int | None, since: datetime | None) -> list[LabelledDecision]:
-    """Those whose draft was judged right or wrong, oldest first; of a stopped draft the signal is not known.
+    """The decisions with feedback on the draft, oldest first; without drafts that were stopped early.
 
     Raises:
         RegistryError: the database cannot be read.
@@ -60,10 +60,10 @@ def labelled(database: Database, key: str, version: int | None, since: datetime 
 
 
 def recalibrated(database: Database, profile: CalibrationProfile, since: datetime | None) -> CalibrationProfile:
-    """What the feedback on the decisions of one version gives; see ``recalibration``.
+    """Recalibrate a profile from the feedback on its decisions; see ``recalibration``.
 
     Raises:
-        CalibrationError: that version decided nothing by a threshold, there is not enough feedback, or too many
+        CalibrationError: that version decided no draft by a threshold, there is not enough feedback, or too many
             drafts were stopped before their end.
         RegistryError: the database cannot be read.
         ValueError: a time without a zone.
@@ -119,7 +119,7 @@ def _labelled(database: Database, measured: _Measured) -> list[LabelledDecision]
 
 
 def _drifted_at(database: Database, profile: CalibrationProfile) -> datetime | None:
-    """When the drift alarm about this version was raised that nobody has dismissed; drafts before it were others."""
+    """When the drift alarm about this version was raised, from which on drafts differ; None: none that holds."""
     with database.reading() as read:
         holding = alarms.holding(read, profile.key, database.url.shown)
     raised = [alarm.raised_at for alarm in holding if alarm.kind == "drift" and alarm.version == profile.version]
@@ -127,7 +127,7 @@ def _drifted_at(database: Database, profile: CalibrationProfile) -> datetime | N
 
 
 def _decided(database: Database, measured: _Measured) -> _Sides | None:
-    """By the threshold that most of the drafts were held against; None where none was held against any."""
+    """The numbers by the threshold that most drafts were decided by; None where no draft was."""
     thresholds = (
         measured.of(select(_D.threshold, func.count()))
         .where(_D.threshold.is_not(None))

@@ -1,4 +1,4 @@
-"""The ledger: what gates decided, what it cost and saved, and what became of it."""
+"""DecisionLedger: records decisions and feedback in a database, and sums them up."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ class _HoldsDatabase(Protocol):
 
 
 class DecisionLedger:
-    """Writes decisions down, off the hot path, and sums them up.
+    """Records decisions, off the hot path, and sums them up.
 
-    A decision is put into a bounded queue, which takes microseconds, and written by a thread, in batches. Where the
-    queue is full the decision is dropped: what the queue took in before is never given up for it. Drops are counted
-    (:attr:`dropped`), logged and stored. While the database is down, what waits is kept and tried again. At the end
-    of the process what waits is written, for at most 5 seconds; a process that is killed, or left by ``os._exit``,
-    loses what was recorded within the last ``flush_seconds``.
+    A decision is put into a bounded queue, which takes microseconds, and written by a thread in batches. Where the
+    queue is full the new decision is dropped, and none that waits. Drops are counted (:attr:`dropped`), logged and
+    stored. While the database is down, waiting entries are kept and tried again. At the end of the process they are
+    written, for at most 5 seconds; a process that is killed, or left by ``os._exit``, loses the entries of the last
+    ``flush_seconds``.
 
-    Feedback is held against what was promised of a draft (``risk_limit``); where too many are wrong, an alarm about
-    the profile is raised in the registry that shares the database, and in no other.
+    Feedback is compared with the promised share of wrong drafts (``risk_limit``); where more are wrong, an alarm
+    about the profile is raised in the registry that shares the database, and in no other.
 
     Threads and event loops may share a ledger; a forked process begins with an empty queue, and a pickled ledger is
-    opened anew where it is unpickled.
+    opened again where it is unpickled.
 
     Example:
         >>> from tje_middleware import DecisionLedger
@@ -59,16 +59,16 @@ class DecisionLedger:
         ...     gate = EntropyGate.from_registry(registry, model="m", task="t", ledger=ledger)
 
     Args:
-        database: Its URL, or whatever has one: the registry whose profiles the gates follow.
-        capacity: Decisions and feedback that may wait.
+        database: The URL of a database, or the registry whose profiles the gates follow.
+        capacity: The number of decisions and feedback that may wait.
         flush_seconds: How long a decision waits for others to be written with it (seconds).
-        texts: Store each decision's detail, prompt and answer as well, where the framework shows them to the gate: a
+        texts: Store each decision's detail, prompt and answer as well, where the framework shows them to the gate; a
             node of a graph and a step of a workflow are given them. They may hold anything that users write.
 
     Raises:
-        RegistryError: a URL that is none, or of a database that is not supported.
-        TypeError: what was given has no database.
-        ValueError: no room, or a time that nothing can wait for.
+        RegistryError: the URL is malformed, or names a database that is not supported.
+        TypeError: ``database`` is neither a URL nor has a database.
+        ValueError: ``capacity`` or ``flush_seconds`` is out of range.
     """
 
     def __init__(
@@ -93,27 +93,27 @@ class DecisionLedger:
             row_of=partial(row_of, texts=texts),
             after_feedback=check_promises,
         )
-        # A ledger that is forgotten: its thread writes what waits, and ends.
+        # When the ledger is garbage collected, its thread writes the waiting entries and ends.
         weakref.finalize(self, self._writer.forget).atexit = False
 
     def record(self, decision: GateDecision, **facts: Unpack[DecisionFacts]) -> None:
-        """Have a decision stored, soon. Never waits for the database, never raises over what a decision holds.
+        """Store a decision soon. Never waits for the database, never raises for the contents of a decision.
 
-        The last record of a ``decision_id`` counts, at the time of the first: a decision may be recorded when it is
-        made and again when it is settled. One without an id is given one that nobody knows, so that it can neither
-        be settled nor get feedback.
+        The last record of a ``decision_id`` counts, with the time of the first: a decision may be recorded when it is
+        made and again when more is known. A decision without an id gets a new one, under which it can neither be
+        recorded again nor get feedback.
 
         Args:
-            decision: The gate's, as far as it is settled.
-            **facts: What else is known; each may be left out. ``profile``: what it was decided by.
+            decision: The gate's decision, as far as it is known.
+            **facts: Further facts; each may be left out. ``profile``: the profile that it was decided by.
                 ``latency_seconds``: from the question to the answer (seconds). ``draft_model`` and
                 ``deeper_model``: the models that wrote the draft and the deeper answer. ``deeper_includes_draft``:
-                whether always going deeper costs the draft too, as where the deeper branch refines it.
-                ``risk_limit``: share of the drafts accepted like this that may be wrong (0 to 1), which feedback is
-                held against. ``prompt`` and ``answer``: kept only with ``texts``.
+                whether always going deeper costs the draft as well, as where the deeper branch refines it.
+                ``risk_limit``: the promised share of accepted drafts that may be wrong (0 to 1), with which feedback
+                is compared. ``prompt`` and ``answer``: kept only with ``texts``.
 
         Raises:
-            TypeError: a fact of another name.
+            TypeError: a fact with another name.
         """
         if not facts.keys() <= _FACTS:
             raise TypeError(
@@ -128,32 +128,32 @@ class DecisionLedger:
         self._writer.put(SettledDecision(decision, facts, decision_id, time.time(), self._writer.by))
 
     def feedback(self, decision_id: str, *, correct: bool | None = None, draft_correct: bool | None = None) -> None:
-        """Say whether an answer was right; stored soon, as decisions are. Any process may say so, and at any time.
+        """Give feedback on whether an answer was right; it is stored soon. Any process may do so, at any time.
 
-        What is said later replaces what was said before. Feedback may come before its decision; that of an id that
-        never comes is counted in :meth:`unattributed`.
+        Later feedback replaces earlier feedback. Feedback may come before its decision; feedback whose decision never
+        comes is counted in :meth:`unattributed`.
 
         Args:
-            decision_id: The decision's, of at most 200 characters.
+            decision_id: The decision's id, of at most 200 characters.
             correct: Whether the answer that was delivered was right.
-            draft_correct: Whether the draft was, where that is known; of a draft that was the answer ``correct`` says
-                so already.
+            draft_correct: Whether the draft was right, where that is known; not needed where the draft was the
+                answer.
 
         Raises:
-            ValueError: nothing is said, or of nothing that is an id.
+            ValueError: there is no feedback, or the id is none.
         """
         self._writer.put(feedback(decision_id, time.time(), correct=correct, draft_correct=draft_correct))
 
     def flush(self, timeout: float = 5.0) -> bool:
-        """Write now what waits. This blocks: in an event loop, ``await asyncio.to_thread(ledger.flush)``.
+        """Write the waiting entries now. This blocks: in an event loop, ``await asyncio.to_thread(ledger.flush)``.
 
         Returns:
-            Whether all that was recorded before has left the queue within ``timeout`` seconds.
+            Whether all entries recorded before have left the queue within ``timeout`` seconds.
         """
         return self._writer.flush(timeout)
 
     def close(self, timeout: float = 5.0) -> bool:
-        """Flush and end the thread; what cannot be written yet is tried until the process ends.
+        """Flush and end the thread; entries that cannot be written yet are tried until the process ends.
 
         Returns:
             As :meth:`flush`.
@@ -162,22 +162,22 @@ class DecisionLedger:
 
     @property
     def database(self) -> Database:
-        """Where it is written; after a fork another object in the child."""
+        """The ledger's database; after a fork the child has another object."""
         return self._writer.database
 
     @property
     def dropped(self) -> int:
-        """Decisions and feedback of this process that were dropped."""
+        """The number of decisions and feedback of this process that were dropped."""
         return self._writer.counts.dropped
 
     @property
     def counts(self) -> LedgerCounts:
-        """What became of all that was recorded here in this process."""
+        """The numbers of decisions and feedback of this process by what became of them."""
         return self._writer.counts
 
     @property
     def problem(self) -> str | None:
-        """Why the database could not be written when that was last tried; None: it could."""
+        """Why the database could not be written when that was last tried; None where it could."""
         return self._writer.problem
 
     def summary(
@@ -189,14 +189,14 @@ class DecisionLedger:
         deeper_model: str | None = None,
         per: Per = "day",
     ) -> list[DaySummary]:
-        """What was decided, spent and saved, by key and day in UTC; what waits in a queue is not yet in it.
+        """Decisions, tokens spent and tokens saved, by key and day in UTC; waiting decisions are not yet counted.
 
         Args:
-            since: Decisions from then on.
-            until: Decisions before then.
-            key: Of this key alone.
-            deeper_model: What the tokens that were not spent would have been written by, for their price; None: the
-                model that most of the key's deeper answers are by.
+            since: Only decisions from then on.
+            until: Only decisions before then.
+            key: Only decisions of this key.
+            deeper_model: The model that would have written the saved tokens, for their price; None: the model of most
+                of the key's deeper answers.
             per: ``"total"``: one summary for each key.
 
         Raises:
@@ -213,7 +213,7 @@ class DecisionLedger:
         )
 
     def unattributed(self, *, since: datetime | None = None, until: datetime | None = None) -> Unattributed:
-        """What belongs to no key: decisions that were dropped, and feedback about decisions that are not there.
+        """Entries without a key: those that were dropped, and feedback about decisions that are not stored.
 
         Raises:
             RegistryError: the database cannot be read.
@@ -221,7 +221,7 @@ class DecisionLedger:
         return unattributed(self.database, Range(since, until))
 
     def holds(self, decision_id: str) -> bool:
-        """Whether a decision is stored; one that waits in a queue is not yet.
+        """Whether a decision is stored; one that waits in a queue is not.
 
         Raises:
             RegistryError: the database cannot be read.
@@ -231,12 +231,12 @@ class DecisionLedger:
     def labelled(
         self, key: ProfileKey | str, *, version: int | None = None, since: datetime | None = None
     ) -> list[LabelledDecision]:
-        """Decisions with feedback, as a calibration needs them: of those accepted, and of those that went deeper.
+        """Decisions with feedback on the draft, accepted or not, as labelled drafts for a calibration.
 
         Args:
-            key: Whose.
-            version: Of this version of the profile alone.
-            since: Decided from then on.
+            key: Only decisions of this key.
+            version: Only decisions of this version of the profile.
+            since: Only decisions from then on.
 
         Raises:
             RegistryError: the database cannot be read.
@@ -247,20 +247,20 @@ class DecisionLedger:
         return labelled(self.database, str(key), version, since)
 
     def recalibrated(self, profile: CalibrationProfile, *, since: datetime | None = None) -> CalibrationProfile:
-        """What the feedback on the decisions of a stored version gives: a profile that is stored nowhere yet.
+        """Recalibrate a stored profile from the feedback on its decisions; the new profile is not stored.
 
         Example:
             >>> found = ledger.recalibrated(registry.get(key))    # doctest: +SKIP
             >>> registry.put(found, candidate=True, source="feedback")    # doctest: +SKIP
 
         Args:
-            profile: The version.
-            since: Of drafts decided from then on; None: since the drift alarm about that version was raised, where
-                there is one that nobody has dismissed, else of all.
+            profile: The stored profile.
+            since: Only decisions from then on; None: since the drift alarm about that version was raised, where there
+                is one that was not dismissed, else all.
 
         Raises:
-            CalibrationError: that version decided nothing, there is not enough feedback, or too many drafts were
-                stopped before their end; the message says of what, and what to do.
+            CalibrationError: that version decided no draft, there is not enough feedback, or too many drafts were
+                stopped before their end; the message says what to do.
             RegistryError: the database cannot be read.
             ValueError: a time without a zone.
         """
@@ -269,10 +269,10 @@ class DecisionLedger:
         return recalibrated(self.database, profile, since)
 
     def prune(self, before: datetime) -> int:
-        """Delete decisions from before a time, with their feedback; returns how many decisions there were.
+        """Delete decisions from before a time, with their feedback; returns the number of deleted decisions.
 
         Raises:
-            RegistryError: the database cannot be written; what was deleted until then stays so.
+            RegistryError: the database cannot be written; some decisions may have been deleted.
             ValueError: a time without a zone.
         """
         return prune(self.database, before)

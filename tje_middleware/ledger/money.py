@@ -1,4 +1,4 @@
-"""What tokens cost, by the price list of genai-prices; what it does not know stays unknown."""
+"""Prices of tokens, from the price list of genai-prices; a price that it lacks is unknown."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from genai_prices.types import MatchLogic, ModelInfo
 
-# Small enough for the lowest tier of every list that has tiers.
+# Prices are computed for this many tokens, which are in the lowest tier of every list with tiers.
 _TOKENS = 1_000
-# What may stand before a model's name, and after it: a date or number of its edition, as each provider writes them.
+# A model's name with a provider's prefix, and a suffix with the date or number of its edition.
 _NAMED = (
     r"(?:(?:publishers/[\w-]+/)?models/|(?:[a-z]+\.)+)?{}"
     r"(?:(?:-preview-|-exp-|-v\d+@|[-@])?\d[\d-]*|-latest)?(?:-v\d+(?::\d+)?)?"
@@ -26,15 +26,15 @@ class Rates:
     """A model's list prices, in the lowest tier, without caching.
 
     Attributes:
-        input: Of a token read (USD).
-        output: Of a token written (USD).
+        input: Price of a token read (USD).
+        output: Price of a token written (USD).
     """
 
     input: float
     output: float
 
 
-#: A model's prices on a day; None where they are unknown.
+#: Returns a model's prices on a day; None where they are unknown.
 RatesOn = Callable[[str | None, date], Rates | None]
 
 
@@ -49,24 +49,20 @@ def has_price_list() -> bool:
 
 @lru_cache(maxsize=4_096)
 def rates_on(model: str | None, day: date) -> Rates | None:
-    """The list prices of a day, from the copy that genai-prices comes with: nothing is fetched.
+    """A model's list prices on a day, from the copy inside genai-prices: nothing is fetched.
 
     Args:
-        model: As it was asked for; a provider may stand in front of it (``openai:gpt-4o``).
-        day: In UTC.
+        model: The model's name as it was asked for, also with a provider in front (``openai:gpt-4o``).
+        day: The day in UTC.
     """
     if model is None or not has_price_list():
         return None
-    for provider, name in ((None, model), _with_provider(model)):
-        found = _listed(provider, name, datetime.combine(day, time(12), timezone.utc)) if name else None
+    parts = re.fullmatch(r"([\w-]+)[:/](.+)", model)
+    for provider, name in [(None, model), *([(parts[1], parts[2])] if parts else [])]:
+        found = _listed(provider, name, datetime.combine(day, time(12), timezone.utc))
         if found is not None:
             return found
     return None
-
-
-def _with_provider(model: str) -> tuple[str | None, str | None]:
-    parts = re.fullmatch(r"([\w-]+)[:/](.+)", model)
-    return (parts[1], parts[2]) if parts else (None, None)
 
 
 def _listed(provider: str | None, model: str, at: datetime) -> Rates | None:
@@ -86,14 +82,17 @@ def _listed(provider: str | None, model: str, at: datetime) -> Rates | None:
 
 
 def _is_named(found: ModelInfo, model: str) -> bool:
-    """Whether it is that model, or an edition of it: the list finds by the beginning alone what runs here, too."""
+    """Whether the model found is the one asked for, or an edition of it.
+
+    The list compares beginnings of names only, and so finds prices for models that run locally.
+    """
     names = (found.id, *_names_in(found.match))
-    asked = re.sub(r"^(ft:[^:]+):.*", r"\1", model)  # whose it is, of one that OpenAI tuned
+    asked = re.sub(r"^(ft:[^:]+):.*", r"\1", model)  # the name of a model tuned at OpenAI without its owner
     return any(re.fullmatch(_NAMED.format(re.escape(name)), asked, re.IGNORECASE) for name in names)
 
 
 def _names_in(match: MatchLogic) -> Iterator[str]:
-    """What a model's names are compared with, in the list."""
+    """The texts in the list that a model's name is compared with."""
     for part in vars(match).values():
         if isinstance(part, str):
             yield part

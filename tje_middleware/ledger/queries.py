@@ -1,12 +1,12 @@
-"""What is asked of the ledger's tables: which decisions, their sums by key and day, and what is known beside them.
+"""Queries of the ledger's tables: decisions, their sums by key and day, latencies, alarms and drops.
 
-The database adds up, so that a ledger of any size is never loaded.
+The database computes the sums, so that a ledger is never loaded as a whole.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
 from functools import lru_cache
@@ -22,11 +22,11 @@ from .tables import DECISIONS, DROPS, FEEDBACK, stored_key
 
 _D, _F = DECISIONS.c, FEEDBACK.c
 
-#: Reasons of a draft that was looked at; every other says why it could not be, or was not to be.
+#: Reasons of drafts that were judged; every other reason says why a draft was not judged.
 JUDGED = ("confident", "uncertain", "hopeless", "branch_failed", "capped")
 
 went_deeper = _D.answered_by == "deeper"
-#: Whether the draft was right: somebody said so, or it was the answer.
+#: Whether the draft was right, by feedback on the draft, or on the answer where the draft was the answer.
 draft_right = case(
     (_F.draft_correct.is_not(None), _F.draft_correct),
     (or_(_D.answered_by == "draft", (_D.answered_by.is_(None)) & (_D.route == "final")), _F.correct),
@@ -34,11 +34,11 @@ draft_right = case(
 
 
 def number_of(holds: ColumnElement[bool]) -> ColumnElement[Any]:
-    """How many rows this holds for; NULL where there are none at all."""
+    """The number of rows for which the condition is true; NULL where there are no rows."""
     return func.sum(case((holds, 1), else_=0))
 
 
-#: What one summary is of.
+#: The time that one summary covers.
 Per = Literal["day", "total"]
 
 _Query = TypeVar("_Query", bound=Select[Any])
@@ -58,7 +58,7 @@ class Range:
                 raise ValueError(f"a time without a zone is no point in time: {time!r}")
 
     def of(self, query: _Query, at: Column[datetime] = DECISIONS.c.decided_at) -> _Query:
-        """A query limited to it; the key is that of a decision."""
+        """The query limited to this range; the key is that of a decision."""
         if self.since is not None:
             query = query.where(at >= self.since)
         if self.until is not None:
@@ -68,11 +68,11 @@ class Range:
 
 @dataclass(frozen=True)
 class Unattributed:
-    """What belongs to no key.
+    """Numbers of entries without a key.
 
     Attributes:
         dropped: Decisions and feedback that a full queue had no room for, or that cannot be stored.
-        unmatched_feedback: Feedback about decisions that are not there: not yet, no more, or under another id.
+        unmatched_feedback: Feedback about decisions that are not stored: not yet, not any more, or with another id.
     """
 
     dropped: int = 0
@@ -87,13 +87,13 @@ def holds(database: Database, decision_id: str) -> bool:
 
 
 def keys_with_decisions(database: Database) -> list[str]:
-    """Keys in words."""
+    """The keys of all decisions, in words."""
     with database.reading() as read:
         return [row.key for row in read(select(DECISIONS.c.key).distinct().order_by(DECISIONS.c.key))]
 
 
 def unattributed(database: Database, within: Range) -> Unattributed:
-    """Of the drops and feedback within a range of time."""
+    """The numbers of drops and unmatched feedback within a range of time."""
     dropped = within.of(select(func.coalesce(func.sum(DROPS.c.decisions), 0)), DROPS.c.at)
     known = select(DECISIONS.c.decision_id).where(DECISIONS.c.decision_id == FEEDBACK.c.decision_id)
     unmatched = within.of(select(func.count()).select_from(FEEDBACK), FEEDBACK.c.given_at).where(~known.exists())
@@ -102,12 +102,12 @@ def unattributed(database: Database, within: Range) -> Unattributed:
     return Unattributed(*counts)
 
 
-# In one transaction: others write between two of them.
+# Decisions deleted in one transaction; other processes can write between two of them.
 _AT_ONCE = 5_000
 
 
 def prune(database: Database, before: datetime) -> int:
-    """Delete decisions from before a time with their feedback, feedback that never met one, and reports of drops."""
+    """Delete decisions from before a time with their feedback, unmatched feedback, and reports of drops."""
     within = Range(until=before)
     deleted = 0
     while chunk := _prune_some(database, within):
@@ -129,14 +129,14 @@ def _prune_some(database: Database, within: Range) -> int:
 
 
 class Place(NamedTuple):
-    """What one summary is about; no day: all of them together."""
+    """The key and day of one summary; None: all days together."""
 
     key: str
     day: date | None
 
 
 class Group(NamedTuple):
-    """Decisions of one key and day that are alike in what they are counted by; sums are over the group."""
+    """Decisions that are equal in the first fields, up to ``risk_limit``; the other fields are sums over them."""
 
     key: str
     day: date
@@ -160,14 +160,13 @@ class Group(NamedTuple):
     draft_tokens: int  # written by the drafts, as savings count them
     tokens_saved: float
     feedback: int
-    right: int  # drafts
+    right: int  # drafts with feedback that they were right
     wrong: int
 
 
 def groups(database: Database, within: Range) -> list[Group]:
     """All groups of a range: a few for each key and day."""
-    day = _day_of(_D.decided_at, database)
-    alike = {"key": _D.key, "day": day} | {name: _D[name] for name in _ALIKE}
+    alike = {name: _day_of(_D.decided_at, database) if name == "day" else _D[name] for name in _ALIKE}
     known_fully = _D.draft_output_tokens.is_not(None) & _D.usage_partly_known.is_(False)
     totals = {
         "decisions": func.count(),
@@ -190,16 +189,7 @@ def groups(database: Database, within: Range) -> list[Group]:
         return [_group(row._mapping) for row in read(within.of(query))]
 
 
-_ALIKE = (
-    "route",
-    "reason",
-    "answered_by",
-    "draft_model",
-    "deeper_model",
-    "saved_by",
-    "deeper_includes_draft",
-    "risk_limit",
-)
+_ALIKE = Group._fields[: Group._fields.index("decisions")]
 _ADDED_UP = (
     "draft_input_tokens",
     "draft_output_tokens",
@@ -210,7 +200,7 @@ _ADDED_UP = (
 
 
 def _group(row: Mapping[Any, Any]) -> Group:
-    # PostgreSQL adds whole numbers up as decimals.
+    # PostgreSQL returns sums of whole numbers as decimals.
     plain: dict[str, Any] = {name: int(value) if isinstance(value, Decimal) else value for name, value in row.items()}
     plain["day"] = date.fromisoformat(row["day"])
     return Group(**plain)
@@ -229,7 +219,7 @@ def median_latencies(database: Database, within: Range, per: Per) -> dict[Place,
     ).where(_D.latency_seconds.is_not(None))
     each = within.of(ranked).subquery()
     by_place = (each.c.key, each.c.day) if per == "day" else (each.c.key,)
-    # The one in the middle, or the two.
+    # The median is the value in the middle, or the mean of the two in the middle.
     query = (
         select(func.avg(each.c.latency), *by_place)
         .where((2 * each.c.place).between(each.c.n, each.c.n + 2))
@@ -243,12 +233,9 @@ def median_latencies(database: Database, within: Range, per: Per) -> dict[Place,
 
 
 def alarms_raised(database: Database, within: Range, per: Per) -> dict[Place, int]:
-    """How many alarms were raised."""
-    query = select(ALARMS.c.key, ALARMS.c.raised_at)
-    if within.since is not None:
-        query = query.where(ALARMS.c.raised_at >= within.since)
-    if within.until is not None:
-        query = query.where(ALARMS.c.raised_at < within.until)
+    """The numbers of alarms that were raised."""
+    # The key is compared below: alarms are stored under the key itself, and decisions under the key in words.
+    query = replace(within, key=None).of(select(ALARMS.c.key, ALARMS.c.raised_at), ALARMS.c.raised_at)
     counts: dict[Place, int] = {}
     with database.reading() as read:
         for row in read(query):
@@ -273,7 +260,7 @@ def _sum(column: ColumnElement[Any]) -> ColumnElement[Any]:
 
 @lru_cache(maxsize=4_096)
 def key_of(canonical: str) -> ProfileKey | None:
-    """The key that is stored so; None for one of another release. Each is read once, however often it is met."""
+    """The key that is stored in this form; None for a form of another release. The newest are cached."""
     try:
         return ProfileKey.model_validate_json(canonical)
     except ValidationError:

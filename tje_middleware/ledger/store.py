@@ -1,4 +1,4 @@
-"""Entries into the database: a batch may be written twice, and an odd entry keeps no other from being written."""
+"""Storing entries: a batch may be written twice, and an entry that cannot be stored does not hold up the others."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from .tables import DECISIONS, DROPS, FEEDBACK, Entry, Keep, Row, table_of, what
 
 logger = logging.getLogger(__name__)
 
-# What drivers say of a value, before it is sent or once the server has seen it.
+# Errors by which drivers refuse a value, before it is sent or after the server has seen it.
 _OF_VALUES = (DataError, IntegrityError, InterfaceError, NotSupportedError, ProgrammingError)
-# The same of PostgreSQL, by the class of its SQLSTATE: data, constraints, types, limits.
+# Classes of PostgreSQL's SQLSTATE for a refused value: data, constraints, types, limits.
 _CLASSES_OF_VALUES = ("22", "23", "42", "54")
-# Of class 42, but about the tables: rights, and what is not there (any more).
+# States of class 42 that are about the tables: missing rights, tables or columns.
 _OF_TABLES = ("42501", "42P01", "42703", "42P10")
 
 
@@ -45,10 +45,10 @@ class DropReport:
     """Entries that were dropped, for ``tje_drops``.
 
     Attributes:
-        id: Chosen by whoever reports, so that a report that is sent again is the same report.
-        count: How many.
-        refused: Of these, those that cannot be stored; for the rest a queue was full.
-        by: Host and process.
+        id: Chosen by the writer, so that a report that is sent again is stored once.
+        count: The number of entries.
+        refused: The number of those that cannot be stored; for the others the queue was full.
+        by: The host and process of the writer.
     """
 
     id: int
@@ -59,14 +59,14 @@ class DropReport:
 
 @dataclass(frozen=True)
 class Batch:
-    """What is written in one transaction; of one decision there may be several rows, oldest first."""
+    """Rows to write in one transaction; one decision may have several rows, oldest first."""
 
     decisions: Sequence[Row] = ()
     feedback: Sequence[Row] = ()
     drops: DropReport | None = None
 
     def rows(self) -> Iterator[tuple[Table, Sequence[Row]]]:
-        """All of it, by table; those that are written into at all."""
+        """The rows by table, for the tables that have any."""
         for table, rows in ((DECISIONS, self.decisions), (FEEDBACK, self.feedback)):
             if rows:
                 yield table, rows
@@ -76,11 +76,11 @@ class Batch:
 
 @dataclass(frozen=True)
 class Stored:
-    """What became of entries, or of the rows that they are.
+    """The result of storing entries.
 
     Attributes:
-        faults: Of each that is not stored, what is wrong with it.
-        feedback: Ids of decisions whose feedback was written.
+        faults: For each entry that is not stored, what is wrong with it.
+        feedback: Ids of the decisions whose feedback was stored.
     """
 
     faults: Sequence[str]
@@ -88,7 +88,7 @@ class Stored:
 
     @property
     def refused(self) -> int:
-        """How many are not stored."""
+        """The number of entries that are not stored."""
         return len(self.faults)
 
 
@@ -98,17 +98,17 @@ def store_entries(
     """Write entries, and a report of drops.
 
     Raises:
-        RegistryError: the database cannot be written; all of it is to be written again.
-        Exception: likewise, by an error that is none of the database and of no entry.
+        RegistryError: the database cannot be written; entries and report must be written again.
+        Exception: likewise, for an error that neither the database nor an entry caused.
     """
     try:
         return _store_entries(database, entries, report, row_of)
     except (RegistryError, MemoryError):
         raise
-    except Exception as error:  # nothing that is recorded may keep the rest from being written for ever
-        # Its kind alone: the text may quote what was asked or answered.
+    except Exception as error:  # one entry must not keep the others from ever being written
+        # Only the error's class: its text may quote a prompt or an answer.
         logger.warning("an error of the ledger's own (%s): its entries are written one by one", type(error).__name__)
-    # Where even this cannot be written, the fault is in no entry, and none is given up for it.
+    # Where even the report cannot be written, no entry is at fault, and none is dropped.
     store(database, Batch(drops=report))
     stored = [_store_one(database, entry, row_of) for entry in entries]
     return Stored(
@@ -144,15 +144,15 @@ def _store_entries(
 def _row_or_fault(entry: Entry, row_of: Callable[[Entry], Row]) -> Row | str:
     try:
         return row_of(entry)
-    except Exception as error:  # whatever somebody handed over for a decision
+    except Exception as error:  # the object may be no decision at all
         return what_is_wrong(entry, error)
 
 
 def store(database: Database, batch: Batch) -> Stored:
-    """Write a batch: all of it, but for rows that the database refuses.
+    """Write a batch, without the rows that the database refuses.
 
     Raises:
-        RegistryError: the database cannot be written; the batch is to be written again.
+        RegistryError: the database cannot be written; the batch must be written again.
     """
     try:
         with database.writing(alone=False) as connection:
@@ -164,13 +164,13 @@ def store(database: Database, batch: Batch) -> Stored:
     return Stored((), [row["decision_id"] for row in batch.feedback])
 
 
-# How many seconds a statement waits at most; of a thread, so that another one that sums up meanwhile is not hurried.
+# The time limit of statements (seconds); it holds for one thread, and not for another that reads a summary meanwhile.
 _SECONDS: ContextVar[float | None] = ContextVar("tje_ledger_seconds", default=None)
 
 
 @contextmanager
 def waiting_at_most(seconds: float | None) -> Iterator[None]:
-    """Have no statement to a database :func:`with_limited_waits` wait longer than this; None: as long as it does."""
+    """Limit how long statements to a database :func:`with_limited_waits` wait in this block; None: no limit."""
     before = _SECONDS.set(seconds)
     try:
         yield
@@ -179,29 +179,29 @@ def waiting_at_most(seconds: float | None) -> Iterator[None]:
 
 
 def with_limited_waits(database: Database) -> Database:
-    """The database, for which :func:`waiting_at_most` holds from now on."""
-    # Before any statement, as those with which a transaction takes its locks wait as well.
+    """The database, with :func:`waiting_at_most` in effect for its statements."""
+    # Set before each statement, as the statements by which a transaction takes its locks wait as well.
     event.listen(database.engine, "before_cursor_execute", _limit_wait)
     return database
 
 
 def _limit_wait(connection: Connection, cursor: DBAPICursor, statement: str, *_how: object) -> None:
     seconds = _SECONDS.get()
-    if seconds is None or statement.startswith("ROLLBACK"):  # a failed transaction takes nothing else before it
+    if seconds is None or statement.startswith("ROLLBACK"):  # after a failure only a rollback may be sent
         return
-    milliseconds = max(1, int(seconds * 1000))  # to PostgreSQL, 0 is for ever
+    milliseconds = max(1, int(seconds * 1000))  # for PostgreSQL 0 means no limit
     setting = "PRAGMA busy_timeout" if connection.dialect.name == "sqlite" else "SET LOCAL statement_timeout"
     cursor.execute(f"{setting} = {milliseconds}")
 
 
 def is_locked(error: RegistryUnavailable) -> bool:
-    """Whether a database could not be written because it is a SQLite file that somebody else is writing."""
+    """Whether a database could not be written because it is a SQLite file that another process is writing."""
     cause = error.__cause__
     return isinstance(cause, DBAPIError) and "is locked" in str(cause.orig)
 
 
-class _RefusedRow(Exception):  # noqa: N818 (it is no fault of the database, and never leaves this module)
-    """A row holds something that the database does not take."""
+class _RefusedRow(Exception):  # noqa: N818 (it never leaves this module)
+    """The database refused a value of a row."""
 
 
 def _store_one_by_one(connection: Connection, database: Database, batch: Batch) -> Stored:
@@ -240,9 +240,9 @@ def _is_taken(connection: Connection, database: Database, table: Table, row: Row
 
 
 def _in_order(table: Table, rows: Sequence[Row]) -> Sequence[Row]:
-    """Rows in the order in which all writers go through them, so that no two wait for each other.
+    """Rows sorted by id, as all writers write them, so that no two wait for each other.
 
-    Those of one decision stay oldest first.
+    Rows of one decision stay in their order, oldest first.
     """
     (name,) = table.primary_key.columns.keys()
     return sorted(rows, key=itemgetter(name))
@@ -250,7 +250,7 @@ def _in_order(table: Table, rows: Sequence[Row]) -> Sequence[Row]:
 
 def _upsert(connection: Connection, database: Database, table: Table, rows: Sequence[Row]) -> None:
     insert = sqlite.insert(table) if database.is_sqlite else postgresql.insert(table)
-    if table is DROPS:  # a report that is sent again is the same report
+    if table is DROPS:  # a report that is sent again is stored once
         upsert = insert.on_conflict_do_nothing()
     else:
         changed = _merged(table, insert.excluded)
@@ -263,16 +263,14 @@ def _upsert(connection: Connection, database: Database, table: Table, rows: Sequ
         raise
     except StatementError as error:  # refused before it was sent
         raise _RefusedRow from error
-    except SQLAlchemyError:
+    except (SQLAlchemyError, MemoryError):
         raise
-    except MemoryError:
-        raise
-    except Exception as error:  # whatever a value does to whoever reads it
+    except Exception as error:  # a value's own code may raise anything when it is read
         raise _RefusedRow from error
 
 
 def _is_about_a_value(error: DBAPIError) -> bool:
-    """Whether the database refused what was to be written, and would have taken something else."""
+    """Whether the database refused a value, and would have taken another one."""
     state = getattr(error.orig, "sqlstate", None)
     if state is not None:
         return state.startswith(_CLASSES_OF_VALUES) and state not in _OF_TABLES
@@ -283,9 +281,9 @@ _Columns = ReadOnlyColumnCollection[str, Any]
 
 
 def _merged(table: Table, new: _Columns) -> dict[str, ColumnElement[Any]]:
-    """What a new record changes of the one that is stored, as the columns' ``keep`` says.
+    """The columns of the merged record, from the new and the stored one, as each column's ``keep`` says.
 
-    The new one need not be the later one: another process, or an outage, may have held it back.
+    The new record need not be the later one: it may have been held back by an outage, or by another process.
     """
     stored = table.c
     is_earlier = _is_earlier(new, stored)
@@ -307,7 +305,7 @@ def _is_earlier(new: _Columns, stored: _Columns) -> ColumnElement[bool]:
     if "given_at" in stored:
         is_earlier: ColumnElement[bool] = new["given_at"] < stored["given_at"]
         return is_earlier
-    # Where it is known who answered, a record that does not know it is the earlier one, whenever it was made.
+    # A record without ``answered_by`` is earlier than one with it, whatever their times are.
     is_known, was_known = new["answered_by"].is_not(None), stored["answered_by"].is_not(None)
     return or_(
         and_(~is_known, was_known),
@@ -316,7 +314,7 @@ def _is_earlier(new: _Columns, stored: _Columns) -> ColumnElement[bool]:
 
 
 def _kept(keep: Keep, name: str, later: _Columns, earlier: _Columns) -> ColumnElement[Any]:
-    """One column of two records, of which it is known which one is the later."""
+    """One column of the merged record, from the later and the earlier one."""
     if keep == "known":
         return func.coalesce(later[name], earlier[name])
     if keep == "saved":

@@ -1,4 +1,4 @@
-"""What gates decided, spent and saved, by key and day."""
+"""Summaries of decisions: tokens and money spent and saved, by key and day."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .queries import JUDGED, Group, Per, Place, Range, alarms_raised, groups, me
 
 @dataclass(frozen=True)
 class PromiseKept:
-    """Drafts that were accepted with one promise, and what feedback says of them.
+    """The drafts that were accepted under one promise, with their feedback.
 
     Attributes:
-        limit: The share of them that may be wrong.
-        graded: Those of which somebody said whether they were right.
-        wrong: Those that were not.
+        limit: The promised share of drafts that may be wrong.
+        graded: Number of drafts with feedback.
+        wrong: Number of wrong drafts among them.
     """
 
     limit: float
@@ -29,13 +29,13 @@ class PromiseKept:
 
     @property
     def is_broken(self) -> bool:
-        """Whether more were wrong, beyond chance: the 95 % interval of their share is above the limit."""
+        """Whether the 95 % interval of the share of wrong drafts is above the limit."""
         interval = share_interval(self.wrong, self.graded)
         return interval is not None and interval[0] > self.limit
 
 
 def promises_of(confident: Iterable[Group]) -> tuple[PromiseKept, ...]:
-    """What was promised of groups of accepted drafts, the strictest promise first."""
+    """The promises about groups of accepted drafts, the strictest first."""
     counts: dict[float, Counter[str]] = {}
     for group in confident:
         if group.risk_limit is not None:
@@ -44,7 +44,7 @@ def promises_of(confident: Iterable[Group]) -> tuple[PromiseKept, ...]:
 
 
 def share_interval(wrong: int, graded: int) -> tuple[float, float] | None:
-    """Of the share that was wrong: 95 %, exact (Clopper & Pearson 1934); None: nothing is known."""
+    """The exact 95 % interval of the share of wrong drafts (Clopper & Pearson 1934); None without feedback."""
     if not graded:
         return None
     from ..calibration.thresholds.exact_tests import binomial_lower, binomial_upper  # noqa: PLC0415 (scipy)
@@ -60,44 +60,45 @@ class DaySummary:
     """The decisions of one key on one day in UTC, or on all days together.
 
     Tokens spent are lower bounds where ``partly_known`` is not 0. Tokens saved are output tokens, against always
-    going deeper; how they are counted is said in ``savings``. Money is by list prices in US dollars, and None where
-    any price that it needs is unknown: that of measured savings counts all tokens of the drafts, that of estimated
-    ones output tokens alone, as nobody knows what the deeper branch would have read.
+    going deeper, as ``savings_of`` counts them. Money is by list prices in US dollars, and None where a price is
+    unknown: measured savings count all tokens of the drafts; estimated savings count output tokens only, as the
+        tokens
+    that the deeper branch would have read are unknown.
 
     Attributes:
-        key: In words.
-        day: None: all of them.
-        decisions: How many.
-        accepted: Whose route was final.
-        deeper: Whose route was deeper, whether or not that ran.
-        abstained: Who were given up.
+        key: The key in words.
+        day: The day; None: all days.
+        decisions: Number of decisions.
+        accepted: Decisions with the route final.
+        deeper: Decisions with the route deeper, whether the deeper branch ran or not.
+        abstained: Decisions with the route abstain.
         reasons: Decisions by reason.
-        stale: Decided by the last profile seen, as the registry could not be asked.
+        stale: Decisions by the last profile seen, as the registry could not be asked.
         aborted: Drafts that were stopped before their end.
-        alarmed: Decided while an alarm was raised about the profile.
+        alarmed: Decisions while there was an alarm about the profile.
         alarms: Alarms that were raised.
-        draft_input_tokens: Read by drafts.
-        draft_output_tokens: Written by drafts.
-        deeper_input_tokens: Read by deeper branches.
-        deeper_output_tokens: Written by deeper branches.
+        draft_input_tokens: Tokens read by drafts.
+        draft_output_tokens: Tokens written by drafts.
+        deeper_input_tokens: Tokens read by deeper branches.
+        deeper_output_tokens: Tokens written by deeper branches.
         partly_known: Decisions of which not all tokens are known.
         measured: Decisions whose savings are measured.
         saved_measured: Tokens that they saved; negative, as drafts that went deeper cost more.
         estimated: Decisions whose savings are estimated from the profile.
         saved_estimated: Tokens that they saved.
-        saved_unknown: Decisions of whose savings nothing is known.
-        measured_up_to: Of the measured ones, those that saved so much at most, as not all of their tokens are known.
-        estimated_up_to: Of the estimated ones, likewise.
-        usd_spent: What all tokens that are known cost; None: unknown.
-        usd_saved_measured: What the measured savings are worth; None: unknown, or there are none.
-        usd_saved_estimated: What the estimated savings are worth; None: likewise.
-        unpriced: Models that no price is known of, as far as one was needed.
-        unnamed: Whether the name of a model is not known that a price was needed of.
+        saved_unknown: Decisions whose savings are unknown.
+        measured_up_to: Measured decisions whose saving is an upper bound, as not all of their tokens are known.
+        estimated_up_to: Estimated decisions whose saving is an upper bound, likewise.
+        usd_spent: Price of all known tokens; None: unknown.
+        usd_saved_measured: Price of the measured savings; None: unknown, or there are none.
+        usd_saved_estimated: Price of the estimated savings; None: unknown, or there are none.
+        unpriced: Models whose price was needed and is unknown.
+        unnamed: Whether a price was needed of a model whose name is unknown.
         feedback: Decisions with feedback.
-        graded: Drafts accepted as confident of which somebody said whether they were right.
-        wrong: Those that were not.
-        promises: What was promised of some of them, the strictest promise first.
-        latency_seconds: Median, from question to answer; None: unknown.
+        graded: Drafts that were accepted as confident and have feedback.
+        wrong: Wrong drafts among them.
+        promises: Promises about some of them, the strictest first.
+        latency_seconds: Median from question to answer (seconds); None: unknown.
     """
 
     key: str
@@ -136,36 +137,36 @@ class DaySummary:
 
     @property
     def share_accepted(self) -> float | None:
-        """Of all decisions."""
+        """Share of all decisions that accepted the draft; None without decisions."""
         return self.accepted / self.decisions if self.decisions else None
 
     @property
     def unjudged(self) -> Mapping[str, int]:
-        """Drafts that could not be judged, or were not to be, by reason."""
+        """Drafts that were not judged, by reason."""
         return {reason: count for reason, count in self.reasons.items() if reason not in JUDGED}
 
     @property
     def risk(self) -> float | None:
-        """Share of the graded drafts that were wrong; that of all where they are a fair sample of them."""
+        """Share of wrong drafts among those with feedback; None without feedback."""
         return self.wrong / self.graded if self.graded else None
 
     @property
     def risk_interval(self) -> tuple[float, float] | None:
-        """Of the risk: 95 %, exact (Clopper & Pearson 1934)."""
+        """The exact 95 % interval of the risk (Clopper & Pearson 1934)."""
         return share_interval(self.wrong, self.graded)
 
     @property
     def promise(self) -> PromiseKept | None:
-        """The strictest promise that is broken, else the strictest; None: nothing was promised."""
+        """The strictest broken promise, else the strictest promise; None: there is none."""
         return next((one for one in self.promises if one.is_broken), next(iter(self.promises), None))
 
     @property
     def risk_limit(self) -> float | None:
-        """That of the promise."""
+        """The limit of the promise; None without a promise."""
         return None if self.promise is None else self.promise.limit
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it as plain values, fit for JSON."""
+        """The summary as plain values, fit for JSON."""
         interval = self.risk_interval
         return {
             **asdict(self),
@@ -191,11 +192,11 @@ def summarised(
     """The summaries of a range, by key and then by day; arguments as of ``DecisionLedger.summary``.
 
     Args:
-        database: Where the ledger is.
-        within: Which decisions.
-        deeper_model: What would have written the tokens that were not spent; None: what mostly did for that key.
-        per: What each summary is of.
-        rates: What tokens cost.
+        database: The ledger's database.
+        within: The range of decisions.
+        deeper_model: The model that would have written the saved tokens; None: that of most deeper answers of a key.
+        per: The time that each summary covers.
+        rates: Prices of tokens.
     """
     found = groups(database, within)
     latencies = median_latencies(database, within, per)
@@ -217,7 +218,7 @@ def summarised(
 
 
 def _deeper_models(found: Iterable[Group]) -> dict[str, str]:
-    """The model that most of a key's deeper answers are by."""
+    """The model of most deeper answers, by key."""
     counts: dict[str, Counter[str]] = {}
     for group in found:
         if group.deeper_model is not None and group.answered_by == "deeper":
@@ -227,7 +228,7 @@ def _deeper_models(found: Iterable[Group]) -> dict[str, str]:
 
 @dataclass
 class _Money:
-    """What groups of decisions cost and saved (USD); None where a price is unknown."""
+    """Money that groups of decisions spent and saved (USD); None where a price is unknown."""
 
     rates: RatesOn
     deeper_model: str | None
@@ -235,7 +236,7 @@ class _Money:
 
     def spent(self, group: Group) -> float | None:
         if group.partly_known == group.decisions and not (group.draft_output_tokens or group.deeper_output_tokens):
-            return None  # nobody counted
+            return None  # the tokens were not counted
         draft = self._drafts(group)
         deeper = self._cost(
             group.deeper_model, group.day, read=group.deeper_input_tokens, written=group.deeper_output_tokens
@@ -250,7 +251,7 @@ class _Money:
 
     def saved_estimated(self, group: Group) -> float | None:
         drafts = 0 if group.deeper_includes_draft else group.draft_tokens
-        # As far as drafts went deeper without a count, nothing was avoided.
+        # Drafts that went deeper without counted tokens have negative savings: they avoided no tokens.
         avoided = self._cost(self.deeper_model, group.day, written=max(0.0, group.tokens_saved + drafts))
         cost = self._cost(group.draft_model, group.day, written=drafts)
         return None if avoided is None or cost is None else avoided - cost
@@ -270,7 +271,7 @@ class _Money:
         return read * rates.input + written * rates.output
 
 
-# What a group counts and a summary names alike.
+# Fields that a group and a summary share, and that are added up.
 _TOTALS = (
     "decisions",
     "stale",
@@ -293,7 +294,7 @@ def _summary(
     saved_by = _decisions_by("saved_by", found)
     measured, estimated = ([group for group in found if group.saved_by == by] for by in ("measured", "estimated"))
     confident = [group for group in found if group.reason == "confident"]
-    # Before the rest: money remembers which prices it lacked.
+    # Computed first, as ``money`` collects the models without a price.
     usd_spent = _sum(map(money.spent, found))
     usd_measured = _sum(map(money.saved_measured, measured)) if measured else None
     usd_estimated = _sum(map(money.saved_estimated, estimated)) if estimated else None
@@ -326,7 +327,7 @@ def _summary(
 
 
 def _decisions_by(name: str, found: Iterable[Group]) -> Counter[Any]:
-    """How many decisions the groups have for each value of one of their fields."""
+    """The number of decisions by the value of one field of their groups."""
     counts: Counter[Any] = Counter()
     for group in found:
         counts[getattr(group, name)] += group.decisions
@@ -334,11 +335,11 @@ def _decisions_by(name: str, found: Iterable[Group]) -> Counter[Any]:
 
 
 def _up_to(found: Iterable[Group]) -> int:
-    """Decisions whose draft may have cost more than is known; where it is needed anyway, that costs nothing."""
+    """Decisions whose draft may have cost more than is known, and where that lowers the saving."""
     return sum(group.partly_known for group in found if not group.deeper_includes_draft)
 
 
 def _sum(amounts: Iterable[float | None]) -> float | None:
-    """Their sum; unknown where one of them is."""
+    """The sum of amounts; None where one of them is None."""
     known = list(amounts)
     return None if None in known else sum((amount for amount in known if amount is not None), 0.0)

@@ -1,7 +1,7 @@
-"""The tables of the ledger. Each column is declared once, with where its value comes from and how records are merged.
+"""The tables of the ledger. Each column is declared once, with the source of its value and how records are merged.
 
-What a decision's row holds (:func:`row_of`) and how a later record changes it (``store.py``) are read off the
-columns: a new column is one line here, and its migration.
+The row of a decision (:func:`row_of`) and the merging of two records (``store.py``) follow from the columns: a new
+column is one line here, and its migration.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ from ..gate.settlement import DecisionFacts
 from ..storage.schema import COUNTED, METADATA, UtcDateTime
 
 Row = dict[str, Any]
-#: Which of two records of one decision a column is taken from. ``first``: the one that was recorded first.
-#: ``later``: the later one. ``known``: the later one, unless it does not know the value. ``saved``: likewise, except
-#: that a draft that went deeper after all has not saved what was estimated of it before.
+#: The one of two records of a decision that a column is taken from. ``first``: the one that was recorded first.
+#: ``later``: the later one. ``known``: the later one, or the earlier one where the later one has no value. ``saved``:
+#: likewise, except that the estimate of the earlier record is dropped where the draft went deeper after all.
 Keep = Literal["first", "later", "known", "saved"]
 _Kind = type[TypeEngine[Any]] | TypeEngine[Any]
 
-#: Characters of a decision's id.
+#: The most characters of a decision's id.
 LONGEST_ID = 200
-# Bytes of a key: PostgreSQL has no place for much more in an index.
+# The most bytes of a key: PostgreSQL cannot index much longer ones.
 _LONGEST_KEY = 2_000
-# No real count is above it; PostgreSQL has no place for more, and SQLite cannot add it up.
+# The largest count: PostgreSQL's integers end here, and SQLite cannot add larger ones up. No real count is above it.
 _HIGHEST_COUNT = 2**31 - 1
 
 
-@dataclass(eq=False)  # not frozen, which would take the decision's path more time than all the rest of recording
+@dataclass(eq=False)  # not frozen: making a frozen one would take longer than the rest of recording
 class SettledDecision:
-    """A decision with all that is known of its answer, as it waits to be written: rows are made off the hot path.
+    """A decision with further facts that waits to be written; its row is made by the writer's thread.
 
     Attributes:
-        decision: The gate's.
-        facts: What else is known.
-        decision_id: The decision's own, or one that was made for it.
+        decision: The gate's decision.
+        facts: Further facts.
+        decision_id: The decision's id, or a new one where it has none.
         at: When it was recorded (seconds since the epoch).
         recorded_by: User, host and process.
     """
@@ -58,37 +58,37 @@ class SettledDecision:
 
     @property
     def draft_usage(self) -> TokenUsage | None:
-        """What the draft spent; None where nobody counted."""
+        """Tokens that the draft spent; None where they were not counted."""
         return counted(self.decision.draft_usage)
 
     @property
     def deeper_usage(self) -> TokenUsage | None:
-        """What the deeper branch spent; None where it did not run or nobody counted."""
+        """Tokens that the deeper branch spent; None where it did not run or they were not counted."""
         return counted(self.decision.deeper_usage)
 
     @property
     def usage_partly_known(self) -> bool:
-        """Whether a call was made of which not all tokens are known."""
+        """Whether there was a call of which not all tokens are known."""
         deeper = self.deeper_usage
         is_uncounted = deeper is None and self.decision.answered_by == "deeper"
         return is_uncounted or _is_partly_known(self.draft_usage) or _is_partly_known(deeper)
 
     @property
     def deeper_includes_draft(self) -> bool:
-        """Whether always going deeper costs the draft too."""
+        """Whether always going deeper costs the draft as well."""
         return bool(self.facts.get("deeper_includes_draft"))
 
     @cached_property
     def savings(self) -> Savings:
-        """What was saved against always going deeper."""
-        # What nobody counted is unknown: 0 tokens would be a claim.
+        """Tokens saved against always going deeper."""
+        # With the usages above, in which tokens that were not counted are unknown and not 0.
         decision = replace(self.decision, draft_usage=self.draft_usage, deeper_usage=self.deeper_usage)
         profile = self.facts.get("profile")
         return savings_of(decision, profile, deeper_includes_draft=self.deeper_includes_draft)
 
 
 class Feedback(NamedTuple):
-    """What somebody said about a decision."""
+    """Feedback on a decision."""
 
     decision_id: str
     at: float
@@ -108,15 +108,15 @@ def decision_column(
     is_text: bool = False,
     **options: Any,  # noqa: ANN401 (the column's)
 ) -> Column[Any]:
-    """A column of a decision.
+    """A column of decisions.
 
     Args:
-        name: The column's.
-        kind: Its type, by which values become plain ones: see :func:`_plain`.
-        of: Gives its value.
-        keep: Which of two records of one decision it is taken from.
-        is_text: Whether it may quote what users write, and is kept only where the ledger was told to keep texts.
-        **options: As Column has them.
+        name: The column's name.
+        kind: Its type, by which values are converted, see :func:`_plain`.
+        of: Returns its value.
+        keep: The one of two records of a decision that it is taken from.
+        is_text: Whether it may quote users' texts, and is kept only by a ledger with ``texts=True``.
+        **options: Options of Column.
     """
     return Column(name, kind, info={"of": of, "keep": keep, "is_text": is_text}, **options)
 
@@ -128,11 +128,11 @@ def feedback_column(
     keep: Keep = "later",
     **options: Any,  # noqa: ANN401 (the column's)
 ) -> Column[Any]:
-    """A column of feedback; arguments as above."""
+    """A column of feedback; arguments as of :func:`decision_column`."""
     return Column(name, kind, info={"of": of, "keep": keep, "is_text": False}, **options)
 
 
-# One row a decision; its key is in words, as in GateDecision, which no two keys share.
+# One row for each decision; its key is in words, as in GateDecision. No two keys have the same words.
 DECISIONS = Table(
     "tje_decisions",
     METADATA,
@@ -176,10 +176,8 @@ FEEDBACK = Table(
     "tje_feedback",
     METADATA,
     feedback_column("decision_id", String, lambda it: it.decision_id, "first", primary_key=True),
-    feedback_column("correct", Boolean, lambda it: it.correct, "known"),  # of the answer that was delivered
-    feedback_column(
-        "draft_correct", Boolean, lambda it: it.draft_correct, "known"
-    ),  # where the draft was not the answer
+    feedback_column("correct", Boolean, lambda it: it.correct, "known"),  # the answer that was delivered
+    feedback_column("draft_correct", Boolean, lambda it: it.draft_correct, "known"),
     feedback_column("given_at", UtcDateTime, lambda it: it.at, nullable=False),
 )
 
@@ -190,13 +188,13 @@ DROPS = Table(
     Column("id", COUNTED, primary_key=True, autoincrement=True),
     Column("at", UtcDateTime, nullable=False),
     Column("recorded_by", String, nullable=False),
-    Column("decisions", Integer, nullable=False),  # all of them
-    Column("refused", Integer, nullable=False, default=0),  # that cannot be stored; for the rest a queue was full
+    Column("decisions", Integer, nullable=False),
+    Column("refused", Integer, nullable=False, default=0),  # those of them that cannot be stored
 )
 
 
 def table_of(entry: Entry) -> Table:
-    """Where an entry is written."""
+    """The table of an entry."""
     return DECISIONS if isinstance(entry, SettledDecision) else FEEDBACK
 
 
@@ -205,10 +203,10 @@ def row_of(entry: Entry, *, texts: bool) -> Row:
 
     Args:
         entry: A decision, or feedback about one.
-        texts: Whether what may quote users is kept.
+        texts: Whether to keep columns that may quote users.
 
     Raises:
-        Exception: whatever something does that was handed over for a decision and is none.
+        Exception: any error of an object that was recorded as a decision and is none.
     """
     return {
         column.name: _plain(column, None if column.info["is_text"] and not texts else column.info["of"](entry))
@@ -220,7 +218,7 @@ def feedback(decision_id: str, at: float, *, correct: bool | None, draft_correct
     """Feedback that can be stored.
 
     Raises:
-        ValueError: nothing is said, or of nothing that is an id.
+        ValueError: there is no feedback, or the id is none.
     """
     if correct is None and draft_correct is None:
         raise ValueError("feedback says whether the answer was right: correct=, or of the draft draft_correct=")
@@ -233,10 +231,10 @@ def feedback(decision_id: str, at: float, *, correct: bool | None, draft_correct
 
 
 def as_id(value: object) -> str:
-    """The value, where it is the id of a decision.
+    """The value, if it is the id of a decision.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is no id.
     """
     if not isinstance(value, str) or not 1 <= len(value) <= LONGEST_ID:
         said = f"{type(value).__name__}" if not isinstance(value, str) else f"a text of {len(value)} characters"
@@ -245,7 +243,7 @@ def as_id(value: object) -> str:
 
 
 def stored_key(name: str | None) -> str:
-    """The name of a key as every database can look it up; a longer one is cut, and told apart by its hash."""
+    """The words of a key in a form that every database can index; long ones are cut, and get a hash."""
     key = _text(name or "")
     if len(key.encode()) <= _LONGEST_KEY:
         return key
@@ -254,7 +252,7 @@ def stored_key(name: str | None) -> str:
 
 
 def what_is_wrong(entry: Entry, error: Exception) -> str:
-    """Why no row can be made of an entry, or none that can be stored; quotes none of its texts."""
+    """Why an entry cannot be stored, without quoting its texts."""
     if isinstance(entry, Feedback):
         return f"feedback ({type(error).__name__})"
     decision: object = entry.decision
@@ -268,7 +266,7 @@ def what_is_wrong(entry: Entry, error: Exception) -> str:
 
 
 def _plain(column: Column[Any], value: Any) -> object:  # noqa: ANN401 (whatever was handed over)
-    """A value as every database takes it, by the type of its column."""
+    """A value converted by the type of its column, so that every database takes it."""
     if value is None:
         return None
     kind = column.type
@@ -284,12 +282,12 @@ def _plain(column: Column[Any], value: Any) -> object:  # noqa: ANN401 (whatever
 
 
 def _text(value: object) -> str:
-    """No database has a place for lone surrogates, nor PostgreSQL for NUL."""
+    """A text without lone surrogates, which no database takes, and without NUL, which PostgreSQL does not take."""
     return str(value).encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _count(value: Any) -> int:  # noqa: ANN401 (of NumPy, too)
-    """Drivers take no whole number but a plain one."""
+    """A whole number as an int, which drivers require."""
     count = index(value)
     if abs(count) > _HIGHEST_COUNT:
         raise OverflowError("a count that no call comes to")

@@ -1,4 +1,4 @@
-"""The writer: what was recorded waits in a bounded queue until a thread has it in the database, batch by batch."""
+"""The writer: entries wait in a bounded queue until a thread writes them to the database, in batches."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ logger = logging.getLogger(__name__)
 BATCH = 500
 _FIRST_PAUSE_SECONDS = 0.25
 _LONGEST_PAUSE_SECONDS = 15.0
-# How long a SQLite file is waited for that another process writes: in short pieces, as a process that forks must find
-# the file closed.
+# How long to wait for a SQLite file that another process is writing: in short pieces, as the file must be closed when
+# this process forks.
 _SECONDS_OF_LOCK = 30.0
 _SECONDS_AT_A_TIME = 0.25
 _SECONDS_BETWEEN = 0.02
-# A warning of one kind is repeated no sooner.
+# A warning on one topic is repeated after this time at the earliest.
 _SECONDS_BETWEEN_WARNINGS = 60.0
-# Looking at feedback must not keep decisions waiting: one look takes no longer, and is tried again a few times.
+# Comparing feedback with promises must not hold decisions up: each try is limited, and repeated a few times.
 _SECONDS_OF_LOOK = 0.5
 _SECONDS_BETWEEN_LOOKS = 2.0
 _LOOKS = 5
@@ -45,14 +45,14 @@ _SOON, _NOW = False, True
 
 @dataclass(frozen=True)
 class LedgerCounts:
-    """What became of all that was recorded in this process: recorded = written + dropped + pending.
+    """Numbers of decisions and feedback of this process: recorded = written + dropped + pending.
 
     Attributes:
-        recorded: Decisions and feedback that were handed over.
-        written: Those that are in the database.
-        dropped: Those that the full queue had no room for, and those that cannot be stored.
-        pending: Those that wait, or are just being written.
-        refused: Of the dropped ones, those that cannot be stored: that are none, or that the database refuses.
+        recorded: Entries that were recorded.
+        written: Entries that are in the database.
+        dropped: Entries that a full queue had no room for, or that cannot be stored.
+        pending: Entries that wait, or are just being written.
+        refused: Dropped entries that cannot be stored: objects that are none, and those that the database refuses.
     """
 
     recorded: int = 0
@@ -63,15 +63,15 @@ class LedgerCounts:
 
 
 class Writer(ForkAware):
-    """A bounded queue, and the thread that empties it into the database; the thread starts with the first entry.
+    """A bounded queue of entries, and the thread that writes them; the thread starts with the first entry.
 
-    Where the queue is full, an entry is dropped: what was taken in before is never given up for it. An entry leaves
-    the queue only once it is known what became of it. The writer does not know the ledger that it writes for: a
-    ledger that is forgotten can be collected, and the thread then ends with the last entry.
+    Where the queue is full the new entry is dropped, and none that waits. An entry leaves the queue only after it was
+    written or refused. The writer has no reference to its ledger, so that a ledger that is not used any more can be
+    garbage collected; the thread then ends with the last entry.
 
     Args:
-        database: Where to; its connections are nobody else's.
-        capacity: Entries that may wait.
+        database: The database, with connections of its own.
+        capacity: The number of entries that may wait.
         flush_seconds: How long an entry waits for others to be written with it (seconds).
         row_of: Makes the row of an entry.
         after_feedback: Called after feedback was written, with the ids of its decisions.
@@ -97,37 +97,36 @@ class Writer(ForkAware):
         tell_of_forks(self)
 
     def _begin(self) -> None:
-        """As it is in a new process."""
+        """Set the state of a new writer, also in a forked process."""
         self.by = whoami()
         self.problem: str | None = None
-        # The queue. The lock is reentrant, as an entry may come from a finalizer, which runs wherever memory is
-        # asked for.
+        # The queue. The lock is reentrant, as an entry may come from a finalizer, which may run at any time.
         self._lock = threading.RLock()
         self._left_some = threading.Condition(self._lock)
         self._waiting: deque[Entry] = deque()
         self._recorded = self._written = self._refused = self._overflowed = 0
         # The thread.
-        self._wake: queue.SimpleQueue[bool] = queue.SimpleQueue()  # finalizers may put to it, too
+        self._wake: queue.SimpleQueue[bool] = queue.SimpleQueue()  # finalizers may put into it as well
         self._writing = threading.Lock()
         self._is_held_up = False
         self._thread: threading.Thread | None = None
         self._ending = False
-        # Drops that are not yet in the database.
+        # Reports of drops.
         self._reported_drops = self._reported_refused = 0
         self._report: DropReport | None = None
         self._warned_drops = 0
         self._warned_at: dict[str, float] = {}
-        # Feedback that was written and is still to be looked at, newest last.
+        # Decisions whose feedback was written and is still to be compared with promises, newest last.
         self._unseen: list[str] = []
         self._all_seen = threading.Event()
         self._all_seen.set()
         self._failed_looks = 0
         self._not_before = 0.0
 
-    # For everybody.
+    # Called by the ledger.
 
     def put(self, entry: Entry) -> None:
-        """Have an entry written, soon; where there is no room it is dropped and counted."""
+        """Write an entry soon; where the queue is full it is dropped and counted."""
         with self._lock:
             self._recorded += 1
             if len(self._waiting) >= self.capacity:
@@ -145,13 +144,13 @@ class Writer(ForkAware):
 
     @property
     def counts(self) -> LedgerCounts:
-        """At one moment."""
+        """The numbers of entries now."""
         with self._lock:
             dropped = self._overflowed + self._refused
             return LedgerCounts(self._recorded, self._written, dropped, len(self._waiting), self._refused)
 
     def flush(self, timeout: float) -> bool:
-        """Write now what waits; whether all of it has left the queue within ``timeout`` seconds."""
+        """Write the waiting entries now; returns whether they have left the queue within ``timeout`` seconds."""
         until = time.monotonic() + timeout
         with self._lock:
             end = self._written + self._refused + len(self._waiting)
@@ -162,13 +161,13 @@ class Writer(ForkAware):
             with self._left_some:
                 if not self._left_some.wait_for(lambda: self._written + self._refused >= end, timeout):
                     return False
-        # Whoever flushes, such as a process that ends, has feedback looked at as well, if there is time.
+        # A flush also waits for the comparison of feedback with promises, if there is time.
         if self._thread is not None:
             self._all_seen.wait(max(0.0, until - time.monotonic()))
         return True
 
     def close(self, timeout: float) -> bool:
-        """Flush, and let the thread end once nothing is left for it to do."""
+        """Flush, and let the thread end with the last entry."""
         until = time.monotonic() + timeout
         flushed = self.flush(timeout)
         thread = self._thread
@@ -182,33 +181,33 @@ class Writer(ForkAware):
         return True
 
     def forget(self) -> None:
-        """End with the last entry; finalizers call it, so that it takes no lock."""
+        """Let the thread end with the last entry; takes no lock, as a finalizer calls it."""
         self._ending = True
         self._wake.put(_NOW)
 
-    # For the process that ends or forks.
+    # Called when the process ends or forks.
 
     def leave_soon(self) -> None:
-        """Begin to flush, even where the database could not be written of late."""
+        """Begin to flush, even where the last write failed."""
         self._wake.put(_NOW)
 
     def leave(self, timeout: float) -> None:
-        """Flush at the end of the process, which waits no longer than ``timeout`` seconds."""
+        """Flush at the end of the process, for at most ``timeout`` seconds."""
         if not self.flush(timeout):
             logger.warning("the ledger could not be written before the process ended: %s", self._waiting_in_words())
 
     def hurry(self) -> None:
-        """Begin to write what waits."""
+        """Begin to write the waiting entries."""
         if self._waiting and not self._is_failing:
             self._wake.put(_NOW)
 
     def before_fork(self, until: float) -> None:
-        """Write what waits, as the parent may be about to leave."""
+        """Write the waiting entries, as the parent may end right after the fork."""
         if not self._is_failing:
             self.flush(max(0.0, until - time.monotonic()))
 
     def after_fork_in_child(self) -> None:
-        """Begin anew: what waited is the parent's, and so are the thread, the locks and the connections."""
+        """Begin with an empty queue: entries, thread, locks and connections belong to the parent."""
         self.database = with_limited_waits(copy.copy(self.database))
         self._begin()
 
@@ -220,7 +219,7 @@ class Writer(ForkAware):
     # The thread.
 
     def _start(self) -> bool:
-        """Have the thread run; False where the interpreter lets none start any more."""
+        """Start the thread; False where the interpreter is ending and starts none."""
         with self._lock:
             if self._thread is not None:
                 return True
@@ -244,7 +243,7 @@ class Writer(ForkAware):
                 pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
     def _has_work(self) -> bool:
-        """Wait for something to do; False where there will be nothing any more."""
+        """Wait for an entry; False where the queue is empty and the thread is to end."""
         while True:
             with self._lock:
                 if self._waiting:
@@ -255,14 +254,14 @@ class Writer(ForkAware):
             self._wake.get()
 
     def _pause(self, seconds: float) -> None:
-        """Let time pass, unless somebody is in a hurry."""
+        """Wait, but no longer than until a flush or a full batch."""
         until = time.monotonic() + seconds
         with contextlib.suppress(queue.Empty):
             while self._wake.get(timeout=max(0.0, until - time.monotonic())) is not _NOW:
                 pass
 
     def _write_all(self, until: float | None = None) -> bool:
-        """Write batch after batch; False where the database cannot be written, or not until then (monotonic)."""
+        """Write batch after batch; False where the database cannot be written, or not until that monotonic time."""
         while self._waiting or self.counts.dropped > self._reported_drops:
             try:
                 if not self._write_in_time(until):
@@ -286,7 +285,7 @@ class Writer(ForkAware):
         return True
 
     def _write_in_time(self, until: float | None) -> bool:
-        """Write a batch; False where there is no time for it any more."""
+        """Write a batch; False where the time is over."""
         give_up = time.monotonic() + _SECONDS_OF_LOCK
         while True:
             left = None if until is None else until - time.monotonic()
@@ -321,7 +320,7 @@ class Writer(ForkAware):
             told = f"the ledger drops what cannot be stored: {fault}; more like it are counted, and not told"
             if fault not in self._warned_at:
                 self._warn(fault, told)
-        if stored.feedback:  # noted before the entries leave the queue, so that a flush waits for the look
+        if stored.feedback:  # noted before the entries leave the queue, so that a flush waits for its comparison
             self._all_seen.clear()
             self._unseen = [*self._unseen, *stored.feedback][-_MOST_LOOKED_AT:]
         refused = len(stored.faults)
@@ -333,7 +332,7 @@ class Writer(ForkAware):
             self._left_some.notify_all()
 
     def _drop_report(self) -> DropReport | None:
-        """What is to be reported with this batch; a report that may have come through is sent again as it was."""
+        """The report of drops to write with this batch; one that may not have been stored is sent again unchanged."""
         counts = self.counts
         if self._report is None and counts.dropped > self._reported_drops:
             self._report = DropReport(
@@ -345,7 +344,7 @@ class Writer(ForkAware):
         return self._report
 
     def _look(self, until: float | None = None) -> None:
-        """Have feedback that was written looked at, unless there is no time for it any more."""
+        """Compare written feedback with promises, unless the time is over."""
         now = time.monotonic()
         if not self._unseen or now < self._not_before or (until is not None and now >= until):
             return
@@ -357,7 +356,7 @@ class Writer(ForkAware):
             if isinstance(error, RegistryUnavailable) and self._failed_looks < _LOOKS:
                 self._not_before = time.monotonic() + _SECONDS_BETWEEN_LOOKS
                 return
-            # Nothing is lost: the next feedback is looked at together with this one.
+            # Nothing is lost: this feedback counts when the next one is compared.
             logger.info("what feedback says of the gate's promises could not be looked at: %s", error)
         except Exception:
             logger.exception("what feedback says of the gate's promises could not be looked at")
@@ -365,10 +364,10 @@ class Writer(ForkAware):
         self._failed_looks = 0
         self._all_seen.set()
 
-    # What is logged.
+    # Logging.
 
     def _warn(self, topic: str, message: str) -> bool:
-        """Log a warning, unless one of its topic was logged a short while ago; whether it was."""
+        """Log a warning, unless one on its topic was logged less than a minute ago; returns whether it was logged."""
         now = time.monotonic()
         if now - self._warned_at.get(topic, float("-inf")) < _SECONDS_BETWEEN_WARNINGS:
             return False

@@ -1,4 +1,4 @@
-"""The database under the registry and the ledger: a SQLite file, or PostgreSQL."""
+"""The database of the registry and the ledger: a SQLite file, or PostgreSQL."""
 
 from .database import Database, Read
 from .schema import HEAD

@@ -1,4 +1,4 @@
-"""One database, opened for each piece of work: transactions, the schema they need, and errors in our words."""
+"""Database: transactions on SQLite or PostgreSQL, with checks of the schema, and errors with a remedy."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from .schema import HEAD
 from .sqlite import is_set_in_stone, refuse_cut_file, sqlite_engine, stone_engine, write_ahead
 from .url import DatabaseUrl
 
-#: Runs a query within one reading; nothing where the database is still empty.
+#: Runs a query within one reading; returns no rows where the database is still empty.
 Read = Callable[[Executable], Sequence[Row[Any]]]
 
 
 class Database(ForkAware):
-    """A SQLite file or a PostgreSQL server, with the tables of ``schema``.
+    """A SQLite file or a PostgreSQL server, with the tables of registry and ledger.
 
-    Nothing is opened before the first use, and nothing stays open in a forked child. An empty database gets the
-    tables with the first writing; one with the tables of another release is refused.
+    No connection is opened before the first use, and none stays open in a forked child. The tables are made in an
+    empty database when it is first written; a database with the tables of another release is refused.
 
     Example:
         >>> Database("postgresql+psycopg://tje:geheim@db.example/tje")
@@ -36,7 +36,7 @@ class Database(ForkAware):
         url: ``sqlite:///relative/path.db``, ``sqlite:////absolute/path.db``, or ``postgresql+psycopg://user@host/name``.
 
     Raises:
-        RegistryError: a URL that is none, of a database that is not supported, or whose driver is not installed.
+        RegistryError: the URL is malformed, or names a database that is not supported or has no driver installed.
     """
 
     def __init__(self, url: str) -> None:
@@ -44,18 +44,18 @@ class Database(ForkAware):
         self.is_sqlite = self.url.is_sqlite
         self.engine: Engine = sqlite_engine(self.url) if self.is_sqlite else postgres_engine(self.url)
         self._is_at_head = False
-        self._was_made = False  # as this process has seen: what is gone since then is lost, and not an empty database
+        self._was_made = False  # whether this process has seen the tables: if they are gone since, they were lost
         tell_of_forks(self)
 
     @contextmanager
     def reading(self, *, patience: float | None = None) -> Iterator[Read]:
-        """One moment of the database, for several queries; waits at most ``patience`` seconds for a lock.
+        """A snapshot of the database for several queries; waits at most ``patience`` seconds for a lock.
 
-        A file that was never there holds nothing, and is not made.
+        A file that does not exist yet is read as an empty database, and not made.
 
         Raises:
-            RegistryUnavailable: it cannot be asked.
-            RegistryDamaged: what it holds is no registry.
+            RegistryUnavailable: the database cannot be read.
+            RegistryDamaged: it is no registry.
             SchemaMismatch: its tables are those of another release.
         """
         with self._explaining():
@@ -67,7 +67,7 @@ class Database(ForkAware):
             with self._snapshot() as connection:
                 if patience is not None:
                     self._wait_at_most(connection, patience)
-                # Another release may have migrated it since.
+                # Another release may have migrated the database since the last reading.
                 is_known = self._is_at_head and migrating.is_still_at_head(connection)
                 made = is_known or self._require_schema(connection)
                 if self._was_made and not made:
@@ -80,34 +80,33 @@ class Database(ForkAware):
         """A transaction: all of it is stored, or nothing.
 
         Args:
-            alone: Whether nobody else who asks for that may write meanwhile. Rows that nobody else changes need not.
+            alone: Whether to wait until no other transaction with ``alone=True`` is open. It is not needed for rows
+                that no other process changes.
 
         Raises:
-            RegistryUnavailable: it cannot be written (down, read-only, full, locked); nothing has changed.
-            RegistryDamaged: what it holds is no registry.
+            RegistryUnavailable: the database cannot be written (down, read-only, full, locked); nothing has changed.
+            RegistryDamaged: it is no registry.
             SchemaMismatch: its tables are those of another release.
         """
         with self._explaining():
-            if not self._is_at_head or self._is_empty_file():
+            is_empty_file = self.is_sqlite and (self.lacks_file() or not self.url.path.stat().st_size)
+            if is_empty_file or not self._is_at_head:
                 self._make()
             with self._transaction(alone=alone) as connection:
                 self._look_over(connection)
-                # Again and again: the tables may have been removed since, and are then made anew, or may have been
+                # Checked in every transaction: the tables may have been removed since, and are then made anew, or
                 # migrated by another release.
                 if not self._require_schema(connection):
                     migrating.upgrade(connection, self.url)
                 yield connection
 
     def lacks_file(self) -> bool:
-        """Whether its file is not there."""
-        if not self.is_sqlite:
-            return False
+        """Whether the database is a file that does not exist."""
         try:
-            self.url.path.stat()
-        except FileNotFoundError:
-            return True
-        except OSError:  # what is wrong with it SQLite says better
-            return False
+            if self.is_sqlite:
+                self.url.path.stat()
+        except OSError as error:  # of other errors SQLite raises a clearer one
+            return isinstance(error, FileNotFoundError)
         return False
 
     def revision(self) -> str | None:
@@ -120,11 +119,11 @@ class Database(ForkAware):
             return migrating.revision_of(connection, self.url)
 
     def migrate(self) -> tuple[str | None, str]:
-        """Bring it to this release's schema; returns the migrations that it was at and is at now.
+        """Migrate the database to this release's schema; returns the migrations before and after.
 
         Raises:
             RegistryUnavailable, RegistryDamaged: as :meth:`writing`; nothing has changed.
-            SchemaMismatch: a newer release has been here.
+            SchemaMismatch: the database has the schema of a newer release.
         """
         with self._explaining():
             with self._transaction(alone=True) as connection:
@@ -141,11 +140,11 @@ class Database(ForkAware):
         return before, HEAD
 
     def close(self) -> None:
-        """Close the connections; it may be used again afterwards."""
+        """Close the connections; the database may be used again afterwards."""
         self.engine.dispose()
 
     def after_fork_in_child(self) -> None:
-        """Leave the sockets to the parent; of a file nothing is open."""
+        """Forget the parent's sockets without closing them; files are not open during a fork."""
         self.engine.dispose(close=False)
 
     def __repr__(self) -> str:
@@ -155,7 +154,7 @@ class Database(ForkAware):
         return type(self), (self.url.anywhere,)
 
     def _make(self) -> None:
-        """Make the tables where there are none, of processes that start together by one."""
+        """Make the tables where there are none; of several processes that start together, one makes them."""
         with self._snapshot() as connection:
             made = self._require_schema(connection)
             self._look_over(connection)
@@ -169,9 +168,9 @@ class Database(ForkAware):
 
     @contextmanager
     def _transaction(self, *, alone: bool) -> Iterator[Connection]:
-        if self.is_sqlite:  # it has one writer at a time in any case, and says so before it is too late
+        if self.is_sqlite:  # it has one writer at a time in any case, and begins every transaction as a writing one
             options: dict[str, Any] = {"tje_write": True}
-        else:  # whoever waited for the lock has to see what the one before it wrote
+        else:  # a transaction that waited for the lock must see the rows that were written meanwhile
             options = {"tje_write": alone, "isolation_level": "READ COMMITTED"}
         with self.engine.connect().execution_options(**options) as connection, connection.begin():
             yield connection
@@ -188,7 +187,7 @@ class Database(ForkAware):
             yield connection
 
     def _require_schema(self, connection: Connection) -> bool:
-        """Whether there are tables; those of another release are refused."""
+        """Whether the database has our tables; those of another release are refused."""
         revision = migrating.revision_of(connection, self.url)
         if revision is not None:
             migrating.require_head(self.url, revision)
@@ -197,9 +196,6 @@ class Database(ForkAware):
         self._is_at_head = revision is not None
         self._was_made |= self._is_at_head
         return self._is_at_head
-
-    def _is_empty_file(self) -> bool:
-        return self.is_sqlite and (self.lacks_file() or not self.url.path.stat().st_size)
 
     def _look_over(self, connection: Connection) -> None:
         if self.is_sqlite:
@@ -225,7 +221,7 @@ class Database(ForkAware):
             raise RegistryUnavailable(f"{self.url}: {error}; check its file and folder") from error
 
     def _missing(self, error: SQLAlchemyError) -> RegistryUnavailable | None:
-        """What happened to tables that were there before; None where it is something else."""
+        """The error for tables that have disappeared; None where the error has another cause."""
         said = str(error).lower()
         if not self._was_made or not ("no such table" in said or "undefinedtable" in said):
             return None

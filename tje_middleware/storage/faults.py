@@ -1,4 +1,4 @@
-"""What drivers' errors mean, and what a user can do about them."""
+"""Faults: errors of database drivers in the library's words, with a remedy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DAMAGE_REMEDY = "the file is damaged or not a registry: move it away and calibra
 _NO_DATABASE_REMEDY = "name another file; if it was a registry, it is damaged: restore a copy, or calibrate anew"
 _FOLDER_REMEDY = "it is a folder: name a file in it"
 
-# What the databases say (regular expressions), and what a user can do about it; the first that fits is meant.
+# Messages of the databases (regular expressions), the error to raise and its remedy; the first match counts.
 _REMEDIES: tuple[tuple[tuple[str, ...], type[RegistryError], str], ...] = (
     (("not a database",), RegistryDamaged, _NO_DATABASE_REMEDY),
     (("malformed", "no such column", "no column named", "could not decode"), RegistryDamaged, DAMAGE_REMEDY),
@@ -73,7 +73,7 @@ _REMEDIES: tuple[tuple[tuple[str, ...], type[RegistryError], str], ...] = (
 
 
 def explained(url: DatabaseUrl, error: SQLAlchemyError) -> RegistryError:
-    """What went wrong in the words of this library, with a remedy and without secrets."""
+    """The library's error for a driver's error, with a remedy and without secrets."""
     said = url.scrubbed(str(error.orig if isinstance(error, DBAPIError) else error)).strip()
     said = " ".join(said.split())
     if url.is_sqlite and url.path.is_dir():
@@ -85,5 +85,5 @@ def explained(url: DatabaseUrl, error: SQLAlchemyError) -> RegistryError:
 
 
 def holds_secret(url: DatabaseUrl, error: BaseException) -> bool:
-    """Whether an error's own words, as a traceback prints them, would show a secret."""
+    """Whether the text of an error, as a traceback prints it, contains a secret."""
     return url.scrubbed(str(error)) != str(error)

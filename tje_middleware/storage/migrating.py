@@ -1,4 +1,4 @@
-"""At which migration a database is, and how it gets to the last one."""
+"""Migrating a database: finding out the migration that it is at, and upgrading it to the last one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .schema import HEAD, PREFIX, VERSION_TABLE
 from .url import DatabaseUrl
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
-# What releases before the first migration made says nothing of its schema.
+# Databases of releases before the first migration do not record which migration they are at.
 _UNSTAMPED = "0001"
 _UNSTAMPED_TABLE = "tje_profiles"
 _UNSTAMPED_COLUMNS = {"key", "version", "body"}
@@ -21,7 +21,7 @@ def revision_of(connection: Connection, url: DatabaseUrl) -> str | None:
     """The migration that a database is at; None for one without our tables.
 
     Raises:
-        RegistryDamaged: it has a table of another's by the name of ours.
+        RegistryDamaged: another application's table has the name of one of ours.
     """
     found = inspect(connection)
     if found.has_table(VERSION_TABLE):
@@ -39,7 +39,7 @@ def revision_of(connection: Connection, url: DatabaseUrl) -> str | None:
 
 
 def is_still_at_head(connection: Connection) -> bool:
-    """Whether a database that was at the last migration is so now; cheap, as every reading asks."""
+    """Whether a database that was at the last migration still is; cheap, as every reading checks it."""
     return connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar() == HEAD
 
 
@@ -63,7 +63,7 @@ def require_head(url: DatabaseUrl, revision: str) -> None:
 
 
 def refuse_another_database(connection: Connection, url: DatabaseUrl) -> None:
-    """Refuse a file without our tables that holds something else; an empty one becomes a registry."""
+    """Refuse a file without our tables that holds other tables; an empty one becomes a registry."""
     others = [name for name in inspect(connection).get_table_names() if not name.startswith(PREFIX)]
     if others:
         raise RegistryDamaged(
@@ -73,20 +73,20 @@ def refuse_another_database(connection: Connection, url: DatabaseUrl) -> None:
 
 
 def known_revisions() -> frozenset[str]:
-    """Every migration of this release."""
+    """All migrations of this release."""
     return frozenset(path.stem.split("_")[0].lstrip("r") for path in (_MIGRATIONS / "versions").glob("r[0-9]*.py"))
 
 
 def upgrade(connection: Connection, url: DatabaseUrl) -> None:
-    """Bring a database to the last migration, within the transaction that the connection is in."""
+    """Migrate a database to the last migration, within the transaction that the connection is in."""
     from alembic.operations import Operations  # noqa: PLC0415 (a tenth of a second, and hardly ever needed)
     from alembic.runtime.migration import MigrationContext  # noqa: PLC0415
     from alembic.script import ScriptDirectory  # noqa: PLC0415
 
     scripts = ScriptDirectory(str(_MIGRATIONS))
     context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
-    # Not by alembic.command: its scripts find their connection in a module, which all threads of a process share, so
-    # that of two databases made at the same time one would get the tables of both.
+    # Not by alembic.command: its scripts find their connection in a module that all threads of a process share, so
+    # two threads that migrate two databases at the same time could both write to one of them.
     operations = Operations(context)
     before = revision_of(connection, url)
     for script in reversed(list(scripts.iterate_revisions(HEAD, before or "base"))):

@@ -1,4 +1,4 @@
-"""PostgreSQL: how a server is connected to."""
+"""PostgreSQL: connecting to a server."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from ..errors import RegistryError
 from .sqlite import LOCK_TIMEOUT_SECONDS
 from .url import DatabaseUrl
 
-#: Under this name a change of what is active is told to whoever listens.
+#: The channel on which changes of active versions are notified.
 CHANNEL = "tje_registry"
-#: So many connections at most has one engine.
+#: The largest number of connections of one engine.
 MOST_CONNECTIONS = 10
 _KEPT_CONNECTIONS = 2
-# A host that vanished is noticed within half a minute; what the URL says itself holds.
+# With these a host that vanished is noticed within half a minute; settings in the URL replace them.
 _DEFAULTS = {
     "connect_timeout": "5",
     "keepalives_idle": "15",
@@ -22,12 +22,12 @@ _DEFAULTS = {
     "keepalives_count": "3",
     "tcp_user_timeout": "15000",
 }
-# Held by whoever changes what is registered, until the end of its transaction; any number that others do not use.
+# The advisory lock of transactions that write alone; any number that other applications do not use.
 _WRITERS_LOCK = 0x746A65  # "tje"
 
 
 def postgres_engine(url: DatabaseUrl) -> Engine:
-    """An engine for the server that a URL names; nothing is connected to yet.
+    """An engine for the server that a URL names; it does not connect yet.
 
     Raises:
         RegistryError: psycopg is not installed.
@@ -40,7 +40,7 @@ def postgres_engine(url: DatabaseUrl) -> Engine:
             max_overflow=MOST_CONNECTIONS - _KEPT_CONNECTIONS,
             pool_pre_ping=True,
             pool_recycle=1800,
-            hide_parameters=True,  # a decision may hold a prompt, and what fails is logged
+            hide_parameters=True,  # a statement that fails is logged, and its parameters may hold a prompt
         )
     except ArgumentError:  # not chained: it may quote the URL
         raise RegistryError(f"{url} has a setting that the driver does not take: check what follows the ?") from None

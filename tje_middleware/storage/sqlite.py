@@ -1,4 +1,4 @@
-"""SQLite: how a file is opened, made and looked over."""
+"""SQLite: opening, making and checking a file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LOCK_TIMEOUT_SECONDS = 30.0
 
 
 class _ForkSafeConnection(sqlite3.Connection):
-    """One that is not opened while the process forks, and that a fork waits for to be closed."""
+    """A connection that is not opened while the process forks; a fork waits until it is closed."""
 
     _opened: int | None = None
 
@@ -35,7 +35,7 @@ class _ForkSafeConnection(sqlite3.Connection):
             raise
 
     def close(self) -> None:
-        """As the driver's."""
+        """Close the connection, as the driver does."""
         super().close()
         self._tell()
 
@@ -49,20 +49,22 @@ class _ForkSafeConnection(sqlite3.Connection):
 
 
 def sqlite_engine(url: DatabaseUrl) -> Engine:
-    """An engine for the file that a URL names; nothing is opened yet."""
-    # A connection a transaction: one kept open would go on reading a file that has since been replaced, and must
-    # not be shared with a forked child.
+    """An engine for the file that a URL names; it does not open the file yet."""
+    # One connection for each transaction: one that stays open would go on reading a file that was replaced since, and
+    # must not be shared with a forked child.
     how = {"timeout": LOCK_TIMEOUT_SECONDS, "factory": _ForkSafeConnection}
     engine = create_engine(url.value, poolclass=NullPool, connect_args=how, hide_parameters=True)
 
     @event.listens_for(engine, "do_connect")
     def _make_private_file(*_how: object) -> None:
-        make_private(url.path)
+        # A new file can be read by its owner alone; SQLite gives the files beside it the same mode.
+        with contextlib.suppress(OSError):  # of a file that exists or cannot be made SQLite raises a clearer error
+            os.close(os.open(url.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
     @event.listens_for(engine, "connect")
     def _leave_transactions_to_sqlalchemy(connection: object, _record: object) -> None:
-        # The driver begins transactions late and only before writes, so two processes could read the same
-        # newest version and both go on to write.
+        # The driver begins a transaction only before the first write, so two processes could read the same newest
+        # version and then both write the next one.
         connection.isolation_level = None  # type: ignore[attr-defined]
 
     @event.listens_for(engine, "begin")
@@ -73,27 +75,21 @@ def sqlite_engine(url: DatabaseUrl) -> Engine:
     return engine
 
 
-def make_private(path: Path) -> None:
-    """Make the file, where there is none, so that its owner alone can read it; SQLite's others follow its mode."""
-    with contextlib.suppress(FileExistsError, OSError):  # what is wrong with the folder SQLite says better
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-
-
 def write_ahead(engine: Engine) -> None:
-    """Let readers go on while somebody writes; kept in the file. Outside of a transaction, as SQLite wants it."""
+    """Switch the file to a write-ahead log, with which readers need not wait for writers; outside a transaction."""
     deadline = time.monotonic() + LOCK_TIMEOUT_SECONDS
-    # Of several processes that start together SQLite lets none wait here, whatever the timeout.
+    # Here SQLite ignores the timeout and fails at once where another process holds the file.
     while not _writes_ahead(engine) and time.monotonic() < deadline:
         time.sleep(random.uniform(0.005, 0.05))
 
 
 def _writes_ahead(engine: Engine) -> bool:
-    """Ask for it; False where another process has to let go first."""
+    """Switch to a write-ahead log; False where another process holds the file."""
     with engine.connect() as connection:
         raw = connection.connection.dbapi_connection
         assert raw is not None
         try:
-            # A file system that cannot do it stays with the journal that it has.
+            # On a file system that does not support it, SQLite keeps the journal as it is.
             raw.cursor().execute("PRAGMA journal_mode = WAL").close()
         except sqlite3.OperationalError as error:
             if "locked" not in str(error):
@@ -103,15 +99,15 @@ def _writes_ahead(engine: Engine) -> bool:
 
 
 def is_set_in_stone(path: Path) -> bool:
-    """Whether nobody is writing the file, and this process could not: it is then read without the help of others.
+    """Whether a file is in a read-only folder and nobody is writing it: it is then opened as immutable.
 
-    What is read ahead of a write-ahead log needs a file beside it, which a read-only folder has no place for.
+    Otherwise a file with a write-ahead log cannot be read there, as SQLite needs to make a file beside it.
     """
     return path.exists() and not os.access(path.parent, os.W_OK) and not Path(f"{path}-wal").exists()
 
 
 def stone_engine(url: DatabaseUrl) -> Engine:
-    """An engine for a file of which :func:`is_set_in_stone` holds."""
+    """An engine for a file for which :func:`is_set_in_stone` is true."""
     file = f"file:{quote(str(url.path))}?immutable=1"
     return create_engine(
         "sqlite://",
@@ -122,11 +118,11 @@ def stone_engine(url: DatabaseUrl) -> Engine:
 
 
 def refuse_cut_file(connection: Connection, url: DatabaseUrl) -> None:
-    """Refuse a file whose last page is cut off: SQLite fills it up with zeros and takes it for whole.
+    """Refuse a file whose last page is cut off: SQLite would fill the page up with zeros and use it.
 
-    Called in a transaction, so that nobody else is writing. The file is not opened for this: closing it again
-    would drop every lock that this process holds on it (https://sqlite.org/howtocorrupt.html, 2.2).
+    Call it in a transaction, so that no other process is writing. The file must not be opened for this: closing it
+    would drop all locks of this process on it (https://sqlite.org/howtocorrupt.html, 2.2).
     """
     page_size = connection.exec_driver_sql("PRAGMA page_size").scalar_one()
-    if url.path.stat().st_size % page_size > 1:  # to SQLite, a file of one byte is an empty one
+    if url.path.stat().st_size % page_size > 1:  # SQLite takes a file of one byte for an empty one
         raise RegistryDamaged(f"{url}: the end of the file is missing; {DAMAGE_REMEDY}")

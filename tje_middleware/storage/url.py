@@ -1,4 +1,4 @@
-"""The URL of a database: what it may be, and how it is shown without its secrets."""
+"""DatabaseUrl: reading the URL of a database, and showing it without its secrets."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ _POSTGRES = {"postgresql", "postgres", "postgresql+psycopg"}
 _HELP = "a file is sqlite:///path/to/tje.db, a server postgresql+psycopg://user@host/database"
 _HIDDEN = "***"
 _SECRET_SIGNS = ("pass", "secret", "token", "key")
-# The password of a URL within a text; up to the last @, as passwords may have one.
+# The password of a URL within a text; it ends before the last @, as a password may contain one.
 _PASSWORD = re.compile(r"((?:://|//|^|['\"\s])[^/?#:@\s]*:(?!//))([^\s]*)@")
 _QUERY_SECRET = re.compile(r"([?&][^=&]*(?:pass|secret|token|key)[^=&]*=)[^&#\s]*", re.IGNORECASE)
-# The same of a text that is a URL as a whole, if one that could not be read: anything may be part of its password.
+# The password of a URL that could not be read, in which anything may be a part of the password.
 _PASSWORD_OF_ALL = re.compile(r"((?::?//)?[^/:@]*:)(.*)@", re.DOTALL)
 _SECRET_OF_ALL = re.compile(r"\?.*", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class DatabaseUrl:
-    """A URL whose password nobody sees: not in ``repr``, ``str``, errors or logs.
+    """A URL whose password is hidden in ``repr``, ``str``, errors and logs.
 
     Attributes:
         shown: The URL with its secrets hidden.
-        value: The URL for the driver; of a file with its absolute path, as a process may go to another folder.
+        value: The URL for the driver; a file has its absolute path, as the process may change its folder.
     """
 
     shown: str
@@ -42,12 +42,12 @@ class DatabaseUrl:
         """Read a URL.
 
         Raises:
-            RegistryError: it is none, or of a database that is not supported.
+            RegistryError: the URL is malformed, or names a database that is not supported.
         """
         try:
             value = make_url(url)
         except (ArgumentError, ValueError, TypeError):
-            # Not chained: the cause quotes the URL as it is.
+            # Not chained: the cause quotes the URL with its secrets.
             raise RegistryError(f"{_unread(str(url))!r} is no registry URL; {_HELP}") from None
         if "@" in f"{value.host}{value.database}" and value.drivername not in _SQLITE:
             raise RegistryError(
@@ -64,21 +64,21 @@ class DatabaseUrl:
 
     @property
     def is_sqlite(self) -> bool:
-        """Whether it names a file."""
+        """Whether the URL names a SQLite file."""
         return self.value.drivername in _SQLITE
 
     @property
     def path(self) -> Path:
-        """The file that it names."""
+        """The file that the URL names."""
         return Path(str(self.value.database))
 
     @property
     def anywhere(self) -> str:
-        """The URL for a process that may be in another folder, with its secrets."""
+        """The URL with its secrets and an absolute path, for a process in another folder."""
         return self.value.render_as_string(hide_password=False)
 
     def scrubbed(self, text: str) -> str:
-        """A driver's words without this URL's secrets."""
+        """A driver's text without this URL's secrets."""
         for secret in sorted(self._secrets(), key=len, reverse=True):
             text = text.replace(secret, _HIDDEN)
         return hidden(text)
@@ -88,12 +88,12 @@ class DatabaseUrl:
         for name, values in self.value.query.items():
             if _is_secret(name):
                 given += [values] if isinstance(values, str) else list(values)
-        # A driver may quote them as they stand in a URL.
+        # A driver may quote them in the form that they have in a URL.
         return {form for secret in given if secret for form in (secret, quote(secret, safe=""), quote_plus(secret))}
 
 
 def _shown(value: URL, url: str) -> str:
-    """The URL as it was given, where it has no secrets; else what was read of it, with them hidden."""
+    """The URL as it was given, where it has no secrets; else the URL as it was read, with its secrets hidden."""
     secret_names = [name for name in value.query if _is_secret(name)]
     if value.password is None and not secret_names:
         return url
@@ -106,7 +106,7 @@ def _is_secret(name: str) -> bool:
 
 
 def _unread(url: str) -> str:
-    """A URL that could not be read, without all that may be a secret."""
+    """A URL that could not be read, without anything that may be a secret."""
     scheme, separator, rest = url.rpartition("://") if "://" in url else ("", "", url)
     if "@" in rest:
         rest = _PASSWORD_OF_ALL.sub(rf"\g<1>{_HIDDEN}@", rest, count=1)

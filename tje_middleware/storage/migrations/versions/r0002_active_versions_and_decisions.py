@@ -13,7 +13,7 @@ _TIME = sa.DateTime(timezone=True)
 
 
 def upgrade(op: Operations) -> None:
-    """Make the tables; of each key that there is, the newest version becomes the active one, as it was."""
+    """Make the tables; the newest version of each key becomes the active one, as it was before."""
     for column in (
         sa.Column("put_at", _TIME),
         sa.Column("put_by", sa.String),
@@ -116,7 +116,7 @@ def upgrade(op: Operations) -> None:
     newest = sa.select(profiles.c.key, sa.func.max(profiles.c.version).label("version")).group_by(profiles.c.key)
     now = datetime.now(timezone.utc)
     if op.get_bind().dialect.name == "sqlite":
-        now = now.replace(tzinfo=None)  # times are kept in UTC, and SQLite keeps none of a zone
+        now = now.replace(tzinfo=None)  # times are stored in UTC, and SQLite stores no zone
     for key, version in op.get_bind().execute(newest).all():
         op.bulk_insert(keys, [{"key": key, "last_version": version, "active_version": version}])
         first = {"key": key, "from_version": None, "to_version": version, "action": "migrate", "at": now}
