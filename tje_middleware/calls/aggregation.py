@@ -7,9 +7,9 @@ others.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol, TypeVar, get_args
+from typing import Literal, Protocol, get_args
 
 from ..calls.log import ModelCall
 from ..calls.usage import TokenUsage
@@ -31,7 +31,6 @@ _WORDS: dict[Aggregate, str] = {
     "pooled": "the tokens of {} model calls together",
 }
 _TRY_LAST = "of which some came without logprobs: aggregate='last' judges the one that wrote the answer alone"
-Known = TypeVar("Known")
 
 
 def aggregated(calls: Sequence[ModelCall], rule: Aggregate, gate: Judge) -> ModelCall:
@@ -203,10 +202,6 @@ def _pooled(calls: Sequence[ModelCall], by: _OfGate | _OfSignal) -> ModelCall:
         calls[-1],
         logprobs=SequenceLogprobs.concatenate(parts),
         usage=sum((call.usage for call in calls), TokenUsage()),
-        model=_known(call.model for call in calls),
-        temperature=_known(call.temperature for call in calls),
+        model=next((call.model for call in calls if call.model is not None), None),
+        temperature=next((call.temperature for call in calls if call.temperature is not None), None),
     )
-
-
-def _known(values: Iterable[Known | None]) -> Known | None:
-    return next((value for value in values if value is not None), None)

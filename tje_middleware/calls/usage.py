@@ -100,8 +100,9 @@ class SpendingLog:
         with self._lock:
             self._settled.pop(run_id, None)  # users may give the same id to several runs, one after the other
             self._written.setdefault(run_id, 0)
-            if len(self._written) > MOST_OPEN:
-                self._give_up_oldest()
+            if len(self._written) > MOST_OPEN:  # count the oldest as ended
+                oldest = next(iter(self._written))
+                self._count(oldest, TokenUsage(0, self._written.pop(oldest), calls=1, partly_known=1))
         if self.parent is not None:
             self.parent.start(run_id)
 
@@ -142,10 +143,6 @@ class SpendingLog:
         self._total += usage
         self._settled[run_id] = None
         drop_oldest(self._settled, _REMEMBERED)
-
-    def _give_up_oldest(self) -> None:
-        oldest = next(iter(self._written))
-        self._count(oldest, TokenUsage(0, self._written.pop(oldest), calls=1, partly_known=1))
 
 
 def drop_oldest(kept: dict[Key, Value], most: int) -> int:

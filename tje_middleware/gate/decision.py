@@ -189,32 +189,20 @@ def savings_of(
         profile: The profile that it was decided by.
         deeper_includes_draft: Whether always going deeper costs the draft as well, as a refinement does.
     """
-    if decision.answered_by == "deeper" or decision.reason == "branch_failed":
-        return _of_deeper(decision, deeper_includes_draft)
-    if decision.route is Route.FINAL and decision.reason == "confident":
-        return _of_none(decision, profile, decision.threshold, deeper_includes_draft)
-    if decision.route is Route.ABSTAIN:
-        return _of_none(decision, profile, inf, deeper_includes_draft)
-    return _UNKNOWN
-
-
-def _of_deeper(decision: GateDecision, includes_draft: bool) -> Savings:
-    """Savings where the deeper branch ran."""
-    if includes_draft:
-        return Savings(0.0, "measured")
-    spent = draft_tokens(decision)
-    return _UNKNOWN if spent is None else Savings(-spent, "estimated" if decision.draft_usage is None else "measured")
-
-
-def _of_none(
-    decision: GateDecision, profile: CalibrationProfile | None, up_to: float | None, includes_draft: bool
-) -> Savings:
-    """Savings where the deeper branch did not run."""
-    if profile is None or up_to is None:
+    spent = 0.0 if deeper_includes_draft else draft_tokens(decision)
+    if spent is None:
         return _UNKNOWN
-    avoided = profile.expected_deeper_tokens(up_to)
-    spent = 0.0 if includes_draft else draft_tokens(decision)
-    return _UNKNOWN if avoided is None or spent is None else Savings(avoided - spent, "estimated")
+    if decision.answered_by == "deeper" or decision.reason == "branch_failed":
+        is_counted = deeper_includes_draft or decision.draft_usage is not None
+        return Savings(0.0 - spent, "measured" if is_counted else "estimated")
+    if decision.route is Route.ABSTAIN:
+        up_to: float | None = inf
+    elif decision.route is Route.FINAL and decision.reason == "confident":
+        up_to = decision.threshold
+    else:
+        return _UNKNOWN
+    avoided = None if profile is None or up_to is None else profile.expected_deeper_tokens(up_to)
+    return _UNKNOWN if avoided is None else Savings(avoided - spent, "estimated")
 
 
 def draft_tokens(decision: GateDecision) -> float | None:

@@ -76,7 +76,7 @@ class Policies:
         return self.method if self.given is None else GIVEN
 
     def with_threshold(self, value: float) -> Policies:
-        """The same with a threshold set by hand.
+        """The same policies with a threshold set by hand.
 
         Raises:
             ValueError: no finite number.
@@ -148,21 +148,17 @@ class Criteria:
         """Why no draft can be judged by this profile, as one word and as a sentence; or None."""
         if self.alarm is not None and self.policies.on_drift != "warn":
             return "drifted", f"an alarm was raised about the profile of {self.profile.key}: {self.alarm.detail}"
-        unusable = self._unusable()
-        return None if unusable is None else ("unusable_profile", unusable)
-
-    def _unusable(self) -> str | None:
-        profile = self.profile
+        profile, found = self.profile, None
         if profile.verdict == "unusable" and self.policies.on_unusable != "use":
-            return f"the profile of {profile.key} is unusable: {profile.verdict_reason}"
-        if profile.verdict == "weak" and self.policies.strict:
-            return f"the profile of {profile.key} is weak, and strict=True: {profile.verdict_reason}"
-        if self.policies.given is None:
+            found = f"the profile of {profile.key} is unusable: {profile.verdict_reason}"
+        elif profile.verdict == "weak" and self.policies.strict:
+            found = f"the profile of {profile.key} is weak, and strict=True: {profile.verdict_reason}"
+        elif self.policies.given is None:
             try:
                 profile.threshold(self.policies.method)
             except CalibrationError as error:
-                return str(error)
-        return None
+                found = str(error)
+        return None if found is None else ("unusable_profile", found)
 
     def misfit(self, tokens: int, top_k: int, making: Making) -> tuple[Reason, str] | None:
         """Why a draft with these settings cannot be judged by this profile, as one word and as a sentence; or None.

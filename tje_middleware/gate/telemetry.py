@@ -148,7 +148,6 @@ class _Telemetry:
         deeper_model: str | None,
         tokens_saved: float | None,
     ) -> None:
-        """Tell of one decision."""
         labels = _labels_of(decision, draft_model, deeper_model)
         span = self._current_span()
         if span.is_recording():
@@ -167,7 +166,6 @@ class _Telemetry:
     def tell_amended(
         self, decision: GateDecision, told: Told, deeper_model: str | None, tokens_saved: float | None
     ) -> None:
-        """Tell of the changes of one decision."""
         labels = _labels_of(decision, None, deeper_model)
         span = self._current_span()
         if span.is_recording():

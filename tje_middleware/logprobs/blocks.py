@@ -71,10 +71,11 @@ def _positions(block: object) -> SequenceLogprobs | None:
         rows = [*map(getter(block[0], "top_logprobs"), block)]
     except (LookupError, AttributeError, TypeError):  # a position leaves the field out instead of empty
         rows = [field(position, "top_logprobs") for position in block]
+    has_sampled = has(block[0], "logprob")
     return SequenceLogprobs(
         top_logprobs=_array(rows),
         tokens=_texts(block, "token"),
-        sampled_logprobs=_sampled(block, "logprob"),
+        sampled_logprobs=_known([*map(getter(block[0], "logprob"), block)], "logprob") if has_sampled else None,
     )
 
 
@@ -287,9 +288,3 @@ def _texts(positions: Sequence[object], *names: str) -> tuple[str, ...] | None:
         if has(positions[0], name):
             return tuple(map(getter(positions[0], name), positions))
     return None
-
-
-def _sampled(positions: Sequence[object], name: str) -> FloatArray | None:
-    if not has(positions[0], name):
-        return None
-    return _known([*map(getter(positions[0], name), positions)], name)

@@ -134,7 +134,7 @@ class Observations:
         )
 
     def with_signal(self, name: str, values: FloatArray) -> Observations:
-        """The same with one more signal, its (n,) values given."""
+        """The same records with one more signal, by its (n,) values."""
         return replace(self, signals={**self.signals, name: values})
 
 

@@ -111,7 +111,9 @@ def _reason(error: Mapping[str, Any]) -> str:
         return f"{name}: missing"
     if not name:
         return f"not an object but {_shown(error['input'])}"
-    needed = "true or false" if kind.startswith("bool") else _needed(error["msg"])
+    # Of "Input should be a valid number, unable to parse ..." only "a valid number" is shown.
+    needed = error["msg"].removeprefix("Input should be ").partition(",")[0]
+    needed = "true or false" if kind.startswith("bool") else needed.replace("a valid dictionary", "an object")
     return f"{name}: must be {needed}, not {_shown(error['input'])}"
 
 
@@ -120,11 +122,6 @@ def _no_json(reason: str) -> str:
         what = _PLACE.sub("", reason).removeprefix("EOF ")
         return f"not JSON: the line ends {what} (a record stands on one line)"
     return _PLACE.sub(r" at column \1", f"not JSON: {reason}")
-
-
-def _needed(message: str) -> str:
-    """What pydantic's message asks for, as "a valid number" of "Input should be a valid number, unable to ..."."""
-    return message.removeprefix("Input should be ").partition(",")[0].replace("a valid dictionary", "an object")
 
 
 def _shown(value: object) -> str:

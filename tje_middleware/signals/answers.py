@@ -26,7 +26,7 @@ def answer_span(sequence: SequenceLogprobs, find: Find | None = None) -> NDArray
         find: How to find it in the text: a pattern (str or compiled), whose last match counts (its group 1, or all
             of it); or a function from the text to ``(start, end)`` or None. By default the last ``\boxed{X}``,
             ``#### X``, JSON ``"answer": X``, "Final answer: X" or "answer is X", in this order, and
-            where there is none of these the last line that says something.
+            where there is none of these the last line with more than brackets and marks.
 
     Returns:
         (n,) positions in the sequence, ascending, n at least 1.
@@ -131,7 +131,8 @@ def find_span(text: str, find: Find | None = None) -> Span | None:
     Args:
         text: All that the model answered.
         find: How to find it; None: the last ``\boxed{X}``, ``#### X``, JSON ``"answer": X``, "Final answer: X"
-            or "answer is X", whichever of these comes first in this list, or else the last line that says something.
+            or "answer is X", whichever of these comes first in this list, or else the last line with more than
+            brackets and marks.
 
     Raises:
         SignalError: ``find`` gave something else than a span inside the text.
@@ -166,7 +167,7 @@ def _final_answer(text: str) -> Span | None:
 
 
 def _last_line(text: str, end: int) -> Span | None:
-    """The last line that says something, or that is not empty where none says anything."""
+    """The last line with more than brackets and marks; where there is none, the last line that is not empty."""
     last = None
     while end > 0:
         begin = text.rfind("\n", 0, end) + 1

@@ -51,7 +51,7 @@ class LearnedSignal(BaseModel):
         return self.of_values({part.signal: measure(part.signal, sequence) for part in self.features})
 
     def of_values(self, values: Mapping[str, float]) -> float:
-        """The same from the signals' values.
+        """The log-odds from the signals' values, by their names.
 
         Raises:
             SignalError: one of the signals is missing or not finite.
@@ -65,7 +65,7 @@ class LearnedSignal(BaseModel):
         return total
 
     def of_columns(self, columns: Mapping[str, FloatArray]) -> FloatArray:
-        """(n,) the same for n drafts at once, from (n,) columns of the signals' values."""
+        """(n,) log-odds of n drafts at once, from (n,) columns of the signals' values."""
         # Added in the order of of_values: another order could change the last digit, and with it the comparison with
         # a threshold that was computed here.
         total = np.full(len(columns[self.features[0].signal]), self.intercept)

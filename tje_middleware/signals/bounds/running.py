@@ -36,16 +36,14 @@ _SETTLING: dict[str, Callable[[], Settling]] = {"": AllTokens, "answer": AnswerT
 
 
 class LowerBound(Protocol):
-    """The lower bound of one signal over one growing sequence.
-
-    Attributes:
-        may_fail: Whether a later token can leave the signal without a value, for example because that token's logprob
-            is unknown. If not, the signal has a value from the first settled token on.
-    """
+    """The lower bound of one signal over one growing sequence."""
 
     @property
     def may_fail(self) -> bool:
-        """Whether a later token can leave the signal without a value."""
+        """Whether a later token can leave the signal without a value, for example as its logprob is unknown.
+
+        If not, the signal has a value from the first settled token on.
+        """
 
     def add(self, part: SequenceLogprobs) -> None:
         """Take the next positions, in time proportional to them."""
