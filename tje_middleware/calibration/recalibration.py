@@ -75,6 +75,7 @@ def recalibrate(
         key=profile.key.model_copy(update={"signal": profile.signal}),
         settings=profile.settings,
     )
+    deeper_tokens = [np.nan if each.deeper_tokens is None else each.deeper_tokens for each in kept]
     return found.model_copy(
         update={
             "key": profile.key,
@@ -83,7 +84,7 @@ def recalibrate(
             "reference": reference_of(
                 np.array([each.signal_value for each in kept]),
                 tokens=_whole([each.tokens for each in kept]),
-                deeper_tokens=_with_gaps([each.deeper_tokens for each in kept]),
+                deeper_tokens=np.array(deeper_tokens, dtype=np.float64),
             ),
             "notes": (
                 *found.notes,
@@ -153,10 +154,6 @@ def _columns(labelled: Sequence[LabelledDecision], signal: str) -> Observations:
 def _whole(column: Sequence[float | None]) -> FloatArray | None:
     told = [value for value in column if value is not None]
     return np.array(told, dtype=np.float64) if len(told) == len(column) else None
-
-
-def _with_gaps(column: Sequence[float | None]) -> FloatArray:
-    return np.array([np.nan if value is None else value for value in column], dtype=np.float64)
 
 
 def _lost(profile: CalibrationProfile, found: CalibrationProfile) -> Iterator[str]:

@@ -91,7 +91,7 @@ def choose(observations: Observations, *, seed: int = 0) -> Choice:
         )
         for place in np.argsort(-found, kind="stable")
     ]
-    verdict, reason = _judged(names[taken], table, tests, nested, wrong)
+    verdict, reason = _judged(names, taken, found, tests, nested, wrong)
     signal, auroc, learned, mask = names[taken], nested.auroc, None, None
     better = learn_where_better(observations, names, seed=seed) if verdict != "unusable" else None
     if better is not None:
@@ -232,18 +232,17 @@ def _cross_validated(values: FloatArray, wrong: BoolArray, rng: np.random.Genera
 
 
 def _judged(
-    taken: str, table: Sequence[Candidate], tests: _Permuted, nested: _Nested, wrong: BoolArray
+    names: Sequence[str], place: int, aurocs: FloatArray, tests: _Permuted, nested: _Nested, wrong: BoolArray
 ) -> tuple[Verdict, str]:
-    one, looks = next(candidate for candidate in table if candidate.signal == taken), f"{len(table)} signals"
-    if one.auroc is None or one.p_adjusted is None:
-        raise AssertionError("a candidate with values has an area and a p-value")
-    found = f"AUROC {one.auroc:.3f}, p = {one.p_adjusted:.3f} corrected for {looks}"
-    if one.p_adjusted > _SIGNIFICANT:
+    """The verdict on the candidate at ``place``, and the reason for it."""
+    taken, looks = names[place], f"{len(names)} signals"
+    found = f"AUROC {aurocs[place]:.3f}, p = {tests.adjusted[place]:.3f} corrected for {looks}"
+    if tests.adjusted[place] > _SIGNIFICANT:
         if tests.reversed <= _SIGNIFICANT:
-            opposite = min(table, key=lambda candidate: candidate.auroc or 0.0)
+            opposite = int(np.argmin(aurocs))
             return "unusable", (
-                f"the wrong direction: by {opposite.signal} incorrect drafts are the more confident ones "
-                f"(AUROC {opposite.auroc:.3f}, p = {tests.reversed:.3f} corrected for {looks})"
+                f"the wrong direction: by {names[opposite]} incorrect drafts are the more confident ones "
+                f"(AUROC {aurocs[opposite]:.3f}, p = {tests.reversed:.3f} corrected for {looks})"
             )
         return "unusable", (
             f"no signal separates right from wrong beyond chance: {taken} reaches {found}; add records, or name one "

@@ -300,14 +300,8 @@ def _number(value: float) -> str:
 
 def _thinned(curve: SavingsCurve) -> dict[str, Any]:
     points = np.linspace(0, len(curve.accepted) - 1, min(_MOST_POINTS, len(curve.accepted))).round().astype(int)
-    columns = {name: getattr(curve, name) for name in ("accepted", "saved", "gate", "random", "oracle")}
-    return {
-        **{name: None if column is None else column[points].tolist() for name, column in columns.items()},
-        "area": curve.area,
-        "area_random": curve.area_random,
-        "area_oracle": curve.area_oracle,
-        "share_of_way": None if curve.share_of_way is None else asdict(curve.share_of_way),
-    }
+    fields = asdict(curve).items()
+    return {name: value[points].tolist() if isinstance(value, np.ndarray) else value for name, value in fields}
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 (plain values of any kind)

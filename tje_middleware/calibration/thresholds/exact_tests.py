@@ -28,7 +28,7 @@ from .paper import require_finite
 
 # Ranks grow by this factor: fine enough to lose no more than 2 % of the accepted drafts.
 _STEP = 1.02
-# With many records the first candidate is not the only start: with few drafts it depends on one or two labels.
+# With many records the tests have further starts, as a first candidate of few drafts depends on one or two labels.
 _NEXT_START, _FIRST_SHARE = 5, 0.5
 
 

@@ -82,7 +82,9 @@ def render_report(
 
     inputs = ReportInputs.gather(evaluation, observations, curve, drafts)
     figures = draw(inputs)
-    script, plotly = read("page.js"), _with_line_feeds(get_plotlyjs())
+    script = read("page.js")
+    # With line feeds: a browser reads every line end as one, and then checks the digest in the policy.
+    plotly = get_plotlyjs().replace("\r\n", "\n").replace("\r", "\n")
     key = evaluation.profile.key
     return (
         environment()
@@ -143,11 +145,6 @@ def _replayed(evaluation: Evaluation) -> str:
         f"Policies were replayed over {n} in {evaluation.folds} folds: each is decided by a calibration on the "
         f"others, so no draft is judged by a threshold that it helped to make."
     )
-
-
-def _with_line_feeds(source: str) -> str:
-    """The source with line feeds: a browser reads every line end so, and then checks the digest in the policy."""
-    return source.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _policy(*scripts: str) -> str:

@@ -211,21 +211,15 @@ def learning_table(curve: LearningCurve, method: str | None) -> Table:
 
 def _learning_row(at: AtSize, method: MethodAtSize | None) -> tuple[str, ...]:
     verdicts = (f"{at.verdicts.get(verdict, 0.0):.0%}" for verdict in ("usable", "weak", "unusable"))
-    realised = (
-        [NONE] * 6
-        if method is None
-        else [
-            f"{method.found:.0%}",
-            NONE if method.threshold is None else f"{number(method.threshold.median)} ({_ends(method.threshold)})",
-            *(_share(found) for found in (method.accepted, method.risk, method.accuracy_gain, method.saved)),
-        ]
-    )
+    realised = [NONE] * 6
+    if method is not None:
+        shares = (method.accepted, method.risk, method.accuracy_gain, method.saved)
+        realised = [f"{method.found:.0%}", NONE, *map(_share, shares)]
+        if method.threshold is not None:
+            low, median, high = method.threshold.low, method.threshold.median, method.threshold.high
+            realised[1] = f"{number(median)} ({span((low, high))})"
     area = NONE if at.auroc is None else f"{at.auroc.median:.3f} ({at.auroc.low:.3f} to {at.auroc.high:.3f})"
     return (f"{at.records:,}", f"{at.draws:,}", area, *verdicts, *realised)
-
-
-def _ends(found: Middle) -> str:
-    return span((found.low, found.high))
 
 
 def _share(found: Middle | None) -> str:
