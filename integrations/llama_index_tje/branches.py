@@ -31,7 +31,7 @@ from tje_middleware.errors import described
 from .answers.responses import answer_text, in_one_chunk, spent_on, tool_calls_in
 from .asking.model import AskedLLM
 from .asking.requests import LLMCall, Settings, asking_of, asks_for_logprobs, model_of, without_asking
-from .asking.streams import StreamUsage, acounted, counted
+from .asking.streams import StreamUsage, astreamed, streamed
 
 # Of an LLM
 
@@ -167,7 +167,7 @@ class LLMAsk:
         """The answer to a request as it is written, counted."""
         self._asked(call)
         before, usage = self.usage, StreamUsage()
-        with closed(counted(call, self.same.capabilities)) as chunks:
+        with closed(streamed(call, self.same.capabilities)) as chunks:
             for chunk in chunks:
                 if isinstance(chunk, (ChatResponse, CompletionResponse)):
                     self.usage = before + usage.after(chunk)
@@ -177,7 +177,7 @@ class LLMAsk:
         """The same on the event loop."""
         self._asked(call)
         before, usage = self.usage, StreamUsage()
-        async with aclosed(acounted(call, self.same.capabilities)) as chunks:
+        async with aclosed(astreamed(call, self.same.capabilities)) as chunks:
             async for chunk in chunks:
                 if isinstance(chunk, (ChatResponse, CompletionResponse)):
                     self.usage = before + usage.after(chunk)

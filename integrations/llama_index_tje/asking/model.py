@@ -19,7 +19,7 @@ from tje_middleware.errors import described
 from ..capture.blocks import note_call
 from .delegating import DelegatingLLM
 from .requests import LLMCall, LogprobsArguments, Settings, asking_for_itself, model_of, without_own_asking
-from .streams import StreamRequest, astreamed, streamed
+from .streams import Wanted, astreamed, streamed
 
 
 def ask_logprobs(llm: LLM, *, top_k: int | None = None, gate: EntropyGate | None = None) -> LLM:
@@ -107,10 +107,10 @@ class AskedLLM(DelegatingLLM):
 
     @property
     def plain(self) -> LLM:
-        """The LLM within as it is now, without what it asks for by its own settings: they win over a request's."""
+        """The LLM within, without its own settings that ask for logprobs: they would win over a request's."""
         if not asking_for_itself(self.llm):
             return self.llm
-        # Kept as long as the LLM stays as it is, for the copy has connections of its own.
+        # The copy has connections of its own, and is made anew only where the LLM was changed since.
         now = {**self.llm.__dict__, **(self.llm.__pydantic_private__ or {})}
         now = {name: copy(value) if isinstance(value, (dict, list)) else value for name, value in now.items()}
         if self._plain is None or self._plain[0] != now:
@@ -142,18 +142,15 @@ class AskedLLM(DelegatingLLM):
         return request.answered(await self._made(call).awhole())
 
     def _answers(self, call: LLMCall) -> Generator[Any, None, None]:
-        made = self._made(call)
-        yield from streamed(lambda settings: replace(made, settings=settings).stream(), self._stream_request(call))
+        yield from streamed(self._made(call), self.capabilities, self._wanted(call))
 
     async def _aanswers(self, call: LLMCall) -> AsyncGenerator[Any, None]:
-        made, request = self._made(call), self._stream_request(call)
-        async with aclosed(astreamed(lambda settings: replace(made, settings=settings).astream(), request)) as chunks:
+        async with aclosed(astreamed(self._made(call), self.capabilities, self._wanted(call))) as chunks:
             async for chunk in chunks:
                 yield chunk
 
     def _made(self, call: LLMCall) -> LLMCall:
         return replace(call.undecided(), llm=self.plain)
 
-    def _stream_request(self, call: LLMCall) -> StreamRequest:
-        wanted = (self.arguments, self.request(call.settings))
-        return StreamRequest(self.llm, call.settings, self.capabilities, usage=call.tells_usage, logprobs=wanted)
+    def _wanted(self, call: LLMCall) -> Wanted:
+        return self.arguments, self.request(call.settings)

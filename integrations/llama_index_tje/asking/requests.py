@@ -63,13 +63,13 @@ class LLMCall:
         """The same with an instruction at the end of the system message, or in front of the prompt."""
         if self.kind == "complete":
             return replace(self, question=f"{instruction}\n\n{self.question}")
-        return replace(self, question=_instructed(self.question, instruction))
+        return self._of_messages(_instructed(self._messages(), instruction))
 
     def followed_by(self, following: Sequence[Message]) -> LLMCall:
         """The same with messages after the question; a prompt becomes the first message of a conversation."""
         more = [ChatMessage(role=role, content=text) for role, text in following]
-        if self.kind == "chat":
-            return replace(self, question=[*self.question, *more])
+        if self.kind != "complete":
+            return self._of_messages([*self._messages(), *more])
         return replace(
             self,
             kind="chat",
@@ -77,6 +77,13 @@ class LLMCall:
             settings={name: value for name, value in self.settings.items() if name != "formatted"},
             finish=chat_response_to_completion_response,
         )
+
+    def _messages(self) -> Sequence[ChatMessage]:
+        messages: Sequence[ChatMessage] = self.question
+        return messages
+
+    def _of_messages(self, messages: list[ChatMessage]) -> LLMCall:
+        return replace(self, question=messages)
 
     def whole(self) -> Any:
         """The answer."""
@@ -149,18 +156,8 @@ class StructuredCall(LLMCall):
 
     tells_usage: ClassVar[bool] = False
 
-    def instructed(self, instruction: str) -> LLMCall:
-        """The same with an instruction at the end of the system message."""
-        return self._of_messages(_instructed(self._messages(), instruction))
-
-    def followed_by(self, following: Sequence[Message]) -> LLMCall:
-        """The same with messages after the question."""
-        return self._of_messages(
-            [*self._messages(), *(ChatMessage(role=role, content=text) for role, text in following)]
-        )
-
-    def _messages(self) -> list[ChatMessage]:
-        messages: list[ChatMessage] = self.question.format_messages(llm=self.llm, **self.variables)
+    def _messages(self) -> Sequence[ChatMessage]:
+        messages: Sequence[ChatMessage] = self.question.format_messages(llm=self.llm, **self.variables)
         return messages
 
     def _of_messages(self, messages: list[ChatMessage]) -> LLMCall:
@@ -247,24 +244,15 @@ def tells_usage_when_asked(llm: LLM, settings: Settings) -> bool:
     )
 
 
-def with_usage(settings: Settings) -> dict[str, Any]:
-    """A stream's settings with the question for what it costs."""
-    return {**settings, "stream_options": {"include_usage": True}}
-
-
 def asking_for_itself(llm: LLM) -> bool:
     """Whether an LLM was made to ask for logprobs by its own settings."""
     return bool(getattr(llm, "logprobs", None)) or "logprobs" in _additional(llm)
 
 
 def without_own_asking(llm: LLM) -> LLM:
-    """The LLM, or a copy that does not ask for logprobs by itself: LLMs prefer their own settings to a request's."""
-    if not asking_for_itself(llm):
-        return llm
-    rest = without_asking(_additional(llm))
-    fields = type(llm).model_fields
-    own = {"logprobs": None} if "logprobs" in fields else {}
-    return llm.model_copy(update={**own, **({"additional_kwargs": rest} if "additional_kwargs" in fields else {})})
+    """A copy of an LLM that does not ask for logprobs by itself: LLMs prefer their own settings to a request's."""
+    own = {"logprobs": None, "additional_kwargs": without_asking(_additional(llm))}
+    return llm.model_copy(update={name: own[name] for name in own.keys() & type(llm).model_fields.keys()})
 
 
 def asks_for_logprobs(settings: Settings) -> bool:

@@ -10,7 +10,7 @@ from tje_middleware import GateDecision
 from tje_middleware.calls.streams import aclosed, closed
 
 from ..asking.requests import LLMCall
-from ..asking.streams import acounted, counted
+from ..asking.streams import astreamed, streamed
 from ..branches import achunks_of, chunks_of
 from ..capture.turn import CapturedTurn
 from .turn import LLMRules
@@ -66,11 +66,11 @@ class StructuredTurn(CapturedTurn[Any]):
 
     def draft_chunks(self) -> Iterator[Any]:
         """Predict an object that grows."""
-        return _begun_in(self._as_draft(), counted(self._draft, self._rules.asked.capabilities))
+        return _begun_in(self._as_draft(), streamed(self._draft, self._rules.asked.capabilities))
 
     def adraft_chunks(self) -> AsyncIterator[Any]:
         """The same on the event loop."""
-        return _abegun_in(self._as_draft(), acounted(self._draft, self._rules.asked.capabilities))
+        return _abegun_in(self._as_draft(), astreamed(self._draft, self._rules.asked.capabilities))
 
     def deeper(self, decision: GateDecision) -> Any:
         """Ask the deeper branch."""

@@ -30,7 +30,7 @@ from ..answers.responses import (
 )
 from ..asking.model import AskedLLM
 from ..asking.requests import LLMCall, limits_of, model_of, setting_of, temperature_of, without_asking
-from ..asking.streams import StreamUsage, acounted, counted
+from ..asking.streams import StreamUsage, astreamed, streamed
 from ..branches import DeeperLLM, LLMAsk, LLMBranch, achunks_of, chunks_of
 from ..capture.blocks import announce, keeper_here, replaceable, supersede
 from ..capture.captured import CapturedEntropy
@@ -264,7 +264,7 @@ class LLMTurn(GatedTurn[Response]):
 
     def _written(self, call: LLMCall) -> Iterator[Response]:
         usage, self._came_in_chunks = StreamUsage(), True
-        with closed(counted(call, self.delivery.gate.capabilities)) as chunks:
+        with closed(streamed(call, self.delivery.gate.capabilities)) as chunks:
             for chunk in chunks:
                 self._draft_usage = usage.after(chunk)
                 self._evidence.add(payload_of_chunk(chunk))
@@ -272,7 +272,7 @@ class LLMTurn(GatedTurn[Response]):
 
     async def _awritten(self, call: LLMCall) -> AsyncIterator[Response]:
         usage, self._came_in_chunks = StreamUsage(), True
-        async with aclosed(acounted(call, self.delivery.gate.capabilities)) as chunks:
+        async with aclosed(astreamed(call, self.delivery.gate.capabilities)) as chunks:
             async for chunk in chunks:
                 self._draft_usage = usage.after(chunk)
                 self._evidence.add(payload_of_chunk(chunk))
