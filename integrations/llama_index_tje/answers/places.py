@@ -59,7 +59,7 @@ def decision_in(answer: object) -> GateDecision | None:
     return None
 
 
-def model_of(answer: object) -> str | None:
+def model_in(answer: object) -> str | None:
     """The model that wrote an answer, as its provider calls it; None where it does not say."""
     name = field(getattr(answer, "raw", None), "model")
     return name if isinstance(name, str) else None

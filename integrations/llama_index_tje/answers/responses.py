@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse
 
@@ -23,21 +23,13 @@ def annotated(response: Response, decision: GateDecision) -> Response:
     paid for, too.
     """
     # Responses belong to whoever made them, and are copied.
-    more = _counts(decision)
+    own = {**response.additional_kwargs, **_counts(decision)}
+    noted = {METADATA_KEY: decision.as_dict()}
     if isinstance(response, CompletionResponse):
-        return response.model_copy(
-            update={
-                "additional_kwargs": {**response.additional_kwargs, **more, METADATA_KEY: decision.as_dict()},
-            }
-        )
+        return response.model_copy(update={"additional_kwargs": {**own, **noted}})
     message = response.message
-    noted = {**message.additional_kwargs, METADATA_KEY: decision.as_dict()}
-    return response.model_copy(
-        update={
-            "message": message.model_copy(update={"additional_kwargs": noted}),
-            "additional_kwargs": {**response.additional_kwargs, **more},
-        }
-    )
+    message = message.model_copy(update={"additional_kwargs": {**message.additional_kwargs, **noted}})
+    return response.model_copy(update={"message": message, "additional_kwargs": own})
 
 
 def decision_in(response: Response) -> GateDecision | None:
@@ -87,13 +79,7 @@ def without_decisions(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
 
 def calls_tools(response: Response) -> bool:
     """Whether an answer is a call of tools."""
-    if isinstance(response, CompletionResponse):
-        return False
-    message = response.message
-    blocks: Sequence[Any] = getattr(message, "blocks", ())
-    return bool(message.additional_kwargs.get("tool_calls")) or any(
-        getattr(block, "block_type", None) == "tool_call" for block in blocks
-    )
+    return bool(_tool_calls(field(response, "message")))
 
 
 def tool_calls_in(response: Response) -> list[tuple[str, object]]:

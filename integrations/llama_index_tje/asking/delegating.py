@@ -26,7 +26,7 @@ from llama_index.core.tools.types import BaseTool
 from pydantic import computed_field
 from typing_extensions import Self
 
-from .requests import LLMCall, StructuredCall, prepared_for_tools, tool_caller
+from .requests import LLMCall, StructuredCall, prepared_for_tools, tool_caller, tool_options
 
 # What LlamaIndex puts into an LLM after it was made, and what decides how a prompt becomes a request.
 _FORWARDED = ("callback_manager", "rate_limiter")
@@ -88,7 +88,8 @@ class DelegatingLLM(FunctionCallingLLM):
         # Not pydantic's, which prints keys.
         return f"{type(self).__name__}(llm={named(self.llm)})"
 
-    __str__ = __repr__
+    def __str__(self) -> str:
+        return repr(self)
 
     @computed_field  # type: ignore[prop-decorator]  # pydantic's own way
     @property
@@ -221,25 +222,9 @@ class DelegatingLLM(FunctionCallingLLM):
     # Tools, in the form of the LLM within. LlamaIndex looks for the parameter tool_required by its name.
 
     def _prepare_chat_with_tools(
-        self,
-        tools: Sequence[BaseTool],
-        user_msg: str | ChatMessage | None = None,
-        chat_history: list[ChatMessage] | None = None,
-        verbose: bool = False,
-        allow_parallel_tool_calls: bool = False,
-        tool_required: bool = False,
-        **kwargs: Any,
+        self, tools: Sequence[BaseTool], *args: Any, tool_required: bool = False, **kwargs: Any
     ) -> dict[str, Any]:
-        return prepared_for_tools(
-            self.llm,
-            tools,
-            user_msg=user_msg,
-            chat_history=chat_history,
-            verbose=verbose,
-            allow_parallel_tool_calls=allow_parallel_tool_calls,
-            tool_required=tool_required,
-            **kwargs,
-        )
+        return prepared_for_tools(self.llm, tools, **{"tool_required": tool_required, **tool_options(args, kwargs)})
 
     def _validate_chat_with_tools_response(
         self, response: ChatResponse, tools: Sequence[BaseTool], *args: Any, **kwargs: Any

@@ -27,6 +27,8 @@ Settings = Mapping[str, Any]
 _OF_RESPONSES = "message.output_text.logprobs"
 _LOGPROBS = ("logprobs", "top_logprobs")
 _UNNAMED = "unknown"  # LlamaIndex's word for models without a name
+# The parameters of LlamaIndex's methods with tools, in their order.
+_TOOL_OPTIONS = ("user_msg", "chat_history", "verbose", "allow_parallel_tool_calls", "tool_required")
 _CONVERSATION = {"user_msg", "chat_history"}
 
 
@@ -167,6 +169,11 @@ class StructuredCall(LLMCall):
         return (self.output_cls, self.question), {"llm_kwargs": dict(self.settings), **self.variables}
 
 
+def tool_options(args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments after the tools of one of LlamaIndex's methods with tools, by name."""
+    return {**dict(zip(_TOOL_OPTIONS, args, strict=False)), **kwargs}
+
+
 def prepared_for_tools(
     llm: LLM, tools: Sequence[BaseTool], *, chat_history: list[ChatMessage] | None = None, **options: Any
 ) -> dict[str, Any]:
@@ -204,37 +211,27 @@ def _instructed(messages: Sequence[ChatMessage], instruction: str) -> list[ChatM
     return instructed
 
 
-@dataclass(frozen=True)
-class LogprobsArguments:
-    """In which arguments one LLM is asked for logprobs: its provider's own.
+def with_asking(llm: LLM, settings: Settings, top_k: int) -> dict[str, Any]:
+    """A request's settings with the question for logprobs, in the arguments of the LLM's provider.
 
     An LLM whose class is not known here is asked as OpenAI's chat completions are, which most providers took over.
 
-    Attributes:
+    Args:
         llm: The LLM.
+        settings: The request's; where they ask for more alternatives, so does what is returned.
         top_k: Alternatives a token.
-        given: The very arguments to ask with, where a caller gave them; None for those of the provider.
     """
-
-    llm: LLM
-    top_k: int
-    given: Settings | None = None
-
-    def added_to(self, settings: Settings) -> dict[str, Any]:
-        """A request's settings with the question for logprobs; where they ask for more alternatives, for those."""
-        if self.given is not None:
-            return {**settings, **self.given}
-        classes, asked = _provider_classes(type(self.llm)), settings.get("top_logprobs")
-        top_k = max(self.top_k, asked) if isinstance(asked, int) else self.top_k
-        if "OpenAIResponses" in classes:
-            include = [*(settings.get("include") or getattr(self.llm, "include", None) or ()), _OF_RESPONSES]
-            return {**settings, "include": list(dict.fromkeys(include)), "top_logprobs": top_k}
-        if "GoogleGenAI" in classes:
-            own = {"response_logprobs": True, "logprobs": top_k}
-            return {**settings, "generation_config": {**(settings.get("generation_config") or {}), **own}}
-        if "OpenAI" in classes and not self.llm.metadata.is_chat_model:
-            return {**settings, "logprobs": top_k}  # completions have one number in the place of both
-        return {**settings, "logprobs": True, "top_logprobs": top_k}
+    classes, asked = _provider_classes(type(llm)), settings.get("top_logprobs")
+    top_k = max(top_k, asked) if isinstance(asked, int) else top_k
+    if "OpenAIResponses" in classes:
+        include = [*(settings.get("include") or getattr(llm, "include", None) or ()), _OF_RESPONSES]
+        return {**settings, "include": list(dict.fromkeys(include)), "top_logprobs": top_k}
+    if "GoogleGenAI" in classes:
+        own = {"response_logprobs": True, "logprobs": top_k}
+        return {**settings, "generation_config": {**(settings.get("generation_config") or {}), **own}}
+    if "OpenAI" in classes and not llm.metadata.is_chat_model:
+        return {**settings, "logprobs": top_k}  # completions have one number in the place of both
+    return {**settings, "logprobs": True, "top_logprobs": top_k}
 
 
 def tells_usage_when_asked(llm: LLM, settings: Settings) -> bool:
@@ -255,13 +252,10 @@ def without_own_asking(llm: LLM) -> LLM:
     return llm.model_copy(update={name: own[name] for name in own.keys() & type(llm).model_fields.keys()})
 
 
-def asks_for_logprobs(settings: Settings) -> bool:
-    """Whether a request's own settings ask for logprobs."""
-    return bool(settings.get("logprobs")) or _OF_RESPONSES in (settings.get("include") or ())
-
-
 def asking_of(settings: Settings) -> dict[str, Any]:
-    """The part of a request's settings that asks for logprobs."""
+    """The part of a request's settings that asks for logprobs; empty where they do not."""
+    if not (settings.get("logprobs") or _OF_RESPONSES in (settings.get("include") or ())):
+        return {}
     return {name: settings[name] for name in (*_LOGPROBS, "include") if name in settings}
 
 

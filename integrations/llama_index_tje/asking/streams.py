@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import inspect
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from itertools import islice
 from types import AsyncGeneratorType, CellType, FrameType, GeneratorType
@@ -15,10 +15,10 @@ from tje_middleware.calls.request import DraftRequest, LogprobsCapabilities, may
 from tje_middleware.calls.usage import usage_of
 
 from ..answers.responses import Response, Tokens, decision_in, spent_on, tokens_of
-from .requests import LLMCall, LogprobsArguments, model_of, tells_usage_when_asked
+from .requests import LLMCall, Settings, model_of, tells_usage_when_asked
 
-#: How a stream is asked for logprobs, and what is known of its model's refusals.
-Wanted = tuple[LogprobsArguments, DraftRequest]
+#: How logprobs are asked for beside other settings, and what is known of the model's refusals.
+Wanted = tuple[Callable[[Settings], dict[str, Any]], DraftRequest]
 
 
 def streamed(call: LLMCall, capabilities: LogprobsCapabilities, wanted: Wanted | None = None) -> Iterator[Any]:
@@ -105,7 +105,7 @@ class _StreamRequest:
         """The call with what is asked for by now."""
         settings = dict(self._call.settings)
         if self._wanted is not None and self._asks_logprobs:
-            settings = self._wanted[0].added_to(settings)
+            settings = self._wanted[0](settings)
         if self._asks_usage:
             settings["stream_options"] = {"include_usage": True}
         return replace(self._call, settings=settings)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import weakref
 from functools import singledispatch
-from inspect import BoundArguments
 from typing import Any
 
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
@@ -55,43 +54,25 @@ class SpanListener(NullSpanHandler):
         """Class name."""
         return "SpanListener"
 
+    # LlamaIndex names all arguments.
+
     def span_enter(
-        self,
-        id_: str,
-        bound_args: BoundArguments,
-        instance: Any | None = None,
-        parent_id: str | None = None,
-        tags: dict[str, Any] | None = None,
-        **kwargs: Any,
+        self, id_: str, *args: Any, instance: Any = None, parent_id: str | None = None, **kwargs: Any
     ) -> None:
         """A span has begun."""
         listener = self._listener()
         if listener is None or not is_listening(listener):  # taken off the dispatcher by hand
-            ignore_spans(self)
+            ignore(listener, self)
             self._tracking.close()
             return
         self._tracking.entered(id_, parent_id, instance)
 
-    def span_exit(
-        self,
-        id_: str,
-        bound_args: BoundArguments,
-        instance: Any | None = None,
-        result: Any | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """It has ended well."""
+    def span_exit(self, id_: str, *args: Any, instance: Any = None, result: Any = None, **kwargs: Any) -> None:
+        """A span has ended well."""
         self._tracking.left(id_, result, instance)
 
-    def span_drop(
-        self,
-        id_: str,
-        bound_args: BoundArguments,
-        instance: Any | None = None,
-        err: BaseException | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """It has failed."""
+    def span_drop(self, id_: str, *args: Any, **kwargs: Any) -> None:
+        """A span has failed."""
         self._tracking.dropped(id_)
 
 
@@ -115,19 +96,13 @@ def hear_spans(spans: SpanListener) -> None:
             root.span_handlers = [*root.span_handlers, spans]
 
 
-def ignore(listener: BaseEventHandler, spans: SpanListener) -> None:
+def ignore(listener: BaseEventHandler | None, spans: SpanListener) -> None:
     """Hear nothing more."""
+    root = get_dispatcher()
     with _changing:
         for dispatcher in _dispatchers():
             if any(each is listener for each in dispatcher.event_handlers):
                 dispatcher.event_handlers = [each for each in dispatcher.event_handlers if each is not listener]
-    ignore_spans(spans)
-
-
-def ignore_spans(spans: SpanListener) -> None:
-    """Hear of spans no more."""
-    root = get_dispatcher()
-    with _changing:
         root.span_handlers = [each for each in root.span_handlers if each is not spans]
 
 
@@ -148,10 +123,8 @@ STARTS = (LLMChatStartEvent, LLMCompletionStartEvent)
 def hear(event: BaseEvent, tracking: CallTracking) -> None:
     """Tell whoever follows calls of an event; errors end here, and are logged."""
     settle_abandoned()
-    try:
+    with tracking.surviving(f"at {type(event).__name__}", event.span_id or ""):
         _tell(event, tracking)
-    except Exception:
-        tracking.stumbled(f"the entropy handler, at {type(event).__name__},", event.span_id or "")
 
 
 @singledispatch
@@ -193,5 +166,4 @@ def _fail(event: ExceptionEvent | SpanDropEvent, tracking: CallTracking) -> None
 
 @_tell.register(EntropyDecisionEvent)
 def _decide(event: EntropyDecisionEvent, tracking: CallTracking) -> None:
-    if not (event.is_kept and tracking.is_of_blocks):  # a block that has it already
-        tracking.decided(event.span_id or "", GateDecision.from_dict(event.decision))
+    tracking.decided(GateDecision.from_dict(event.decision))

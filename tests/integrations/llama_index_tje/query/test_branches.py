@@ -86,7 +86,6 @@ class TestAFunction:
         with pytest.raises(TypeError, match="aquery"):
             gated(deeper).query("What?")
 
-    @pytest.mark.parametrize("on_loop", [False, True], ids=["query", "aquery"])
     async def test_pays_for_the_models_that_it_calls(self, gated, engines, on_loop):
         deep = engines.llm("deep")
         engine = gated(lambda _query: str(deep.complete(SURE)))
@@ -111,7 +110,6 @@ class TestAFunction:
 
 
 class TestAFailure:
-    @pytest.mark.parametrize("on_loop", [False, True], ids=["query", "aquery"])
     async def test_leaves_the_draft_which_says_so(self, gated, engines, on_loop):
         engine = gated(engines.engine(SURE, model="broken"))
         response = await engine.aquery("What?") if on_loop else engine.query("What?")
@@ -121,13 +119,11 @@ class TestAFailure:
         assert decision.answered_by == "draft"
         assert engines.asked == [CHEAP, "broken"]
 
-    @pytest.mark.parametrize("on_loop", [False, True], ids=["query", "aquery"])
     async def test_is_raised_by_choice(self, gated, engines, on_loop):
         engine = gated(engines.engine(SURE, model="broken"), on_branch_error="raise")
         with pytest.raises(Exception, match="500"):
             await engine.aquery("What?") if on_loop else engine.query("What?")
 
-    @pytest.mark.parametrize("on_loop", [False, True], ids=["query", "aquery"])
     async def test_is_not_what_a_function_has_that_gives_no_answer(self, gated, on_loop):
         engine = gated(lambda _query: 42)
         with pytest.raises(TypeError, match="not 42"):

@@ -18,7 +18,7 @@ from tje_middleware.errors import described
 
 from ..capture.blocks import note_call
 from .delegating import DelegatingLLM
-from .requests import LLMCall, LogprobsArguments, Settings, asking_for_itself, model_of, without_own_asking
+from .requests import LLMCall, Settings, asking_for_itself, model_of, with_asking, without_own_asking
 from .streams import Wanted, astreamed, streamed
 
 
@@ -90,14 +90,6 @@ class AskedLLM(DelegatingLLM):
         """LlamaIndex's name for the class."""
         return "tje_asked_llm"
 
-    @property
-    def arguments(self) -> LogprobsArguments:
-        """The arguments in which the LLM is asked."""
-        llm = self.llm
-        while isinstance(llm, AskedLLM):
-            llm = llm.llm
-        return LogprobsArguments(llm, self.top_k, self.given)
-
     def request(self, settings: Settings) -> DraftRequest:
         """One request, as far as it concerns what its model refuses."""
         if self.noted:
@@ -119,7 +111,12 @@ class AskedLLM(DelegatingLLM):
 
     def asking(self, call: LLMCall) -> LLMCall:
         """A call as it is made with logprobs."""
-        return replace(self._made(call), settings=self.arguments.added_to(call.settings))
+        return replace(self._made(call), settings=self._asking_settings(call.settings))
+
+    def _asking_settings(self, settings: Settings) -> dict[str, Any]:
+        if self.given is not None:
+            return {**settings, **self.given}
+        return with_asking(self.llm, settings, self.top_k)
 
     # With logprobs, or without where such a request is refused
 
@@ -153,4 +150,4 @@ class AskedLLM(DelegatingLLM):
         return replace(call.undecided(), llm=self.plain)
 
     def _wanted(self, call: LLMCall) -> Wanted:
-        return self.arguments, self.request(call.settings)
+        return self._asking_settings, self.request(call.settings)
