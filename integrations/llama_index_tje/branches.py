@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 
 from llama_index.core.base.base_query_engine import BaseQueryEngine
 from llama_index.core.base.llms.base import BaseLLM
-from llama_index.core.base.llms.types import ChatResponse, CompletionResponse
 from llama_index.core.base.response.schema import (
     AsyncStreamingResponse,
     PydanticResponse,
@@ -28,7 +27,7 @@ from tje_middleware.calls.request import LogprobsCapabilities
 from tje_middleware.calls.streams import aclosed, closed
 from tje_middleware.errors import described
 
-from .answers.responses import answer_text, in_one_chunk, spent_on, tool_calls_in
+from .answers.responses import LLMResponse, answer_text, in_one_chunk, spent_on, tool_calls_in
 from .asking.asked_llm import AskedLLM
 from .asking.requests import LLMCall, Settings, asking_of, model_of, without_asking
 from .asking.streams import StreamUsage, astreamed, streamed
@@ -147,9 +146,9 @@ class LLMAsk:
 
     def text_of(self, answer: object, /) -> str:
         """The text of a response; of a call of tools, what it calls; of an object, its JSON."""
-        if isinstance(answer, BaseModel) and not isinstance(answer, (ChatResponse, CompletionResponse)):
+        if isinstance(answer, BaseModel) and not isinstance(answer, LLMResponse):
             return answer.model_dump_json()
-        if not isinstance(answer, (ChatResponse, CompletionResponse)):
+        if not isinstance(answer, LLMResponse):
             return str(answer)
         called = [f"{name}({arguments})" for name, arguments in tool_calls_in(answer)]
         return "\n".join([*filter(None, [answer_text(answer)]), *called])
@@ -170,7 +169,7 @@ class LLMAsk:
         before, usage = self.usage, StreamUsage()
         with closed(streamed(call, self.same.capabilities)) as chunks:
             for chunk in chunks:
-                if isinstance(chunk, (ChatResponse, CompletionResponse)):
+                if isinstance(chunk, LLMResponse):
                     self.usage = before + usage.after(chunk)
                 yield chunk
 
@@ -180,12 +179,12 @@ class LLMAsk:
         before, usage = self.usage, StreamUsage()
         async with aclosed(astreamed(call, self.same.capabilities)) as chunks:
             async for chunk in chunks:
-                if isinstance(chunk, (ChatResponse, CompletionResponse)):
+                if isinstance(chunk, LLMResponse):
                     self.usage = before + usage.after(chunk)
                 yield chunk
 
     def _counted(self, answer: Any) -> Any:
-        if isinstance(answer, (ChatResponse, CompletionResponse)):
+        if isinstance(answer, LLMResponse):
             self.usage += spent_on(answer)
         return answer
 
@@ -209,7 +208,7 @@ async def achunks_of(branch: LLMBranch, ask: LLMAsk) -> AsyncIterator[Any]:
 
 
 def _one_chunk(answer: Any) -> Any:
-    return in_one_chunk(answer) if isinstance(answer, (ChatResponse, CompletionResponse)) else answer
+    return in_one_chunk(answer) if isinstance(answer, LLMResponse) else answer
 
 
 # Of a query engine

@@ -57,7 +57,7 @@ def ask_logprobs(llm: LLM, *, top_k: int | None = None, gate: EntropyGate | None
 
 
 def asked(llm: LLM, *, top_k: int, capabilities: LogprobsCapabilities, noted: bool = False) -> AskedLLM:
-    """The LLM, asked for logprobs; one that is asked so already as it is."""
+    """An LLM that is asked for logprobs; the given one itself, where it is asked so already."""
     if not isinstance(llm, AskedLLM):
         return AskedLLM(llm=llm, top_k=top_k, capabilities=capabilities, noted=noted)
     if llm.top_k >= top_k and llm.capabilities is capabilities and llm.noted >= noted:
@@ -66,9 +66,9 @@ def asked(llm: LLM, *, top_k: int, capabilities: LogprobsCapabilities, noted: bo
 
 
 class AskedLLM(DelegatingLLM):
-    """What ``ask_logprobs`` makes.
+    """An LLM that is asked for logprobs: what ``ask_logprobs`` returns.
 
-    A refusal is met here, where nothing but the LLM can have raised it.
+    A provider's refusal is handled here, where nothing but the LLM within can have raised it.
     """
 
     # Any: pydantic would copy or validate what is shared here on purpose.
@@ -91,7 +91,7 @@ class AskedLLM(DelegatingLLM):
         return "tje_asked_llm"
 
     def request(self, settings: Settings) -> DraftRequest:
-        """One request, as far as it concerns what its model refuses."""
+        """One request: whether logprobs may be asked for in it, and what its model refuses."""
         if self.noted:
             note_call(self.capabilities)
         name = model_of(self.llm, settings) or type(self.llm).__name__

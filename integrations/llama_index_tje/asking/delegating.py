@@ -28,8 +28,9 @@ from typing_extensions import Self
 
 from .requests import LLMCall, StructuredCall, prepared_for_tools, tool_caller, tool_options
 
-# What LlamaIndex puts into an LLM after it was made, and what decides how a prompt becomes a request.
+# What LlamaIndex sets on an LLM after it was made.
 _FORWARDED = ("callback_manager", "rate_limiter")
+# What decides how a prompt becomes a request.
 _TAKEN_OVER = (
     "system_prompt",
     "messages_to_prompt",
@@ -43,8 +44,8 @@ _TAKEN_OVER = (
 class DelegatingLLM(FunctionCallingLLM):
     """An LLM around another one, which it stands for wherever LlamaIndex takes an LLM.
 
-    What makes an LLM what it is, is that of the one within; a subclass says how a call is answered. The methods are
-    without LlamaIndex's callbacks: those of the LLM within speak for it, so that no call is counted twice.
+    Its prompts, its metadata and all other attributes are those of the LLM within; a subclass says how a call is
+    answered. Its methods lack LlamaIndex's callbacks, which the LLM within has, so that no call is counted twice.
     """
 
     llm: SerializeAsAny[LLM] = Field(description="The LLM within.", exclude=True, repr=False)
@@ -76,7 +77,7 @@ class DelegatingLLM(FunctionCallingLLM):
             self._forward(name, value)
 
     def __getattr__(self, name: str) -> Any:
-        # Whoever was given the LLM itself may ask it for its model, its temperature, its tokenizer.
+        # Code that expects the LLM within may ask for its model, its temperature, its tokenizer.
         try:
             return super().__getattr__(name)  # type: ignore[misc]  # pydantic's, for private attributes
         except AttributeError:
@@ -103,7 +104,7 @@ class DelegatingLLM(FunctionCallingLLM):
         return self.llm.metadata
 
     def _forward(self, name: str, value: object) -> None:
-        """What was set on this LLM holds for those within: query engines put their callback manager into it."""
+        """Set it on the LLMs within, too: query engines, for one, set their callback manager on the LLM."""
         for llm in self._within():
             if hasattr(llm, name):
                 setattr(llm, name, value)
@@ -241,7 +242,7 @@ class DelegatingLLM(FunctionCallingLLM):
 
 
 def fingerprint_of(*settings: object) -> str:
-    """A short word for settings, of which nothing can be read in it."""
+    """A short hash of settings, from which they cannot be read."""
     return sha256(repr(settings).encode()).hexdigest()[:16]
 
 

@@ -136,7 +136,7 @@ class ToolsCall(LLMCall):
         rest = {name: value for name, value in self.settings.items() if name not in _CONVERSATION}
 
         def validated(answer: Any) -> Any:
-            # Some LLMs allow a single call of tools by this alone.
+            # By this, and nothing else, some LLMs reduce the answer to a single call of tools.
             if not isinstance(answer, ChatResponse):
                 return answer
             return tool_caller(llm)._validate_chat_with_tools_response(answer, self.tools, **rest)
@@ -285,7 +285,7 @@ def limits_of(llm: BaseLLM, settings: Settings) -> list[object]:
 
 
 def setting_of(llm: BaseLLM, settings: Settings, name: str) -> object:
-    """What a request is sent with under a name, by the order in which OpenAI's class looks."""
+    """The value of one setting of a request, looked for in the order in which OpenAI's class looks for it."""
     for place in (_additional(llm), settings):
         if place.get(name) is not None:
             return place[name]

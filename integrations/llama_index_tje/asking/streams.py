@@ -14,7 +14,7 @@ from tje_middleware import TokenUsage
 from tje_middleware.calls.request import DraftRequest, LogprobsCapabilities, may_refuse
 from tje_middleware.calls.usage import usage_of
 
-from ..answers.responses import Response, Tokens, decision_in, spent_on, tokens_of
+from ..answers.responses import LLMResponse, Tokens, decision_in, spent_on, tokens_of
 from .requests import LLMCall, Settings, model_of, tells_usage_when_asked
 
 #: How logprobs are asked for beside other settings, and what is known of the model's refusals.
@@ -169,7 +169,7 @@ class StreamUsage:
         self._written = 0
         self._said = Tokens()
 
-    def after(self, chunk: Response) -> TokenUsage:
+    def after(self, chunk: LLMResponse) -> TokenUsage:
         """What the stream cost so far, with this chunk."""
         if decision_in(chunk) is not None:  # of a gated LLM, which knows
             return spent_on(chunk)

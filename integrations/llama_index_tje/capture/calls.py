@@ -12,13 +12,12 @@ from types import AsyncGeneratorType, FrameType, GeneratorType
 from typing import Any, TypeAlias, TypeGuard
 
 from llama_index.core.base.llms.base import BaseLLM
-from llama_index.core.base.llms.types import ChatResponse, CompletionResponse
 
 from tje_middleware import GateDecision, MissingLogprobs
 from tje_middleware.calls.scope import QuietLock
 from tje_middleware.logprobs.fields import field
 
-from ..answers.responses import payload_of_chunk, payload_of_stream_end, tokens_of, tokens_of_chunk
+from ..answers.responses import LLMResponse, payload_of_chunk, payload_of_stream_end, tokens_of, tokens_of_chunk
 from .captured import CapturedEntropy
 
 Stream: TypeAlias = "GeneratorType[Any, Any, Any] | AsyncGeneratorType[Any, Any]"
@@ -278,7 +277,7 @@ class CallTracking:
 
     def _untold(self, span_id: str, span: _Span, result: object, instance: BaseLLM) -> None:
         """Follow a call of an LLM whose methods lack LlamaIndex's callbacks, so that only its span tells of it."""
-        if not (isinstance(result, (ChatResponse, CompletionResponse)) or is_stream(result)):
+        if not (isinstance(result, LLMResponse) or is_stream(result)):
             return
         name = field(instance, "model", "model_name")
         self._start(span_id, span, name if isinstance(name, str) else None, span.temperature)

@@ -34,11 +34,11 @@ _changing = QuietLock()
 
 
 class SpanListener(NullSpanHandler):
-    """Tells of spans to whoever follows calls, and keeps none.
+    """Passes spans on to what follows the calls, and keeps none.
 
     Args:
-        tracking: Is told.
-        listener: The event handler that it goes with; once that is heard no more, neither is this.
+        tracking: Follows the calls.
+        listener: The event handler that it goes with; once that is on no dispatcher, this removes itself.
     """
 
     _tracking: CallTracking = PrivateAttr()
@@ -112,16 +112,16 @@ def is_listening(listener: BaseEventHandler) -> bool:
 
 
 def _dispatchers() -> list[Dispatcher]:
-    """All of them, the root first: the manager has made it first."""
+    """All dispatchers of LlamaIndex, the root first."""
     return list(root_manager.dispatchers.copy().values())
 
 
-#: With one of these a model call begins.
+#: The events with which a model call begins.
 STARTS = (LLMChatStartEvent, LLMCompletionStartEvent)
 
 
 def hear(event: BaseEvent, tracking: CallTracking) -> None:
-    """Tell whoever follows calls of an event; errors end here, and are logged."""
+    """Pass an event on to what follows the calls; an error is logged and goes no further."""
     settle_abandoned()
     with tracking.surviving(f"at {type(event).__name__}", event.span_id or ""):
         _tell(event, tracking)
@@ -135,7 +135,7 @@ def _tell(event: BaseEvent, tracking: CallTracking) -> None:
 @_tell.register(LLMChatStartEvent)
 @_tell.register(LLMCompletionStartEvent)
 def _start(event: LLMChatStartEvent | LLMCompletionStartEvent, tracking: CallTracking) -> None:
-    if event.span_id is None:  # called by other means than its methods: no other event could be known to be its own
+    if event.span_id is None:  # not called by its methods: later events could not be told from those of other calls
         return
     # Newer releases of LlamaIndex tell of an LLM what its metadata says, older ones all of its fields.
     model, temperature = field(event.model_dict, "model_name", "model"), field(event.model_dict, "temperature")

@@ -15,7 +15,7 @@ from tje_middleware.gate.stopping.watch import DraftStopped, RejectionWatch, rai
 from tje_middleware.logprobs.evidence import StreamedEvidence
 
 from ..answers.responses import (
-    Response,
+    LLMResponse,
     annotated,
     answer_text,
     calls_tools,
@@ -62,7 +62,7 @@ class LLMRules:
         return replace(question, settings=without_asking(question.settings)).of(self.asked)
 
 
-class LLMTurn(AnnouncedTurn[Response]):
+class LLMTurn(AnnouncedTurn[LLMResponse]):
     """One question to a gated LLM.
 
     Args:
@@ -85,7 +85,7 @@ class LLMTurn(AnnouncedTurn[Response]):
 
     # How the LLMs are called
 
-    def draft(self) -> Response:
+    def draft(self) -> LLMResponse:
         """Ask for the draft: whole, or as a stream that may be stopped."""
         watch = self._watch()
         with replaceable() as self._replaceable:
@@ -95,11 +95,11 @@ class LLMTurn(AnnouncedTurn[Response]):
                     return self._watched(watch)
                 except Exception as error:
                     call = self._not_streamed(request, error)
-            response: Response = request.answered(call.whole())
+            response: LLMResponse = request.answered(call.whole())
         self._draft_usage = spent_on(response)
         return response
 
-    async def adraft(self) -> Response:
+    async def adraft(self) -> LLMResponse:
         """The same on the event loop."""
         watch = self._watch()
         with replaceable() as self._replaceable:
@@ -109,31 +109,31 @@ class LLMTurn(AnnouncedTurn[Response]):
                     return await self._awatched(watch)
                 except Exception as error:
                     call = self._not_streamed(request, error)
-            response: Response = request.answered(await call.awhole())
+            response: LLMResponse = request.answered(await call.awhole())
         self._draft_usage = spent_on(response)
         return response
 
-    def draft_chunks(self) -> Iterator[Response]:
+    def draft_chunks(self) -> Iterator[LLMResponse]:
         """Ask for the draft as it is written."""
         return self._written(self._draft)
 
-    def adraft_chunks(self) -> AsyncIterator[Response]:
+    def adraft_chunks(self) -> AsyncIterator[LLMResponse]:
         """The same on the event loop."""
         return self._awritten(self._draft)
 
-    def deeper(self, decision: GateDecision) -> Response:
+    def deeper(self, decision: GateDecision) -> LLMResponse:
         """Ask the deeper branch."""
-        return cast("Response", self._rules.branch.run(self._asked_deeper(decision)))
+        return cast("LLMResponse", self._rules.branch.run(self._asked_deeper(decision)))
 
-    async def adeeper(self, decision: GateDecision) -> Response:
+    async def adeeper(self, decision: GateDecision) -> LLMResponse:
         """The same on the event loop."""
-        return cast("Response", await self._rules.branch.arun(self._asked_deeper(decision)))
+        return cast("LLMResponse", await self._rules.branch.arun(self._asked_deeper(decision)))
 
-    def deeper_chunks(self, decision: GateDecision) -> Iterator[Response]:
+    def deeper_chunks(self, decision: GateDecision) -> Iterator[LLMResponse]:
         """Ask the deeper branch for its answer as it is written."""
         return chunks_of(self._rules.branch, self._asked_deeper(decision))
 
-    def adeeper_chunks(self, decision: GateDecision) -> AsyncIterator[Response]:
+    def adeeper_chunks(self, decision: GateDecision) -> AsyncIterator[LLMResponse]:
         """The same on the event loop."""
         return achunks_of(self._rules.branch, self._asked_deeper(decision))
 
@@ -143,7 +143,7 @@ class LLMTurn(AnnouncedTurn[Response]):
 
     # What their answers look like
 
-    def writer_of(self, draft: Response) -> ModelCall:
+    def writer_of(self, draft: LLMResponse) -> ModelCall:
         """The call that wrote the draft."""
         llm, settings = self._rules.asked.llm, self._draft.settings
         by_another = model_behind(draft)
@@ -155,25 +155,25 @@ class LLMTurn(AnnouncedTurn[Response]):
             temperature=temperature_of(llm, settings),
         )
 
-    def annotated(self, answer: Response, decision: GateDecision) -> Response:
+    def annotated(self, answer: LLMResponse, decision: GateDecision) -> LLMResponse:
         """The answer with the decision in its message."""
         if decision.answered_by == "deeper" and self._replaceable is not None:
             supersede(self._replaceable.calls)
         return annotated(answer, decision)
 
-    def shown(self, draft: Response) -> Response:
+    def shown(self, draft: LLMResponse) -> LLMResponse:
         """The draft; in one chunk, where the answer is wanted in chunks and the draft was held."""
         return in_one_chunk(draft) if self._streamed and self.delivery.mode != "annotate" else draft
 
-    def decision_in(self, draft: Response) -> GateDecision | None:
+    def decision_in(self, draft: LLMResponse) -> GateDecision | None:
         """The decision that a gate within left in the draft."""
         return decision_in(draft)
 
-    def calls_tools(self, draft: Response) -> bool:
+    def calls_tools(self, draft: LLMResponse) -> bool:
         """Whether the draft is a call of tools."""
         return calls_tools(draft)
 
-    def why_missing(self, draft: Response) -> str | None:
+    def why_missing(self, draft: LLMResponse) -> str | None:
         """That some providers give no logprobs for calls of tools, where the draft is one."""
         return _CALL if calls_tools(draft) else None
 
@@ -197,7 +197,7 @@ class LLMTurn(AnnouncedTurn[Response]):
         question = self._draft.question
         return question if isinstance(question, str) else "\n".join(map(str, question))
 
-    def text_of(self, answer: Response) -> str | None:
+    def text_of(self, answer: LLMResponse) -> str | None:
         """The text of an answer, or what is new in a chunk of it."""
         return answer.delta if self._streamed and answer.delta is not None else answer_text(answer)
 
@@ -221,14 +221,14 @@ class LLMTurn(AnnouncedTurn[Response]):
             temperature=temperature_of(llm, settings),
         )
 
-    def _watched(self, watch: RejectionWatch) -> Response:
+    def _watched(self, watch: RejectionWatch) -> LLMResponse:
         last = None
         with closed(self._written(self._rules.asked.asking(self._draft))) as chunks:
             for number, last in enumerate(chunks, 1):
                 raise_if_rejected(watch.add(payload_of_chunk(last)), range(number))
         return self._ended(last)
 
-    async def _awatched(self, watch: RejectionWatch) -> Response:
+    async def _awatched(self, watch: RejectionWatch) -> LLMResponse:
         last, number = None, 0
         async with aclosed(self._awritten(self._rules.asked.asking(self._draft))) as chunks:
             async for last in chunks:
@@ -236,7 +236,7 @@ class LLMTurn(AnnouncedTurn[Response]):
                 raise_if_rejected(watch.add(payload_of_chunk(last)), range(number))
         return self._ended(last)
 
-    def _written(self, call: LLMCall) -> Iterator[Response]:
+    def _written(self, call: LLMCall) -> Iterator[LLMResponse]:
         usage, self._came_in_chunks = StreamUsage(), True
         with closed(streamed(call, self.delivery.gate.capabilities)) as chunks:
             for chunk in chunks:
@@ -244,7 +244,7 @@ class LLMTurn(AnnouncedTurn[Response]):
                 self._evidence.add(payload_of_chunk(chunk))
                 yield chunk
 
-    async def _awritten(self, call: LLMCall) -> AsyncIterator[Response]:
+    async def _awritten(self, call: LLMCall) -> AsyncIterator[LLMResponse]:
         usage, self._came_in_chunks = StreamUsage(), True
         async with aclosed(astreamed(call, self.delivery.gate.capabilities)) as chunks:
             async for chunk in chunks:
@@ -252,7 +252,7 @@ class LLMTurn(AnnouncedTurn[Response]):
                 self._evidence.add(payload_of_chunk(chunk))
                 yield chunk
 
-    def _ended(self, last: Response | None) -> Response:
+    def _ended(self, last: LLMResponse | None) -> LLMResponse:
         if last is None:
             raise ValueError("the LLM's stream ended without a chunk")
         response = whole(last)

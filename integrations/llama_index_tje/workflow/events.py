@@ -153,10 +153,10 @@ class DraftEvent(Event):
 
 
 class RejectedDraftEvent(Event):
-    """A draft that is not the answer: what such events have in common.
+    """What the events of rejected drafts have in common.
 
-    What becomes of it, they write into the ledger of the gate that rejected it. Which gate that was is not known any
-    more once a Context was saved and restored between the steps: give it to ``answered`` or ``settled`` there.
+    ``answered`` and ``settled`` write what became of the draft into the ledger of the gate that rejected it. Once a
+    Context was saved and restored between the steps, it is not known which gate that was, and has to be given.
     """
 
     draft: Draft = Field(description="The rejected draft, with the decision in it.")
@@ -182,7 +182,7 @@ def text_for(gate: EntropyGate, answer: object) -> str | None:
 
 @lru_cache
 def _say_untold(key: str | None) -> None:
-    """Say it once of a gate's key."""
+    """Warn, once for each gate's key, that no ledger is told of an answer."""
     _logger.warning(
         "a draft that the gate of %s rejected was answered, and no ledger is told of it: the gate is not known after "
         "a Context was restored; answered(answer, gate=gate) tells its ledger (said once)",

@@ -1,13 +1,15 @@
-"""The eight ways to ask an LLM one question; each gives what its user ends up with, and the chunks on the way."""
+"""The eight ways to ask an LLM one question, each gives the answer or its chunks; and what is read of answers."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse
 from llama_index.core.llms import LLM
+
+from tje_middleware.calls.log import ModelCall
 
 Response = ChatResponse | CompletionResponse
 Way = Callable[[LLM, str], Awaitable[list[Response]]]
@@ -61,3 +63,8 @@ def text_of(response: Response) -> str:
 def decision_of(response: Response) -> dict[str, Any]:
     place = response.message if isinstance(response, ChatResponse) else response
     return place.additional_kwargs["tje"]
+
+
+def bits(calls: Sequence[ModelCall]) -> list[float]:
+    """The entropies of calls, in ascending order: those that run side by side end in any."""
+    return sorted(round(call.mean_entropy, 6) for call in calls)

@@ -9,7 +9,7 @@ import gc
 import threading
 import time
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -30,14 +30,9 @@ from tje_middleware import GateDecision, Route, TokenUsage
 from tje_middleware.calls.log import ModelCall
 
 from ..conftest import Make
-from ..ways import EVERY, achat, chat, messages, stream_chat
+from ..ways import EVERY, achat, bits, chat, messages, stream_chat
 
 DECISION = GateDecision(Route.DEEPER, "uncertain", "2 bits", "mean_entropy", "bayes")
-
-
-def bits(calls: Sequence[ModelCall]) -> list[float]:
-    """The entropies of calls, in ascending order: those that run side by side end in any."""
-    return sorted(round(call.mean_entropy, 6) for call in calls)
 
 
 def is_listening() -> bool:

@@ -6,7 +6,6 @@ import asyncio
 import gc
 import logging
 import weakref
-from collections.abc import Sequence
 from functools import partial
 
 import pytest
@@ -30,14 +29,9 @@ from tje_middleware import GateDecision, MissingLogprobs, Route, SequenceLogprob
 from tje_middleware.calls.log import ModelCall
 
 from ..conftest import ASKING, make_llm
-from ..ways import EVERY, chat, messages, stream_chat
+from ..ways import EVERY, bits, chat, messages, stream_chat
 
 FAILED = TokenUsage(calls=1, partly_known=1)
-
-
-def bits(calls: Sequence[ModelCall]) -> list[float]:
-    """The entropies of calls, in ascending order: those that run side by side end in any."""
-    return sorted(round(call.mean_entropy, 6) for call in calls)
 
 
 def check_nothing_is_open(handler: EntropyEventHandler) -> None:
