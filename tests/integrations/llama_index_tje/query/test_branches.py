@@ -10,7 +10,7 @@ import pytest
 from llama_index.core.base.response.schema import Response, StreamingResponse
 from llama_index.core.schema import QueryBundle
 from llama_index.core.workflow import Context, StartEvent, StopEvent, Workflow, step
-from llama_index.core.workflow.events import HumanResponseEvent
+from llama_index.core.workflow.events import HumanResponseEvent, InputRequiredEvent
 from llama_index_tje import EntropyGatedQueryEngine
 
 from tje_middleware import Route, TokenUsage
@@ -146,19 +146,19 @@ class TestAFailure:
         assert (decision.reason, decision.answered_by) == ("branch_failed", "draft")
 
 
-async def test_a_branch_that_waits_for_a_person_is_waited_for(gated, engines):
+async def test_a_branch_that_waits_for_a_person_is_waited_for(gated):
     class Ask(Workflow):
         @step
         async def answer(self, ctx: Context, ev: StartEvent) -> StopEvent:
             async def deeper(_query):
-                said = await ctx.wait_for_event(HumanResponseEvent)
+                said = await ctx.wait_for_event(HumanResponseEvent, waiter_event=InputRequiredEvent())
                 return said.response
 
             return StopEvent(result=await gated(deeper).aquery(ev.question))
 
     running = Ask(timeout=30).run(question="What?")
-    while len(engines.asked) < 1:
-        await asyncio.sleep(0.01)
-    running.ctx.send_event(HumanResponseEvent(response="forty-two"))
+    async for event in running.stream_events():
+        if isinstance(event, InputRequiredEvent):
+            running.ctx.send_event(HumanResponseEvent(response="forty-two"))
     response = await running
     assert (str(response), decision_in(response).answered_by) == ("forty-two", "deeper")
