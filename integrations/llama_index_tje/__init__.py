@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 from tje_middleware._lazy import lazily
 
 if TYPE_CHECKING:
-    from .asking.model import ask_logprobs
+    from .asking.asked_llm import ask_logprobs
     from .capture.captured import EntropyDecisionEvent
     from .capture.handler import EntropyEventHandler, capture_entropy
     from .decorator import think_just_enough
-    from .llm.model import EntropyGatedLLM
+    from .llm.gated_llm import EntropyGatedLLM
     from .query.engine import EntropyGatedQueryEngine
     from .workflow.events import AbstainEvent, DecisionEvent, DeeperEvent, DraftEvent
     from .workflow.route import entropy_route
@@ -33,9 +33,9 @@ _HOMES = {
     "DraftEvent": "workflow.events",
     "EntropyDecisionEvent": "capture.captured",
     "EntropyEventHandler": "capture.handler",
-    "EntropyGatedLLM": "llm.model",
+    "EntropyGatedLLM": "llm.gated_llm",
     "EntropyGatedQueryEngine": "query.engine",
-    "ask_logprobs": "asking.model",
+    "ask_logprobs": "asking.asked_llm",
     "capture_entropy": "capture.handler",
     "entropy_route": "workflow.route",
     "think_just_enough": "decorator",

@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 
 from llama_index.core.base.base_query_engine import BaseQueryEngine
 from llama_index.core.base.llms.base import BaseLLM
-from llama_index.core.base.llms.types import ChatResponse, CompletionResponse
 from llama_index.core.base.response.schema import (
     AsyncStreamingResponse,
     PydanticResponse,
@@ -28,10 +27,10 @@ from tje_middleware.calls.request import LogprobsCapabilities
 from tje_middleware.calls.streams import aclosed, closed
 from tje_middleware.errors import described
 
-from .answers.responses import answer_text, in_one_chunk, spent_on, tool_calls_in
-from .asking.model import AskedLLM
-from .asking.requests import LLMCall, Settings, asking_of, asks_for_logprobs, model_of, without_asking
-from .asking.streams import StreamUsage, acounted, counted
+from .answers.responses import LLMResponse, answer_text, in_one_chunk, spent_on, tool_calls_in
+from .asking.asked_llm import AskedLLM
+from .asking.requests import LLMCall, Settings, asking_of, model_of, without_asking
+from .asking.streams import StreamUsage, astreamed, streamed
 
 # Of an LLM
 
@@ -111,9 +110,10 @@ class DeeperLLM:
 
     def _asking_for(self, settings: Settings) -> LLM:
         """The LLM as it is asked: a caller who wants logprobs gets the answer without, where it refuses them."""
-        if not asks_for_logprobs(settings):
+        given = asking_of(settings)
+        if not given:
             return self.llm
-        return AskedLLM(llm=self.llm, top_k=1, capabilities=self.capabilities, given=asking_of(settings))
+        return AskedLLM(llm=self.llm, top_k=1, capabilities=self.capabilities, given=given)
 
 
 @dataclass
@@ -146,48 +146,45 @@ class LLMAsk:
 
     def text_of(self, answer: object, /) -> str:
         """The text of a response; of a call of tools, what it calls; of an object, its JSON."""
-        if isinstance(answer, BaseModel) and not isinstance(answer, (ChatResponse, CompletionResponse)):
+        if isinstance(answer, BaseModel) and not isinstance(answer, LLMResponse):
             return answer.model_dump_json()
-        if not isinstance(answer, (ChatResponse, CompletionResponse)):
+        if not isinstance(answer, LLMResponse):
             return str(answer)
         called = [f"{name}({arguments})" for name, arguments in tool_calls_in(answer)]
         return "\n".join([*filter(None, [answer_text(answer)]), *called])
 
     def answer(self, call: LLMCall) -> Any:
         """The answer to a request, counted."""
-        self._asked(call)
+        self.model = model_of(call.llm, call.settings)
         return self._counted(call.whole())
 
     async def aanswer(self, call: LLMCall) -> Any:
         """The same on the event loop."""
-        self._asked(call)
+        self.model = model_of(call.llm, call.settings)
         return self._counted(await call.awhole())
 
     def answers(self, call: LLMCall) -> Iterator[Any]:
         """The answer to a request as it is written, counted."""
-        self._asked(call)
+        self.model = model_of(call.llm, call.settings)
         before, usage = self.usage, StreamUsage()
-        with closed(counted(call, self.same.capabilities)) as chunks:
+        with closed(streamed(call, self.same.capabilities)) as chunks:
             for chunk in chunks:
-                if isinstance(chunk, (ChatResponse, CompletionResponse)):
+                if isinstance(chunk, LLMResponse):
                     self.usage = before + usage.after(chunk)
                 yield chunk
 
     async def aanswers(self, call: LLMCall) -> AsyncIterator[Any]:
         """The same on the event loop."""
-        self._asked(call)
+        self.model = model_of(call.llm, call.settings)
         before, usage = self.usage, StreamUsage()
-        async with aclosed(acounted(call, self.same.capabilities)) as chunks:
+        async with aclosed(astreamed(call, self.same.capabilities)) as chunks:
             async for chunk in chunks:
-                if isinstance(chunk, (ChatResponse, CompletionResponse)):
+                if isinstance(chunk, LLMResponse):
                     self.usage = before + usage.after(chunk)
                 yield chunk
 
-    def _asked(self, call: LLMCall) -> None:
-        self.model = model_of(call.llm, call.settings)
-
     def _counted(self, answer: Any) -> Any:
-        if isinstance(answer, (ChatResponse, CompletionResponse)):
+        if isinstance(answer, LLMResponse):
             self.usage += spent_on(answer)
         return answer
 
@@ -211,7 +208,7 @@ async def achunks_of(branch: LLMBranch, ask: LLMAsk) -> AsyncIterator[Any]:
 
 
 def _one_chunk(answer: Any) -> Any:
-    return in_one_chunk(answer) if isinstance(answer, (ChatResponse, CompletionResponse)) else answer
+    return in_one_chunk(answer) if isinstance(answer, LLMResponse) else answer
 
 
 # Of a query engine
@@ -310,7 +307,7 @@ class DeeperEngine:
         return await ask.question.aput_to(self.engine)
 
     def require(self, question: Question, *, on_loop: bool) -> None:
-        """Refuse a question that it cannot be asked: such a mistake must not pass for its failure.
+        """Refuse a question that the engine cannot be asked: that is the caller's mistake, and no failing branch.
 
         Raises:
             NotImplementedError: it cannot synthesize.
@@ -323,7 +320,7 @@ class DeeperEngine:
 
 
 class NoAnswer(TypeError):  # noqa: N818
-    """A deeper function gave what is no answer: a mistake, which must not pass for a branch that failed."""
+    """A deeper function gave what is no answer: that is the user's mistake, and no failing branch."""
 
 
 @dataclass(frozen=True)
@@ -354,7 +351,7 @@ class DeeperFunction:
         answer = await asyncio.to_thread(self._called, ask)
         return self._answer(await answer if inspect.isawaitable(answer) else answer)
 
-    def require(self, question: Question, *, on_loop: bool) -> None:  # as an engine is asked it
+    def require(self, question: Question, *, on_loop: bool) -> None:
         """Refuse to be called where there is no event loop.
 
         Raises:

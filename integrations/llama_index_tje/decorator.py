@@ -19,7 +19,7 @@ from tje_middleware.errors import described, require_one_of
 from tje_middleware.gate.delivery import Delivery, Mode, OnBranchError
 
 from .branches import EngineDeeper, LLMBranch
-from .llm.model import EntropyGatedLLM
+from .llm.gated_llm import EntropyGatedLLM
 from .query.engine import EntropyGatedQueryEngine
 
 Builder = TypeVar("Builder", bound=Callable[..., Any])

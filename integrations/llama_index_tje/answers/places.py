@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, get_args
 
 from llama_index.core.agent.workflow import AgentOutput
-from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse
+from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.base.response.schema import PydanticResponse, Response
 from llama_index.core.chat_engine.types import AgentChatResponse
 from llama_index.core.workflow import Event, StopEvent
@@ -19,7 +19,7 @@ from tje_middleware.logprobs.evidence import read
 from tje_middleware.logprobs.fields import field, is_sequence
 
 from . import responses
-from .responses import usage_in
+from .responses import LLMResponse, usage_in
 
 #: The answers of query engines and chat engines, which do not hold what their LLMs answered.
 ENGINE_ANSWERS = (Response, PydanticResponse, AgentChatResponse)
@@ -34,7 +34,7 @@ def annotated(answer: object, decision: GateDecision) -> Any:
     in its field ``decision`` for a GateDecision, or else in the answer that is a StopEvent's result. Everything else
     stays as it is.
     """
-    if isinstance(answer, (ChatResponse, CompletionResponse)):
+    if isinstance(answer, LLMResponse):
         return responses.annotated(answer, decision)
     if isinstance(answer, ENGINE_ANSWERS):
         return replace(answer, metadata={**(answer.metadata or {}), METADATA_KEY: decision.as_dict()})
@@ -50,7 +50,7 @@ def annotated(answer: object, decision: GateDecision) -> Any:
 
 def decision_in(answer: object) -> GateDecision | None:
     """The decision that an answer holds; None where it holds none that can be read."""
-    if isinstance(answer, (ChatResponse, CompletionResponse)):
+    if isinstance(answer, LLMResponse):
         return responses.decision_in(answer)
     if isinstance(answer, ENGINE_ANSWERS):
         return decision_held((answer.metadata or {}).get(METADATA_KEY))
@@ -59,7 +59,7 @@ def decision_in(answer: object) -> GateDecision | None:
     return None
 
 
-def model_of(answer: object) -> str | None:
+def model_in(answer: object) -> str | None:
     """The model that wrote an answer, as its provider calls it; None where it does not say."""
     name = field(getattr(answer, "raw", None), "model")
     return name if isinstance(name, str) else None
@@ -70,7 +70,7 @@ def text_of(answer: object) -> str | None:
 
     None where it has none, such as a call of tools, a provider's payload or logprobs alone.
     """
-    if isinstance(answer, (ChatResponse, CompletionResponse)):
+    if isinstance(answer, LLMResponse):
         return responses.answer_text(answer)
     if isinstance(answer, AgentOutput):
         return answer.response.content

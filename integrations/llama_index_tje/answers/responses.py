@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse
 
@@ -13,53 +13,45 @@ from tje_middleware.gate.decision import METADATA_KEY, decision_held
 from tje_middleware.logprobs.fields import field, is_sequence, text_of
 
 #: What an LLM answers with, or a chunk of it.
-Response = ChatResponse | CompletionResponse
+LLMResponse = ChatResponse | CompletionResponse
 
 
-def annotated(response: Response, decision: GateDecision) -> Response:
+def annotated(response: LLMResponse, decision: GateDecision) -> LLMResponse:
     """The answer with the decision in it: in its message, which is what an agent keeps.
 
     Where the deeper LLM answered, the counts of tokens are those of everything the answer cost: the rejected draft is
     paid for, too.
     """
     # Responses belong to whoever made them, and are copied.
-    more = _counts(decision)
+    own = {**response.additional_kwargs, **_counts(decision)}
+    noted = {METADATA_KEY: decision.as_dict()}
     if isinstance(response, CompletionResponse):
-        return response.model_copy(
-            update={
-                "additional_kwargs": {**response.additional_kwargs, **more, METADATA_KEY: decision.as_dict()},
-            }
-        )
+        return response.model_copy(update={"additional_kwargs": {**own, **noted}})
     message = response.message
-    noted = {**message.additional_kwargs, METADATA_KEY: decision.as_dict()}
-    return response.model_copy(
-        update={
-            "message": message.model_copy(update={"additional_kwargs": noted}),
-            "additional_kwargs": {**response.additional_kwargs, **more},
-        }
-    )
+    message = message.model_copy(update={"additional_kwargs": {**message.additional_kwargs, **noted}})
+    return response.model_copy(update={"message": message, "additional_kwargs": own})
 
 
-def decision_in(response: Response) -> GateDecision | None:
+def decision_in(response: LLMResponse) -> GateDecision | None:
     """The decision that an answer holds; None where it holds none that can be read."""
     place = response.message if isinstance(response, ChatResponse) else response
     return decision_held(place.additional_kwargs.get(METADATA_KEY))
 
 
-def answer_text(response: Response) -> str | None:
+def answer_text(response: LLMResponse) -> str | None:
     """The words of an answer; None where it has none, such as a call of tools."""
     return response.text if isinstance(response, CompletionResponse) else response.message.content
 
 
-def spent_on(response: Response) -> TokenUsage:
+def spent_on(response: LLMResponse) -> TokenUsage:
     """What an answer cost, with the draft that a gate around its LLM rejected for it."""
     decision = decision_in(response)
     known = decision.usage if decision is not None else None
     return usage_in(response) if known is None else known
 
 
-def model_behind(response: Response) -> str | None:
-    """The model that answered in the place of the one that was asked, where a gate further in did that; else None."""
+def model_behind(response: LLMResponse) -> str | None:
+    """The model that answered in place of the one that was asked, where a gate within went deeper."""
     decision = decision_in(response)
     if decision is None or decision.answered_by != "deeper":
         return None
@@ -67,13 +59,13 @@ def model_behind(response: Response) -> str | None:
     return name if isinstance(name, str) else "another model"
 
 
-def in_one_chunk(response: Response) -> Response:
+def in_one_chunk(response: LLMResponse) -> LLMResponse:
     """A whole answer as the one chunk of a stream."""
     text = response.message.content if isinstance(response, ChatResponse) else response.text
     return response.model_copy(update={"delta": text or ""})
 
 
-def whole(chunk: Response) -> Response:
+def whole(chunk: LLMResponse) -> LLMResponse:
     """The last chunk of a stream, which has all that came before it, as the whole answer."""
     return chunk.model_copy(update={"delta": None})
 
@@ -85,18 +77,12 @@ def without_decisions(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
     ]
 
 
-def calls_tools(response: Response) -> bool:
+def calls_tools(response: LLMResponse) -> bool:
     """Whether an answer is a call of tools."""
-    if isinstance(response, CompletionResponse):
-        return False
-    message = response.message
-    blocks: Sequence[Any] = getattr(message, "blocks", ())
-    return bool(message.additional_kwargs.get("tool_calls")) or any(
-        getattr(block, "block_type", None) == "tool_call" for block in blocks
-    )
+    return bool(_tool_calls(field(response, "message")))
 
 
-def tool_calls_in(response: Response) -> list[tuple[str, object]]:
+def tool_calls_in(response: LLMResponse) -> list[tuple[str, object]]:
     """The tools that an answer calls, each by its name and its arguments."""
     called = []
     for call in _tool_calls(field(response, "message")):
@@ -123,14 +109,14 @@ def _counts(decision: GateDecision) -> dict[str, int]:
 
 
 def payload_of_chunk(chunk: object) -> object:
-    """What a chunk adds: its message is all that came so far, and stands for what it adds where ``raw`` does not."""
+    """The payload of what a chunk adds: not its message, which holds all that came so far."""
     if field(chunk, "raw") is not None:
         return chunk
     return {"logprobs": field(chunk, "logprobs"), "delta": field(chunk, "delta")}
 
 
 def payload_of_stream_end(last: object) -> object:
-    """The last chunk for the whole answer: its ``raw`` does not know of the tools that earlier chunks call."""
+    """The payload of a streamed answer: the ``raw`` of its last chunk lacks the tools that earlier ones call."""
     message = field(last, "message")
     calls = _tool_calls(message)
     if not calls:
@@ -144,7 +130,7 @@ def _tool_calls(message: object) -> list[object]:
     return found or (list(noted) if is_sequence(noted) else [])
 
 
-# What providers call the two numbers: OpenAI (chat, completions), its Responses and Anthropic, Google, Ollama.
+# The names of the tokens read and written: of OpenAI (chat, completions), its Responses, Anthropic, Google, Ollama.
 _INPUT = ("prompt_tokens", "input_tokens", "prompt_token_count", "prompt_eval_count")
 _OUTPUT = ("completion_tokens", "output_tokens", "candidates_token_count", "eval_count")
 
@@ -186,7 +172,7 @@ def tokens_of(response: object) -> Tokens:
 
 
 def tokens_of_chunk(chunk: object) -> int:
-    """What a streamed chunk counts for where it has no logprobs: 1 where it brought something, else 0 (tokens)."""
+    """The tokens that a chunk without logprobs is counted as: 1 where it brought something, else 0."""
     written = field(chunk, "delta") or field(field(chunk, "additional_kwargs"), "thinking_delta")
     choices = field(field(chunk, "raw"), "choices")
     first = choices[0] if is_sequence(choices) and choices else None

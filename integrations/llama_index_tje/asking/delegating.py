@@ -26,10 +26,11 @@ from llama_index.core.tools.types import BaseTool
 from pydantic import computed_field
 from typing_extensions import Self
 
-from .requests import LLMCall, StructuredCall, prepared_for_tools, tool_caller
+from .requests import LLMCall, StructuredCall, prepared_for_tools, tool_caller, tool_options
 
-# What LlamaIndex puts into an LLM after it was made, and what decides how a prompt becomes a request.
+# What LlamaIndex sets on an LLM after it was made.
 _FORWARDED = ("callback_manager", "rate_limiter")
+# What decides how a prompt becomes a request.
 _TAKEN_OVER = (
     "system_prompt",
     "messages_to_prompt",
@@ -43,8 +44,8 @@ _TAKEN_OVER = (
 class DelegatingLLM(FunctionCallingLLM):
     """An LLM around another one, which it stands for wherever LlamaIndex takes an LLM.
 
-    What makes an LLM what it is, is that of the one within; a subclass says how a call is answered. The methods are
-    without LlamaIndex's callbacks: those of the LLM within speak for it, so that no call is counted twice.
+    Its prompts, its metadata and all other attributes are those of the LLM within; a subclass says how a call is
+    answered. Its methods lack LlamaIndex's callbacks, which the LLM within has, so that no call is counted twice.
     """
 
     llm: SerializeAsAny[LLM] = Field(description="The LLM within.", exclude=True, repr=False)
@@ -76,7 +77,7 @@ class DelegatingLLM(FunctionCallingLLM):
             self._forward(name, value)
 
     def __getattr__(self, name: str) -> Any:
-        # Whoever was given the LLM itself may ask it for its model, its temperature, its tokenizer.
+        # Code that expects the LLM within may ask for its model, its temperature, its tokenizer.
         try:
             return super().__getattr__(name)  # type: ignore[misc]  # pydantic's, for private attributes
         except AttributeError:
@@ -88,7 +89,8 @@ class DelegatingLLM(FunctionCallingLLM):
         # Not pydantic's, which prints keys.
         return f"{type(self).__name__}(llm={named(self.llm)})"
 
-    __str__ = __repr__
+    def __str__(self) -> str:
+        return repr(self)
 
     @computed_field  # type: ignore[prop-decorator]  # pydantic's own way
     @property
@@ -102,7 +104,7 @@ class DelegatingLLM(FunctionCallingLLM):
         return self.llm.metadata
 
     def _forward(self, name: str, value: object) -> None:
-        """What was set on this LLM holds for those within: query engines put their callback manager into it."""
+        """Set it on the LLMs within, too: query engines, for one, set their callback manager on the LLM."""
         for llm in self._within():
             if hasattr(llm, name):
                 setattr(llm, name, value)
@@ -221,25 +223,9 @@ class DelegatingLLM(FunctionCallingLLM):
     # Tools, in the form of the LLM within. LlamaIndex looks for the parameter tool_required by its name.
 
     def _prepare_chat_with_tools(
-        self,
-        tools: Sequence[BaseTool],
-        user_msg: str | ChatMessage | None = None,
-        chat_history: list[ChatMessage] | None = None,
-        verbose: bool = False,
-        allow_parallel_tool_calls: bool = False,
-        tool_required: bool = False,
-        **kwargs: Any,
+        self, tools: Sequence[BaseTool], *args: Any, tool_required: bool = False, **kwargs: Any
     ) -> dict[str, Any]:
-        return prepared_for_tools(
-            self.llm,
-            tools,
-            user_msg=user_msg,
-            chat_history=chat_history,
-            verbose=verbose,
-            allow_parallel_tool_calls=allow_parallel_tool_calls,
-            tool_required=tool_required,
-            **kwargs,
-        )
+        return prepared_for_tools(self.llm, tools, **{"tool_required": tool_required, **tool_options(args, kwargs)})
 
     def _validate_chat_with_tools_response(
         self, response: ChatResponse, tools: Sequence[BaseTool], *args: Any, **kwargs: Any
@@ -256,7 +242,7 @@ class DelegatingLLM(FunctionCallingLLM):
 
 
 def fingerprint_of(*settings: object) -> str:
-    """A short word for settings, of which nothing can be read in it."""
+    """A short hash of settings, from which they cannot be read."""
     return sha256(repr(settings).encode()).hexdigest()[:16]
 
 

@@ -27,6 +27,8 @@ Settings = Mapping[str, Any]
 _OF_RESPONSES = "message.output_text.logprobs"
 _LOGPROBS = ("logprobs", "top_logprobs")
 _UNNAMED = "unknown"  # LlamaIndex's word for models without a name
+# The parameters of LlamaIndex's methods with tools, in their order.
+_TOOL_OPTIONS = ("user_msg", "chat_history", "verbose", "allow_parallel_tool_calls", "tool_required")
 _CONVERSATION = {"user_msg", "chat_history"}
 
 
@@ -63,13 +65,13 @@ class LLMCall:
         """The same with an instruction at the end of the system message, or in front of the prompt."""
         if self.kind == "complete":
             return replace(self, question=f"{instruction}\n\n{self.question}")
-        return replace(self, question=_instructed(self.question, instruction))
+        return self._of_messages(_instructed(self._messages(), instruction))
 
     def followed_by(self, following: Sequence[Message]) -> LLMCall:
         """The same with messages after the question; a prompt becomes the first message of a conversation."""
         more = [ChatMessage(role=role, content=text) for role, text in following]
-        if self.kind == "chat":
-            return replace(self, question=[*self.question, *more])
+        if self.kind != "complete":
+            return self._of_messages([*self._messages(), *more])
         return replace(
             self,
             kind="chat",
@@ -77,6 +79,13 @@ class LLMCall:
             settings={name: value for name, value in self.settings.items() if name != "formatted"},
             finish=chat_response_to_completion_response,
         )
+
+    def _messages(self) -> Sequence[ChatMessage]:
+        messages: Sequence[ChatMessage] = self.question
+        return messages
+
+    def _of_messages(self, messages: list[ChatMessage]) -> LLMCall:
+        return replace(self, question=messages)
 
     def whole(self) -> Any:
         """The answer."""
@@ -127,7 +136,7 @@ class ToolsCall(LLMCall):
         rest = {name: value for name, value in self.settings.items() if name not in _CONVERSATION}
 
         def validated(answer: Any) -> Any:
-            # Some LLMs allow a single call of tools by this alone.
+            # By this, and nothing else, some LLMs reduce the answer to a single call of tools.
             if not isinstance(answer, ChatResponse):
                 return answer
             return tool_caller(llm)._validate_chat_with_tools_response(answer, self.tools, **rest)
@@ -149,18 +158,8 @@ class StructuredCall(LLMCall):
 
     tells_usage: ClassVar[bool] = False
 
-    def instructed(self, instruction: str) -> LLMCall:
-        """The same with an instruction at the end of the system message."""
-        return self._of_messages(_instructed(self._messages(), instruction))
-
-    def followed_by(self, following: Sequence[Message]) -> LLMCall:
-        """The same with messages after the question."""
-        return self._of_messages(
-            [*self._messages(), *(ChatMessage(role=role, content=text) for role, text in following)]
-        )
-
-    def _messages(self) -> list[ChatMessage]:
-        messages: list[ChatMessage] = self.question.format_messages(llm=self.llm, **self.variables)
+    def _messages(self) -> Sequence[ChatMessage]:
+        messages: Sequence[ChatMessage] = self.question.format_messages(llm=self.llm, **self.variables)
         return messages
 
     def _of_messages(self, messages: list[ChatMessage]) -> LLMCall:
@@ -168,6 +167,11 @@ class StructuredCall(LLMCall):
 
     def _arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return (self.output_cls, self.question), {"llm_kwargs": dict(self.settings), **self.variables}
+
+
+def tool_options(args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments after the tools of one of LlamaIndex's methods with tools, by name."""
+    return {**dict(zip(_TOOL_OPTIONS, args, strict=False)), **kwargs}
 
 
 def prepared_for_tools(
@@ -207,37 +211,27 @@ def _instructed(messages: Sequence[ChatMessage], instruction: str) -> list[ChatM
     return instructed
 
 
-@dataclass(frozen=True)
-class LogprobsArguments:
-    """In which arguments one LLM is asked for logprobs: its provider's own.
+def with_asking(llm: LLM, settings: Settings, top_k: int) -> dict[str, Any]:
+    """A request's settings with the question for logprobs, in the arguments of the LLM's provider.
 
     An LLM whose class is not known here is asked as OpenAI's chat completions are, which most providers took over.
 
-    Attributes:
+    Args:
         llm: The LLM.
+        settings: The request's; where they ask for more alternatives, so does what is returned.
         top_k: Alternatives a token.
-        given: The very arguments to ask with, where a caller gave them; None for those of the provider.
     """
-
-    llm: LLM
-    top_k: int
-    given: Settings | None = None
-
-    def added_to(self, settings: Settings) -> dict[str, Any]:
-        """A request's settings with the question for logprobs; where they ask for more alternatives, for those."""
-        if self.given is not None:
-            return {**settings, **self.given}
-        classes, asked = _provider_classes(type(self.llm)), settings.get("top_logprobs")
-        top_k = max(self.top_k, asked) if isinstance(asked, int) else self.top_k
-        if "OpenAIResponses" in classes:
-            include = [*(settings.get("include") or getattr(self.llm, "include", None) or ()), _OF_RESPONSES]
-            return {**settings, "include": list(dict.fromkeys(include)), "top_logprobs": top_k}
-        if "GoogleGenAI" in classes:
-            own = {"response_logprobs": True, "logprobs": top_k}
-            return {**settings, "generation_config": {**(settings.get("generation_config") or {}), **own}}
-        if "OpenAI" in classes and not self.llm.metadata.is_chat_model:
-            return {**settings, "logprobs": top_k}  # completions have one number in the place of both
-        return {**settings, "logprobs": True, "top_logprobs": top_k}
+    classes, asked = _provider_classes(type(llm)), settings.get("top_logprobs")
+    top_k = max(top_k, asked) if isinstance(asked, int) else top_k
+    if "OpenAIResponses" in classes:
+        include = [*(settings.get("include") or getattr(llm, "include", None) or ()), _OF_RESPONSES]
+        return {**settings, "include": list(dict.fromkeys(include)), "top_logprobs": top_k}
+    if "GoogleGenAI" in classes:
+        own = {"response_logprobs": True, "logprobs": top_k}
+        return {**settings, "generation_config": {**(settings.get("generation_config") or {}), **own}}
+    if "OpenAI" in classes and not llm.metadata.is_chat_model:
+        return {**settings, "logprobs": top_k}  # completions have one number in the place of both
+    return {**settings, "logprobs": True, "top_logprobs": top_k}
 
 
 def tells_usage_when_asked(llm: LLM, settings: Settings) -> bool:
@@ -247,33 +241,21 @@ def tells_usage_when_asked(llm: LLM, settings: Settings) -> bool:
     )
 
 
-def with_usage(settings: Settings) -> dict[str, Any]:
-    """A stream's settings with the question for what it costs."""
-    return {**settings, "stream_options": {"include_usage": True}}
-
-
 def asking_for_itself(llm: LLM) -> bool:
     """Whether an LLM was made to ask for logprobs by its own settings."""
     return bool(getattr(llm, "logprobs", None)) or "logprobs" in _additional(llm)
 
 
 def without_own_asking(llm: LLM) -> LLM:
-    """The LLM, or a copy that does not ask for logprobs by itself: LLMs prefer their own settings to a request's."""
-    if not asking_for_itself(llm):
-        return llm
-    rest = without_asking(_additional(llm))
-    fields = type(llm).model_fields
-    own = {"logprobs": None} if "logprobs" in fields else {}
-    return llm.model_copy(update={**own, **({"additional_kwargs": rest} if "additional_kwargs" in fields else {})})
-
-
-def asks_for_logprobs(settings: Settings) -> bool:
-    """Whether a request's own settings ask for logprobs."""
-    return bool(settings.get("logprobs")) or _OF_RESPONSES in (settings.get("include") or ())
+    """A copy of an LLM that does not ask for logprobs by itself: LLMs prefer their own settings to a request's."""
+    own = {"logprobs": None, "additional_kwargs": without_asking(_additional(llm))}
+    return llm.model_copy(update={name: own[name] for name in own.keys() & type(llm).model_fields.keys()})
 
 
 def asking_of(settings: Settings) -> dict[str, Any]:
-    """The part of a request's settings that asks for logprobs."""
+    """The part of a request's settings that asks for logprobs; empty where they do not."""
+    if not (settings.get("logprobs") or _OF_RESPONSES in (settings.get("include") or ())):
+        return {}
     return {name: settings[name] for name in (*_LOGPROBS, "include") if name in settings}
 
 
@@ -303,7 +285,7 @@ def limits_of(llm: BaseLLM, settings: Settings) -> list[object]:
 
 
 def setting_of(llm: BaseLLM, settings: Settings, name: str) -> object:
-    """What a request is sent with under a name, by the order in which OpenAI's class looks."""
+    """The value of one setting of a request, looked for in the order in which OpenAI's class looks for it."""
     for place in (_additional(llm), settings):
         if place.get(name) is not None:
             return place[name]

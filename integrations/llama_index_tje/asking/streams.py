@@ -4,172 +4,142 @@ from __future__ import annotations
 
 import gc
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from itertools import islice
 from types import AsyncGeneratorType, CellType, FrameType, GeneratorType
-from typing import Any, TypeVar
-
-from llama_index.core.llms import LLM
+from typing import Any
 
 from tje_middleware import TokenUsage
 from tje_middleware.calls.request import DraftRequest, LogprobsCapabilities, may_refuse
-from tje_middleware.calls.streams import aclosed
 from tje_middleware.calls.usage import usage_of
 
-from ..answers.responses import Response, Tokens, decision_in, spent_on, tokens_of
-from .requests import LLMCall, LogprobsArguments, Settings, model_of, tells_usage_when_asked, with_usage
+from ..answers.responses import LLMResponse, Tokens, decision_in, spent_on, tokens_of
+from .requests import LLMCall, Settings, model_of, tells_usage_when_asked
 
-Chunk = TypeVar("Chunk")
+#: How logprobs are asked for beside other settings, and what is known of the model's refusals.
+Wanted = tuple[Callable[[Settings], dict[str, Any]], DraftRequest]
 
 
-class StreamRequest:
-    """The settings of one request for a stream, as far as its provider takes them.
-
-    Errors that only quote the request look like refusals: what is left out is remembered when a stream came without.
+def streamed(call: LLMCall, capabilities: LogprobsCapabilities, wanted: Wanted | None = None) -> Iterator[Any]:
+    """An answer as it is written; the provider's stream is closed with this one, however that is left.
 
     Args:
-        llm: Who is asked.
-        settings: What the caller set.
+        call: What is asked. Its provider is also asked what the answer costs, which many say only then.
         capabilities: Where refusals are remembered.
-        usage: Whether the stream is to tell what it costs, which many providers say only when asked.
-        logprobs: How to ask for logprobs; None where they are not wanted.
+        wanted: How to ask for logprobs; None where they are not wanted.
     """
-
-    def __init__(
-        self,
-        llm: LLM,
-        settings: Settings,
-        capabilities: LogprobsCapabilities,
-        *,
-        usage: bool = True,
-        logprobs: tuple[LogprobsArguments, DraftRequest] | None = None,
-    ) -> None:
-        self._plain = settings
-        self._capabilities = capabilities
-        self._model = model_of(llm, settings) or type(llm).__name__
-        tells_usage = tells_usage_when_asked(llm, settings) and capabilities.may_ask_usage(self._model)
-        self._usage_is_wanted = usage and tells_usage
-        self._usage = self._usage_is_wanted
-        self._request = logprobs[1] if logprobs is not None else None
-        self._logprobs = logprobs if logprobs is not None and logprobs[1].may_ask(streamed=True) else None
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What to ask with."""
-        settings = dict(self._plain) if self._logprobs is None else self._logprobs[0].added_to(self._plain)
-        return with_usage(settings) if self._usage else settings
-
-    def after(self, error: Exception) -> None:
-        """Ask for less from now on.
-
-        Raises:
-            Exception: the error itself, where it is no refusal of what was asked for.
-        """
-        if self._usage and may_refuse("stream_options", error):
-            self._usage = False
-            return
-        if self._logprobs is None:
-            raise error
-        self._logprobs[1].note_refusal(error, streamed=True)
-        self._logprobs = None
-        self._usage = self._usage_is_wanted  # without it nothing came either: it may not be what was refused
-
-    def answered(self) -> None:
-        """Remember what was refused on the way to a stream that came."""
-        if self._usage_is_wanted and not self._usage:
-            self._capabilities.remember_refused_usage(self._model)
-        if self._request is not None:
-            self._request.answered(None)
-
-
-def counted(call: LLMCall, capabilities: LogprobsCapabilities) -> Iterator[Any]:
-    """A call's answer as it is written, and what it costs."""
-    request = StreamRequest(call.llm, call.settings, capabilities, usage=call.tells_usage)
-    return streamed(lambda settings: replace(call, settings=settings).stream(), request)
-
-
-def acounted(call: LLMCall, capabilities: LogprobsCapabilities) -> AsyncIterator[Any]:
-    """The same on the event loop."""
-    request = StreamRequest(call.llm, call.settings, capabilities, usage=call.tells_usage)
-    return astreamed(lambda settings: replace(call, settings=settings).astream(), request)
-
-
-def streamed(call: Callable[[dict[str, Any]], Iterator[Chunk]], request: StreamRequest) -> Iterator[Chunk]:
-    """The stream that a call gives; it is closed with this one, however that is left."""
+    request = _StreamRequest(call, capabilities, wanted)
     while True:
         try:
             # Some LLMs make the request at once, others when the first chunk is asked for.
-            chunks = call(request.settings)
+            chunks = request.call.stream()
             first = list(islice(chunks, 1))
         except Exception as error:  # noqa: PERF203  # what is tried again is not tried often
-            request.after(error)
+            request.ask_for_less(error)
         else:
-            request.answered()
-            yield from released(chunks, *first)
-            return
-
-
-async def astreamed(
-    call: Callable[[dict[str, Any]], Awaitable[AsyncIterator[Chunk]]], request: StreamRequest
-) -> AsyncIterator[Chunk]:
-    """The same on the event loop."""
-    while True:
-        try:
-            chunks = await call(request.settings)
-            first = [chunk] if (chunk := await anext(chunks, None)) is not None else []
-        except Exception as error:  # noqa: PERF203
-            request.after(error)
-        else:
-            request.answered()
-            async with aclosed(areleased(chunks, *first)) as source:
-                async for chunk in source:
-                    yield chunk
-            return
-
-
-def released(stream: Iterator[Chunk], *ahead: Chunk) -> Iterator[Chunk]:
-    """A stream that is closed together with the client's stream that it reads from, however it is left.
-
-    Args:
-        stream: The stream.
-        ahead: Chunks of it that were read before.
-    """
+            break
+    request.answered()
     try:
-        yield from ahead
-        for chunk in stream:  # noqa: UP028  # what is yielded from is closed first, and then shows nothing any more
+        yield from first
+        for chunk in chunks:  # noqa: UP028  # "yield from" would close the outer stream before the client's is found
             yield chunk
     finally:
-        for each in [*_clients_streams(stream), stream]:
+        for each in [*_clients_streams(chunks), chunks]:
             close = getattr(each, "close", None)  # an iterator that is no generator has nothing to close
             if close is not None and not inspect.iscoroutinefunction(close):
                 close()
 
 
-async def areleased(stream: AsyncIterator[Chunk], *ahead: Chunk) -> AsyncIterator[Chunk]:
+async def astreamed(
+    call: LLMCall, capabilities: LogprobsCapabilities, wanted: Wanted | None = None
+) -> AsyncIterator[Any]:
     """The same on the event loop."""
+    request = _StreamRequest(call, capabilities, wanted)
+    while True:
+        try:
+            chunks = await request.call.astream()
+            first = [chunk] if (chunk := await anext(chunks, None)) is not None else []
+        except Exception as error:  # noqa: PERF203
+            request.ask_for_less(error)
+        else:
+            break
+    request.answered()
     try:
-        for chunk in ahead:
+        for chunk in first:
             yield chunk
-        async for chunk in stream:
+        async for chunk in chunks:
             yield chunk
     finally:
-        clients_streams = _clients_streams(stream)
-        if hasattr(stream, "aclose"):
-            await stream.aclose()
+        clients_streams = _clients_streams(chunks)
+        if hasattr(chunks, "aclose"):
+            await chunks.aclose()
         for each in clients_streams:
             closing = each.close()
             if inspect.isawaitable(closing):
                 await closing
 
 
+class _StreamRequest:
+    """One request for a stream, with as much of what is wanted as its provider takes.
+
+    An error that only quotes the request looks like a refusal: what was left out is remembered as refused once a
+    stream came without it.
+    """
+
+    def __init__(self, call: LLMCall, capabilities: LogprobsCapabilities, wanted: Wanted | None) -> None:
+        self._call = call
+        self._capabilities = capabilities
+        self._model = model_of(call.llm, call.settings) or type(call.llm).__name__
+        self._usage_is_wanted = (
+            call.tells_usage
+            and tells_usage_when_asked(call.llm, call.settings)
+            and capabilities.may_ask_usage(self._model)
+        )
+        self._asks_usage = self._usage_is_wanted
+        self._wanted = wanted
+        self._asks_logprobs = wanted is not None and wanted[1].may_ask(streamed=True)
+
+    @property
+    def call(self) -> LLMCall:
+        """The call with what is asked for by now."""
+        settings = dict(self._call.settings)
+        if self._wanted is not None and self._asks_logprobs:
+            settings = self._wanted[0](settings)
+        if self._asks_usage:
+            settings["stream_options"] = {"include_usage": True}
+        return replace(self._call, settings=settings)
+
+    def ask_for_less(self, error: Exception) -> None:
+        """Leave out what an error may refuse.
+
+        Raises:
+            Exception: the error itself, where it is no refusal of what was asked for.
+        """
+        if self._asks_usage and may_refuse("stream_options", error):
+            self._asks_usage = False
+        elif self._wanted is not None and self._asks_logprobs:
+            self._wanted[1].note_refusal(error, streamed=True)
+            self._asks_logprobs = False
+            self._asks_usage = self._usage_is_wanted  # leaving it out did not help: it may not be what was refused
+        else:
+            raise error
+
+    def answered(self) -> None:
+        """Remember what was refused on the way to a stream that came."""
+        if self._usage_is_wanted and not self._asks_usage:
+            self._capabilities.remember_refused_usage(self._model)
+        if self._wanted is not None:
+            self._wanted[1].answered(None)
+
+
 def _clients_streams(stream: object) -> list[Any]:
     """The clients' streams that a suspended generator reads from; none where it has ended.
 
-    LlamaIndex gives out a generator around the one that reads from the client, and closing the outer one leaves the
-    inner one, and the request, open until the garbage collector finds them. There is no reference from the one to
-    the other but in the frames of generators. These are only looked through: one that an LLM reads from may be its
-    user's own.
+    LlamaIndex wraps the generator that reads from the client in another one. Closing the outer one leaves the
+    client's stream, which is part of a reference cycle, and with it the request open until the garbage collector
+    comes by. Only the frames of the generators refer to it. What is found on the way is not closed: a generator that
+    an LLM reads from may be its user's own.
     """
     found: list[Any] = []
     looked_at, to_look_at = {id(stream)}, [stream]
@@ -199,7 +169,7 @@ class StreamUsage:
         self._written = 0
         self._said = Tokens()
 
-    def after(self, chunk: Response) -> TokenUsage:
+    def after(self, chunk: LLMResponse) -> TokenUsage:
         """What the stream cost so far, with this chunk."""
         if decision_in(chunk) is not None:  # of a gated LLM, which knows
             return spent_on(chunk)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
@@ -14,9 +15,9 @@ from llama_index_instrumentation.span import active_span_id
 from pydantic import PrivateAttr
 
 from tje_middleware import GateDecision
-from tje_middleware.calls.log import ModelCall, RunId
+from tje_middleware.calls.log import ModelCall
 from tje_middleware.calls.request import LogprobsCapabilities
-from tje_middleware.calls.scope import QuietLock, Scoped, innermost, scope
+from tje_middleware.calls.scope import QuietLock, innermost, scope
 
 from .calls import CallTracking
 from .captured import CapturedEntropy, EntropyDecisionEvent
@@ -30,8 +31,8 @@ def capturing(captured: CapturedEntropy) -> Iterator[CapturedEntropy]:
     """Keep what begins in the block, also in what is started there; a block around this one keeps it, too."""
 
     def within(around: CapturedEntropy | None) -> CapturedEntropy:
-        # Around a block in a stream's own code is what the stream belongs to, whoever reads it.
-        of_stream, captured.opened_in = _blocks.here()
+        # A block that a stream's own code opens is within the block of the stream, and not within that of its reader.
+        of_stream, captured.opened_in = _blocks._tracking.here()
         captured.be_within(around if captured.opened_in is None else of_stream)
         captured.settle = _blocks.settle
         return captured
@@ -40,53 +41,32 @@ def capturing(captured: CapturedEntropy) -> Iterator[CapturedEntropy]:
         yield captured
 
 
-def capturing_here() -> CapturedEntropy | None:
-    """What would keep a call that were made here and now."""
-    return _blocks.here()[0]
+class _Blocks(BaseEventHandler):
+    """One event handler for all blocks: listens while any is open, or anything is going on that began in one."""
 
+    _lock: QuietLock = PrivateAttr(default_factory=QuietLock)
+    _open: int = 0
+    _listens: bool = False
+    _unsettled: int = 0  # events since it was found out which streams are over
+    _tracking: CallTracking = PrivateAttr()
+    _spans: SpanListener = PrivateAttr()
 
-def keeper_here() -> CapturedEntropy | None:
-    """What keeps a decision that is made here and now."""
-    return _blocks.keeper_here()
-
-
-class _BlockListener(BaseEventHandler):
-    """One event handler for all blocks."""
-
-    _hear: Callable[[BaseEvent], None] = PrivateAttr()
-
-    def __init__(self, hear: Callable[[BaseEvent], None]) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._hear = hear
+        self._tracking = CallTracking(lambda: innermost(_capturing.get()), self._rest)
+        self._spans = SpanListener(self._tracking, self)
 
     @classmethod
     def class_name(cls) -> str:
         """Class name."""
-        return "BlockListener"
-
-    def handle(self, event: BaseEvent, **kwargs: Any) -> None:
-        """Take note of what has happened to a model call."""
-        self._hear(event)
-
-
-class _Blocks:
-    """Listens while any block is open, or anything is going on that began in one."""
-
-    def __init__(self) -> None:
-        self._lock = QuietLock()
-        self._open = 0
-        self._listens = False
-        self._tracking = CallTracking(lambda: innermost(_capturing.get()), self._rest)
-        self._unsettled = 0  # events since it was found out which streams are over
-        self._listener = _BlockListener(self._event)
-        self._spans = SpanListener(self._tracking, self._listener)
+        return "Blocks"
 
     @contextmanager
     def open(self) -> Iterator[None]:
         with self._lock:
             self._open += 1
             self._listens = True
-            listen(self._listener, self._spans)
+            listen(self, self._spans)
         try:
             yield
         finally:
@@ -94,13 +74,9 @@ class _Blocks:
                 self._open -= 1
             self.settle()
 
-    def here(self) -> tuple[CapturedEntropy | None, str | None]:
-        """The innermost block here and now, and the stream in whose code this is called."""
-        return self._tracking.here()
-
-    def keeper_here(self) -> CapturedEntropy | None:
-        """What keeps a decision that is made here and now."""
-        return self._tracking.keeper(active_span_id.get()) if self._listens else None
+    def block_here(self) -> CapturedEntropy | None:
+        """The innermost block that keeps what is called or decided here and now."""
+        return self._tracking.block_at(active_span_id.get()) if self._listens else None
 
     def settle(self) -> None:
         """Find out which streams are over, and rest where nothing goes on."""
@@ -108,7 +84,10 @@ class _Blocks:
         self._tracking.settle()
         self._rest()
 
-    def _event(self, event: BaseEvent) -> None:
+    def handle(self, event: BaseEvent, **kwargs: Any) -> None:
+        """Take note of what has happened to a model call."""
+        if isinstance(event, EntropyDecisionEvent):  # ``announce`` gives the decision to its block
+            return
         hear(event, self._tracking)
         if self._open:
             return
@@ -120,65 +99,36 @@ class _Blocks:
     def _rest(self) -> None:
         with self._lock:
             if not self._open and self._tracking.is_idle:
-                ignore(self._listener, self._spans)
+                ignore(self, self._spans)
                 self._listens = False
 
 
 _blocks = _Blocks()
-
-
+block_here = _blocks.block_here
 _dispatcher = get_dispatcher("llama_index_tje")
 
 
-def announce(decision: GateDecision, keeper: CapturedEntropy | None = None) -> None:
-    """Tell LlamaIndex's event handlers what a gate has decided.
+def announce(decision: GateDecision, block: CapturedEntropy | None = None) -> None:
+    """Tell LlamaIndex's event handlers what a gate has decided, and the block that keeps the decision.
 
     Args:
         decision: The decision.
-        keeper: The block in which the draft was judged: a stream may be read to its end, or left, anywhere.
+        block: The block in which the draft was judged, since a stream may be read to its end, or left, anywhere. None
+            for the one that this is called in.
     """
     if not QuietLock.may_wait():  # a stream that the garbage collector closes in the middle of a handler's own work
         return
-    event = EntropyDecisionEvent(decision=decision.as_dict())
-    if keeper is not None:
-        keeper.take_decision(decision)
-        event._is_kept = True
-    _dispatcher.event(event)
-
-
-class Superseded(Scoped):
-    """The calls within one draft whose answer was replaced by another one, by a gate further in."""
-
-    def __init__(self) -> None:
-        self._runs: set[RunId] = set()
-
-    def without(self, calls: Iterable[ModelCall]) -> tuple[ModelCall, ...]:
-        """The calls that may speak for the draft."""
-        return tuple(call for call in calls if call.run_id not in self._runs)
-
-    def add(self, calls: Iterable[ModelCall]) -> None:
-        """Take calls whose answer was replaced."""
-        runs = {call.run_id for call in calls}
-        within: Scoped | None = self
-        while isinstance(within, Superseded):
-            within._runs |= runs
-            within = within._around
-
-
-_replacing: ContextVar[Superseded | None] = ContextVar("tje_superseded", default=None)
-
-
-@contextmanager
-def superseding() -> Iterator[Superseded]:
-    """Around a draft: hears of the calls in it that were made for nothing."""
-    with scope(_replacing, lambda _around: Superseded()) as superseded:
-        yield superseded
+    block = block_here() if block is None else block
+    if block is not None:
+        block.take_decision(decision)
+    _dispatcher.event(EntropyDecisionEvent(decision=decision.as_dict()))
 
 
 @contextmanager
 def replaceable() -> Iterator[CapturedEntropy | None]:
-    """Around a call whose answer may be replaced: listens to it, where a gate around this one would want to know."""
-    if innermost(_replacing.get()) is None:
+    """Around an LLM's draft: captures its call where it is a part of another gate's draft, or else does nothing."""
+    block = block_here()
+    if block is None or all(each.superseded is None for each in block.outwards()):
         yield None
         return
     with capturing(CapturedEntropy()) as captured:
@@ -186,31 +136,25 @@ def replaceable() -> Iterator[CapturedEntropy | None]:
 
 
 def supersede(calls: Iterable[ModelCall]) -> None:
-    """Tell the gates around this one that an answer is not by these calls."""
-    around = innermost(_replacing.get())
-    if around is not None:
-        around.add(calls)
+    """Tell the gates within whose drafts this happens that their answers are not by these calls."""
+    block = block_here()
+    if block is not None:
+        block.supersede(calls)
 
 
+@dataclass(eq=False)
 class OpenDraft:
     """A draft that is being made by the user's code.
 
     Attributes:
+        captured: What keeps the draft's calls.
+        capabilities: Those of the draft's gate, which the LLMs that are asked for it share.
         has_strays: Whether an LLM was called meanwhile of which nobody can say whether it was called for this draft.
     """
 
-    def __init__(self, captured: CapturedEntropy, capabilities: LogprobsCapabilities) -> None:
-        self.has_strays = False
-        self._captured = captured
-        self._capabilities = capabilities
-
-    def sees(self, captured: CapturedEntropy | None) -> bool:
-        """Whether calls that are kept there are this draft's."""
-        return captured is not None and captured.tells(self._captured)
-
-    def may_lack(self, capabilities: LogprobsCapabilities) -> bool:
-        """Whether a call by an LLM of such a gate, which no draft sees, may have been made for this draft."""
-        return self._capabilities is capabilities
+    captured: CapturedEntropy
+    capabilities: LogprobsCapabilities
+    has_strays: bool = False
 
 
 _open: set[OpenDraft] = set()
@@ -219,12 +163,7 @@ _lock = QuietLock()
 
 @contextmanager
 def hearing_of_strays(captured: CapturedEntropy, capabilities: LogprobsCapabilities) -> Iterator[OpenDraft]:
-    """Around a draft: hears of calls by LLMs of its gate that no draft sees.
-
-    Args:
-        captured: What keeps the draft's calls.
-        capabilities: Those of the draft's gate, which the LLMs that are asked for it share.
-    """
+    """Around a draft: hears of calls by LLMs of its gate that no draft sees."""
     draft = OpenDraft(captured, capabilities)
     with _lock:
         _open.add(draft)
@@ -236,13 +175,13 @@ def hearing_of_strays(captured: CapturedEntropy, capabilities: LogprobsCapabilit
 
 
 def note_call(capabilities: LogprobsCapabilities) -> None:
-    """An LLM is called here and now that was made to be asked for a gate's drafts."""
+    """Note that an LLM of ``ask_logprobs(llm, gate=gate)`` is called: a stray, where no draft sees the call."""
     if not _open:
         return
-    captured = capturing_here()
+    block = block_here()
     with _lock:
         drafts = tuple(_open)
-    if any(draft.sees(captured) for draft in drafts):
+    if block is not None and any(block.tells(draft.captured) for draft in drafts):
         return
     for draft in drafts:
-        draft.has_strays |= draft.may_lack(capabilities)
+        draft.has_strays |= draft.capabilities is capabilities

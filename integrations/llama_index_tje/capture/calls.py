@@ -5,19 +5,19 @@ from __future__ import annotations
 import sys
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import AsyncGeneratorType, FrameType, GeneratorType
 from typing import Any, TypeAlias, TypeGuard
 
 from llama_index.core.base.llms.base import BaseLLM
-from llama_index.core.base.llms.types import ChatResponse, CompletionResponse
 
 from tje_middleware import GateDecision, MissingLogprobs
 from tje_middleware.calls.scope import QuietLock
 from tje_middleware.logprobs.fields import field
 
-from ..answers.responses import payload_of_chunk, payload_of_stream_end, tokens_of, tokens_of_chunk
+from ..answers.responses import LLMResponse, payload_of_chunk, payload_of_stream_end, tokens_of, tokens_of_chunk
 from .captured import CapturedEntropy
 
 Stream: TypeAlias = "GeneratorType[Any, Any, Any] | AsyncGeneratorType[Any, Any]"
@@ -28,39 +28,16 @@ def is_stream(result: object) -> TypeGuard[Stream]:
     return isinstance(result, (GeneratorType, AsyncGeneratorType))
 
 
-def is_over(stream: Stream | None) -> bool:
-    """Whether nothing more can come of it: it was read to its end, was closed, has failed, or is gone."""
-    return stream is None or (stream.gi_frame if isinstance(stream, GeneratorType) else stream.ag_frame) is None
+def _frame_of(stream: Stream) -> FrameType | None:
+    """The frame of a stream; None once it was read to its end, was closed or has failed."""
+    return stream.gi_frame if isinstance(stream, GeneratorType) else stream.ag_frame
 
 
-def running_stream(streams: Mapping[str, weakref.ref[Stream]]) -> str | None:
-    """The name of the innermost stream that the caller is called by; None where it is called by none.
-
-    No context tells: a generator runs in the context of whoever reads from it, which is that of anything else that
-    the reader does between two reads. The stack tells: frames of the stream are on it only while it runs.
-    """
-    # Of several names of one stream the first is the innermost: who passed it on has named it later.
-    running = {
-        frame: name
-        for name, stream in reversed(list(streams.items()))
-        if (frame := _running_frame(stream())) is not None
-    }
-    caller: FrameType | None = sys._getframe(1) if running else None
-    while caller is not None and caller not in running:
-        caller = caller.f_back
-    return None if caller is None else running[caller]
+def _is_running(stream: Stream) -> bool:
+    return stream.gi_running if isinstance(stream, GeneratorType) else stream.ag_running
 
 
-def _running_frame(stream: Stream | None) -> FrameType | None:
-    # Asked first whether it runs: the frame of one that rests would have to be made up.
-    if isinstance(stream, GeneratorType):
-        return stream.gi_frame if stream.gi_running else None
-    if isinstance(stream, AsyncGeneratorType):
-        return stream.ag_frame if stream.ag_running else None
-    return None
-
-
-# By these a model is called; of everything else that an LLM does, they are what calls it.
+# The methods by which a model is called; the other methods of an LLM call these.
 _CALLING = frozenset(
     ["chat", "achat", "complete", "acomplete", "stream_chat", "astream_chat", "stream_complete", "astream_complete"]
 )
@@ -73,20 +50,20 @@ class _Span:
     captured: CapturedEntropy
     parent: str | None
     temperature: float | None = None
-    is_call: bool = False  # a model call that goes on
-    has_call: bool = False  # itself, or something within it, is or was one
-    stream: weakref.ref[Stream] | None = None  # what its method gave back, where that is not over
-    without_chunks: str | None = None  # why nothing of that is told
-    last_chunk: str | None = None  # the event's id: on two dispatchers, a handler hears all twice
+    is_call: bool = False  # a model call that has not ended
+    has_call: bool = False  # this span, or one within it, is or was a model call
+    stream: weakref.ref[Stream] | None = None  # the stream that the method returned, until it is over
+    without_chunks: str | None = None  # why LlamaIndex tells nothing of the chunks of that stream
+    last_chunk: str | None = None  # its event's id: a handler on two dispatchers hears each event twice
 
 
 class CallTracking:
     """Follows the calls that a handler, or the blocks, are to see; threads may share it.
 
-    The innermost call counts: an LLM that asks another, or itself by another method, only calls others.
+    Where an LLM asks another one, or itself by another method, only the innermost is a model call.
 
     Args:
-        captured_by: What keeps the calls that are started here and now; None where nothing does.
+        captured_by: Gives the block that keeps the calls that are started here and now; None where there is none.
         on_idle: Called when nothing is followed any more.
     """
 
@@ -114,29 +91,37 @@ class CallTracking:
     def entered(self, span_id: str, parent_id: str | None, instance: object) -> None:
         """A span has begun."""
         settle_abandoned()
-        try:
-            self._enter(span_id, parent_id, instance)
-        except Exception:
-            self.stumbled("the entropy handler, at the start of a span,", span_id)
+        with self.surviving("at the start of a span", span_id):
+            span = self._begin(span_id, parent_id)
+            if span is None:
+                return
+            if isinstance(instance, BaseLLM):
+                temperature = getattr(instance, "temperature", None)
+                span.temperature = temperature if isinstance(temperature, (int, float)) else None
+            span.captured._log.enter(span_id, span.parent)
 
     def left(self, span_id: str, result: object, instance: object) -> None:
-        """It has ended well; a stream that it gave back is still to be read."""
+        """A span has ended well; a stream that it gave back is still to be read."""
         span = self._spans.get(span_id)
         if span is None:
             return
-        try:
-            self._leave(span_id, span, result, instance)
-        except Exception:
-            self.stumbled("the entropy handler, at the end of a span,", span_id)
-            self._let_go(span_id)
+        with self.surviving("at the end of a span", span_id):
+            if not span.has_call and isinstance(instance, BaseLLM) and _method(span_id) in _CALLING:
+                self._untold(span_id, span, result, instance)
+            # Reading a stream may call a model, as query engines' do; an LLM that made its call makes no more.
+            if is_stream(result) and (span.is_call or not (span.has_call and isinstance(instance, BaseLLM))):
+                self._follow(span_id, span, result)
+                return
+        self.failed(span_id)  # where a call was told to start and not to end, though the answer is out
+        self._let_go(span_id)
 
     def dropped(self, span_id: str) -> None:
-        """It has failed, or was cancelled."""
+        """A span has failed, or was cancelled."""
         self.failed(span_id)
         self._let_go(span_id)
 
     def abandon(self, span_id: str) -> None:
-        """Nobody can read from its stream any more, and where that was not over nobody was told."""
+        """The stream of a span was closed or thrown away, which no event tells where it was not read to its end."""
         span = self._spans.get(span_id)
         if span is None or span.stream is None:
             return
@@ -147,12 +132,12 @@ class CallTracking:
         self._let_go(span_id)
 
     def settle(self) -> None:
-        """Settle what is over without anybody having been told: streams that were closed before they were begun."""
+        """Find the streams that are over though no event says so: they were closed before their first chunk."""
         settle_abandoned()
         with self._lock:
             streams = self._streams.copy()
         for span_id, stream in streams.items():
-            if is_over(stream()):
+            if (followed := stream()) is None or _frame_of(followed) is None:
                 self.abandon(span_id)
 
     def close(self) -> None:
@@ -160,18 +145,22 @@ class CallTracking:
         for span_id in list(self._spans):
             self.dropped(span_id)
 
-    def stumbled(self, doing: str, span_id: str) -> None:
-        """An exception of our own is being handled; the call that it is about is over."""
-        span = self._spans.get(span_id)
-        captured = self._captured_by() if span is None else span.captured
-        if captured is not None:
-            captured.take_error(doing)
-        self.failed(span_id)
+    @contextmanager
+    def surviving(self, when: str, span_id: str) -> Iterator[None]:
+        """An error in the block is logged, and the call that is followed under this span counts as failed."""
+        try:
+            yield
+        except Exception:
+            span = self._spans.get(span_id)
+            captured = self._captured_by() if span is None else span.captured
+            if captured is not None:
+                captured.take_error(f"the entropy handler, {when},")
+            self.failed(span_id)
 
     # Calls
 
     def started(self, span_id: str, model: str | None, temperature: float | None) -> None:
-        """A model is called in this span; who follows may have begun to after it was entered."""
+        """A model is called in this span, which may have begun before anybody listened."""
         span = self._spans.get(span_id) or self._begin(span_id, None)
         if span is not None and not span.is_call:
             self._start(span_id, span, model, span.temperature if temperature is None else temperature)
@@ -186,37 +175,35 @@ class CallTracking:
     def ended(self, span_id: str, response: object) -> None:
         """The answer is whole: this is all of it, or the last chunk of a stream."""
         span = self._take(span_id)
+        if span is None:
+            self._let_go_of_stream(span_id)
+            return
         try:
-            if span is not None:
-                self._end(span_id, span, response)
+            model = field(field(response, "raw"), "model")
+            span.captured._log.end(
+                span_id,
+                response if span.stream is None else payload_of_stream_end(response),
+                **tokens_of(response)._asdict(),
+                model=model if isinstance(model, str) else None,
+            )
         except BaseException:
-            self._fail(span_id, span)
+            span.captured._log.fail(span_id)
             raise
         finally:
             self._let_go_of_stream(span_id)
 
     def failed(self, span_id: str) -> None:
         """There will be no answer."""
-        self._fail(span_id, self._take(span_id))
+        span = self._take(span_id)
+        if span is not None:
+            span.captured._log.fail(span_id)
         self._let_go_of_stream(span_id)
 
-    def decided(self, span_id: str, decision: GateDecision) -> None:
-        """A gate has decided, in this span."""
-        keeper = self.keeper(span_id)
-        if keeper is not None:
-            keeper.take_decision(decision)
-
-    def keeper(self, span_id: str | None) -> CapturedEntropy | None:
-        """What keeps a decision that is made here and now, in this span."""
-        captured, stream_id = self.here()
-        # In a stream's code the span would be that of who reads the stream.
-        span = self._spans.get(span_id) if stream_id is None and span_id is not None else None
-        return captured if span is None else span.captured
-
-    @property
-    def is_of_blocks(self) -> bool:
-        """Whether it follows for blocks, of which each keeps its own."""
-        return self._on_idle is not None
+    def decided(self, decision: GateDecision) -> None:
+        """A gate has decided."""
+        captured = self._captured_by()
+        if captured is not None:
+            captured.take_decision(decision)
 
     def _start(self, span_id: str, span: _Span, model: str | None, temperature: float | None) -> None:
         only_calling = []
@@ -231,36 +218,12 @@ class CallTracking:
             above.captured._log.only_calls_others(above_id)
         span.captured._log.start(span_id, span.parent, model=model, temperature=temperature)
 
-    @staticmethod
-    def _end(span_id: str, span: _Span, response: object) -> None:
-        model = field(field(response, "raw"), "model")
-        span.captured._log.end(
-            span_id,
-            response if span.stream is None else payload_of_stream_end(response),
-            **tokens_of(response)._asdict(),
-            model=model if isinstance(model, str) else None,
-        )
-
-    @staticmethod
-    def _fail(span_id: str, span: _Span | None) -> None:
-        if span is not None:
-            span.captured._log.fail(span_id)
-
     # Spans
-
-    def _enter(self, span_id: str, parent_id: str | None, instance: object) -> None:
-        span = self._begin(span_id, parent_id)
-        if span is None:
-            return
-        if isinstance(instance, BaseLLM):
-            temperature = getattr(instance, "temperature", None)
-            span.temperature = temperature if isinstance(temperature, (int, float)) else None
-        span.captured._log.enter(span_id, span.parent)
 
     def _begin(self, span_id: str, parent_id: str | None) -> _Span | None:
         captured, stream_id = self.here()
         around = self._spans.get(parent_id or "")
-        # A block has what is a part of something that began in it, such as an agent's run, also when it is left.
+        # What belongs to a span that began in a block, such as an agent's run, is kept there also once it is left.
         if around is not None and around.captured._is_left and (captured is None or around.captured.tells(captured)):
             captured = around.captured
         if captured is None:
@@ -272,7 +235,7 @@ class CallTracking:
         return span
 
     def here(self) -> tuple[CapturedEntropy | None, str | None]:
-        """What keeps what happens here and now, and the stream in whose code it happens."""
+        """The block that keeps what happens here and now, and the stream in whose code it happens, if any."""
         captured, stream_id = self._captured_by(), self._running()
         span = None if stream_id is None else self._spans.get(stream_id)
         if span is None:
@@ -281,36 +244,50 @@ class CallTracking:
         is_its_own = captured is not None and captured.opened_in == stream_id
         return (captured if is_its_own else span.captured), stream_id
 
+    def block_at(self, span_id: str | None) -> CapturedEntropy | None:
+        """The innermost block that has what happens here and now, in this span."""
+        captured, stream_id = self.here()
+        # In a stream's code the span would be that of who reads the stream.
+        span = self._spans.get(span_id) if stream_id is None and span_id is not None else None
+        if span is None or (captured is not None and captured.tells(span.captured)):
+            return captured
+        return span.captured
+
     def _running(self) -> str | None:
-        """The stream in whose code this is called."""
+        """The innermost stream in whose code this is called; None where it is called in none.
+
+        The context cannot tell: a generator runs in the context of whoever reads from it, as does anything else that
+        the reader does between two reads. The stack can: frames of the stream are on it only while it runs.
+        """
         if not self._streams:
             return None
         with self._lock:
             streams = self._streams.copy()
-        return running_stream(streams)
-
-    def _leave(self, span_id: str, span: _Span, result: object, instance: object) -> None:
-        if not span.has_call and isinstance(instance, BaseLLM) and _method(span_id) in _CALLING:
-            self._untold(span_id, span, result, instance)
-        # A stream may call a model while it is read, as query engines' do; an LLM that made its call makes no more.
-        if is_stream(result) and (span.is_call or not (span.has_call and isinstance(instance, BaseLLM))):
-            self._follow(span_id, span, result)
-            return
-        self.failed(span_id)  # where it was told to start and not to end, though the answer is out
-        self._let_go(span_id)
+        # Of several names of one stream the first is the innermost: who passed it on has named it later. The frame is
+        # asked for only while the stream runs, since Python would have to make one for a stream that rests.
+        running = {
+            _frame_of(stream): name
+            for name, reference in reversed(streams.items())
+            if (stream := reference()) is not None and _is_running(stream)
+        }
+        caller: FrameType | None = sys._getframe(1) if running else None
+        while caller is not None and caller not in running:
+            caller = caller.f_back
+        return None if caller is None else running[caller]
 
     def _untold(self, span_id: str, span: _Span, result: object, instance: BaseLLM) -> None:
-        """Take a call of an LLM whose methods lack LlamaIndex's callbacks: nothing but its span tells of it."""
+        """Follow a call of an LLM whose methods lack LlamaIndex's callbacks, so that only its span tells of it."""
+        if not (isinstance(result, LLMResponse) or is_stream(result)):
+            return
         name = field(instance, "model", "model_name")
-        if isinstance(result, (ChatResponse, CompletionResponse)) or is_stream(result):
-            self._start(span_id, span, name if isinstance(name, str) else None, span.temperature)
-        if isinstance(result, (ChatResponse, CompletionResponse)):
+        self._start(span_id, span, name if isinstance(name, str) else None, span.temperature)
+        if not is_stream(result):
             self.ended(span_id, result)
-        elif is_stream(result):
-            span.without_chunks = (
-                f"{type(instance).__name__}.{_method(span_id)} tells nothing of its chunks; decorate it with "
-                "llm_chat_callback or llm_completion_callback"
-            )
+            return
+        span.without_chunks = (
+            f"{type(instance).__name__}.{_method(span_id)} tells nothing of its chunks; decorate it with "
+            "llm_chat_callback or llm_completion_callback"
+        )
 
     def _follow(self, span_id: str, span: _Span, stream: Stream) -> None:
         def gone(_: weakref.ref[Stream]) -> None:
@@ -322,7 +299,7 @@ class CallTracking:
             span.stream = self._streams[span_id] = weakref.ref(stream, gone)
 
     def _let_go_of_stream(self, span_id: str) -> None:
-        """Its stream is over; a span that is still open is let go when it is left."""
+        """Let a span go whose stream is over; one that is still open is let go when it is left."""
         span = self._spans.get(span_id)
         if span is not None and span.stream is not None:
             self._let_go(span_id)
@@ -337,7 +314,7 @@ class CallTracking:
             self._on_idle()
 
     def _take(self, span_id: str) -> _Span | None:
-        """The span, where it is a call that goes on: from now on it is none."""
+        """The span, where it is a model call that has not ended; it counts as ended from now on."""
         with self._lock:
             span = self._spans.get(span_id)
             if span is None or not span.is_call:

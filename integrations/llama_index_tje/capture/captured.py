@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from llama_index.core.bridge.pydantic import Field, PrivateAttr
+from llama_index.core.bridge.pydantic import Field
 from llama_index.core.instrumentation.events import BaseEvent
 
 from tje_middleware import GateDecision
 from tje_middleware.calls.captured_calls import CapturedCalls
-from tje_middleware.calls.log import MAX_CALLS, CallLog, ModelCall
+from tje_middleware.calls.log import MAX_CALLS, CallLog, ModelCall, RunId
 from tje_middleware.calls.scope import QuietLock, Scoped
 
 _logger = logging.getLogger("llama_index_tje")
@@ -24,6 +24,8 @@ class CapturedEntropy(CapturedCalls, Scoped):
     Attributes:
         settle: Called before anybody looks: finds out which streams are over, where nobody was told.
         opened_in: The stream in whose code the block was opened; None where it was opened in none.
+        superseded: Of a gate's draft the runs of calls that do not speak for it, since a gate within the draft
+            replaced their answer; None of any other block.
 
     Args:
         max_calls: Calls, and decisions, to keep; beyond that the oldest are let go.
@@ -36,6 +38,8 @@ class CapturedEntropy(CapturedCalls, Scoped):
     def __init__(self, *, max_calls: int = MAX_CALLS, on_call: Callable[[ModelCall], None] | None = None) -> None:
         self.settle: Callable[[], None] | None = None
         self.opened_in: str | None = None
+        self.superseded: set[RunId] | None = None
+        self._told: CapturedEntropy | None = None
         self._log = CallLog(max_calls=max_calls, on_call=None if on_call is None else self._told_safely(on_call))
         self._lock = QuietLock()
         self._decisions: deque[GateDecision] = deque(maxlen=max_calls)
@@ -58,23 +62,33 @@ class CapturedEntropy(CapturedCalls, Scoped):
         return self._log
 
     def be_within(self, around: CapturedEntropy | None) -> None:
-        """Tell another of all that is seen here, too."""
-        self._around = around
+        """Tell another block of all that is seen here, too."""
+        self._told = around
         self._log.parent = None if around is None else around._log
+
+    def outwards(self) -> Iterator[CapturedEntropy]:
+        """This block and those that are told of all that is seen here, innermost first."""
+        block: CapturedEntropy | None = self
+        while block is not None:
+            yield block
+            block = block._told
 
     def tells(self, other: CapturedEntropy) -> bool:
         """Whether all that is seen here is seen by the other: it is the same, or around this one."""
-        log: CallLog | None = self._log
-        while log is not None and log is not other._log:
-            log = log.parent
-        return log is not None
+        return any(block is other for block in self.outwards())
 
     def take_decision(self, decision: GateDecision) -> None:
         """Keep what a gate decided."""
-        with self._lock:
-            self._decisions.append(decision)
-        if isinstance(self._around, CapturedEntropy):
-            self._around.take_decision(decision)
+        for block in self.outwards():
+            with block._lock:
+                block._decisions.append(decision)
+
+    def supersede(self, calls: Iterable[ModelCall]) -> None:
+        """Note calls whose answer was replaced by another one: they speak for no draft that they were made in."""
+        runs = {call.run_id for call in calls}
+        for block in self.outwards():
+            if block.superseded is not None:
+                block.superseded |= runs
 
     def take_error(self, doing: str) -> None:
         """Log the exception that is being handled: LlamaIndex swallows what handlers raise."""
@@ -115,14 +129,7 @@ class EntropyDecisionEvent(BaseEvent):
 
     decision: dict[str, Any] = Field(description="The fields of the decision, as GateDecision.as_dict() gives them.")
 
-    _is_kept: bool = PrivateAttr(default=False)
-
     @classmethod
     def class_name(cls) -> str:
         """Class name."""
         return "EntropyDecisionEvent"
-
-    @property
-    def is_kept(self) -> bool:
-        """Whether the block in which the draft was judged has the decision already."""
-        return self._is_kept

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import weakref
 from functools import singledispatch
-from inspect import BoundArguments
 from typing import Any
 
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
@@ -35,11 +34,11 @@ _changing = QuietLock()
 
 
 class SpanListener(NullSpanHandler):
-    """Tells of spans to whoever follows calls, and keeps none.
+    """Passes spans on to what follows the calls, and keeps none.
 
     Args:
-        tracking: Is told.
-        listener: The event handler that it goes with; once that is heard no more, neither is this.
+        tracking: Follows the calls.
+        listener: The event handler that it goes with; once that is on no dispatcher, this removes itself.
     """
 
     _tracking: CallTracking = PrivateAttr()
@@ -55,43 +54,25 @@ class SpanListener(NullSpanHandler):
         """Class name."""
         return "SpanListener"
 
+    # LlamaIndex names all arguments.
+
     def span_enter(
-        self,
-        id_: str,
-        bound_args: BoundArguments,
-        instance: Any | None = None,
-        parent_id: str | None = None,
-        tags: dict[str, Any] | None = None,
-        **kwargs: Any,
+        self, id_: str, *args: Any, instance: Any = None, parent_id: str | None = None, **kwargs: Any
     ) -> None:
         """A span has begun."""
         listener = self._listener()
         if listener is None or not is_listening(listener):  # taken off the dispatcher by hand
-            ignore_spans(self)
+            ignore(listener, self)
             self._tracking.close()
             return
         self._tracking.entered(id_, parent_id, instance)
 
-    def span_exit(
-        self,
-        id_: str,
-        bound_args: BoundArguments,
-        instance: Any | None = None,
-        result: Any | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """It has ended well."""
+    def span_exit(self, id_: str, *args: Any, instance: Any = None, result: Any = None, **kwargs: Any) -> None:
+        """A span has ended well."""
         self._tracking.left(id_, result, instance)
 
-    def span_drop(
-        self,
-        id_: str,
-        bound_args: BoundArguments,
-        instance: Any | None = None,
-        err: BaseException | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """It has failed."""
+    def span_drop(self, id_: str, *args: Any, **kwargs: Any) -> None:
+        """A span has failed."""
         self._tracking.dropped(id_)
 
 
@@ -115,19 +96,13 @@ def hear_spans(spans: SpanListener) -> None:
             root.span_handlers = [*root.span_handlers, spans]
 
 
-def ignore(listener: BaseEventHandler, spans: SpanListener) -> None:
+def ignore(listener: BaseEventHandler | None, spans: SpanListener) -> None:
     """Hear nothing more."""
+    root = get_dispatcher()
     with _changing:
         for dispatcher in _dispatchers():
             if any(each is listener for each in dispatcher.event_handlers):
                 dispatcher.event_handlers = [each for each in dispatcher.event_handlers if each is not listener]
-    ignore_spans(spans)
-
-
-def ignore_spans(spans: SpanListener) -> None:
-    """Hear of spans no more."""
-    root = get_dispatcher()
-    with _changing:
         root.span_handlers = [each for each in root.span_handlers if each is not spans]
 
 
@@ -137,21 +112,19 @@ def is_listening(listener: BaseEventHandler) -> bool:
 
 
 def _dispatchers() -> list[Dispatcher]:
-    """All of them, the root first: the manager has made it first."""
+    """All dispatchers of LlamaIndex, the root first."""
     return list(root_manager.dispatchers.copy().values())
 
 
-#: With one of these a model call begins.
+#: The events with which a model call begins.
 STARTS = (LLMChatStartEvent, LLMCompletionStartEvent)
 
 
 def hear(event: BaseEvent, tracking: CallTracking) -> None:
-    """Tell whoever follows calls of an event; errors end here, and are logged."""
+    """Pass an event on to what follows the calls; an error is logged and goes no further."""
     settle_abandoned()
-    try:
+    with tracking.surviving(f"at {type(event).__name__}", event.span_id or ""):
         _tell(event, tracking)
-    except Exception:
-        tracking.stumbled(f"the entropy handler, at {type(event).__name__},", event.span_id or "")
 
 
 @singledispatch
@@ -162,7 +135,7 @@ def _tell(event: BaseEvent, tracking: CallTracking) -> None:
 @_tell.register(LLMChatStartEvent)
 @_tell.register(LLMCompletionStartEvent)
 def _start(event: LLMChatStartEvent | LLMCompletionStartEvent, tracking: CallTracking) -> None:
-    if event.span_id is None:  # called by other means than its methods: no other event could be known to be its own
+    if event.span_id is None:  # not called by its methods: later events could not be told from those of other calls
         return
     # Newer releases of LlamaIndex tell of an LLM what its metadata says, older ones all of its fields.
     model, temperature = field(event.model_dict, "model_name", "model"), field(event.model_dict, "temperature")
@@ -193,5 +166,4 @@ def _fail(event: ExceptionEvent | SpanDropEvent, tracking: CallTracking) -> None
 
 @_tell.register(EntropyDecisionEvent)
 def _decide(event: EntropyDecisionEvent, tracking: CallTracking) -> None:
-    if not (event.is_kept and tracking.is_of_blocks):  # a block that has it already
-        tracking.decided(event.span_id or "", GateDecision.from_dict(event.decision))
+    tracking.decided(GateDecision.from_dict(event.decision))

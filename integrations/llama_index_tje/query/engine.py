@@ -21,7 +21,7 @@ from tje_middleware.errors import described, require_one_of
 from tje_middleware.gate.delivery import Delivery, Mode, OnBranchError
 
 from ..branches import EngineAnswer, EngineDeeper, Question, branch_of_engine
-from .turn import QueryTurn
+from .query_turn import QueryTurn
 
 
 class EntropyGatedQueryEngine(BaseQueryEngine):

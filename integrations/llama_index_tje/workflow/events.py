@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from functools import lru_cache
 from typing import Annotated, Any
 
@@ -27,27 +27,32 @@ from tje_middleware import (
     UnreadableLogprobs,
 )
 from tje_middleware.calls.log import ModelCall
+from tje_middleware.logprobs.evidence import Evidence
 
-from ..answers.places import annotated, model_of, spent_on, text_of
+from ..answers.places import annotated, model_in, spent_on, text_of
 
+_logger = logging.getLogger("llama_index_tje")
+
+# What a draft is saved as: its kind, and its plain values.
 _KIND, _VALUE = "__tje_draft", "value"
 _MODELS: dict[str, type[BaseModel]] = {
     each.__name__: each for each in (ChatResponse, CompletionResponse, AgentOutput)
 }
-_SEQUENCE, _RESPONSE = "SequenceLogprobs", "Response"
 
 
 def saved_draft(draft: object) -> Any:
     """A draft in plain values; what is no kind of draft stays as it is, and is the serializer's business."""
+    saved: Any
     if type(draft) in _MODELS.values():
-        return {_KIND: type(draft).__name__, _VALUE: _saved_model(draft)}
-    if type(draft) is Response:
+        saved = _saved_model(draft)
+    elif type(draft) is Response:
         nodes = [{"node": doc_to_json(each.node), "score": each.score} for each in draft.source_nodes]
         saved = {"response": draft.response, "source_nodes": nodes, "metadata": draft.metadata}
-        return {_KIND: _RESPONSE, _VALUE: saved}
-    if isinstance(draft, SequenceLogprobs):
-        return {_KIND: _SEQUENCE, _VALUE: _saved_sequence(draft)}
-    return draft
+    elif isinstance(draft, SequenceLogprobs):
+        saved = _saved_sequence(draft)
+    else:
+        return draft
+    return {_KIND: type(draft).__name__, _VALUE: saved}
 
 
 def restored_draft(saved: Any) -> Any:
@@ -55,11 +60,11 @@ def restored_draft(saved: Any) -> Any:
     if not isinstance(saved, Mapping) or _KIND not in saved:
         return saved
     kind, value = saved[_KIND], saved[_VALUE]
-    if kind == _SEQUENCE:
-        return _restored_sequence(value)
-    if kind == _RESPONSE:
+    if kind == SequenceLogprobs.__name__:
+        return SequenceLogprobs(**value)
+    if kind == Response.__name__:
         nodes = [NodeWithScore(node=json_to_doc(each["node"]), score=each["score"]) for each in value["source_nodes"]]
-        return Response(value["response"], source_nodes=nodes, metadata=value["metadata"])
+        return Response(**{**value, "source_nodes": nodes})
     if kind not in _MODELS:
         raise ValueError(f"a draft of the kind {kind!r} is not known here")
     return _MODELS[kind].model_validate(value)
@@ -98,57 +103,35 @@ Calls = Annotated[
 ]
 
 
-def _saved_model(draft: Any) -> dict[str, Any]:
+def _saved_model(draft: Any) -> Any:
     try:
-        saved: dict[str, Any] = draft.model_dump(mode="json")
+        return draft.model_dump(mode="json")
     except PydanticSerializationError:  # a provider's own object, that has no plain form
-        saved = draft.model_dump(mode="json", exclude={"raw"})
-    return saved
+        return draft.model_dump(mode="json", exclude={"raw"})
 
 
 def _saved_sequence(sequence: SequenceLogprobs) -> dict[str, Any]:
-    return {
-        "top_logprobs": sequence.top_logprobs.tolist(),
-        "tokens": sequence.tokens,
-        "sampled_logprobs": None if sequence.sampled_logprobs is None else sequence.sampled_logprobs.tolist(),
-        "marked_thinking": None if sequence.marked_thinking is None else sequence.marked_thinking.tolist(),
-    }
+    values = {each.name: getattr(sequence, each.name) for each in fields(sequence)}
+    return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in values.items()}
 
 
-def _restored_sequence(saved: Mapping[str, Any]) -> SequenceLogprobs:
-    return SequenceLogprobs(
-        np.asarray(saved["top_logprobs"], dtype=float),
-        tokens=None if saved["tokens"] is None else tuple(saved["tokens"]),
-        sampled_logprobs=None if saved["sampled_logprobs"] is None else np.asarray(saved["sampled_logprobs"]),
-        marked_thinking=None if saved["marked_thinking"] is None else np.asarray(saved["marked_thinking"]),
-    )
+# Each kind of evidence by the name under which it is saved; the general one last.
+_EVIDENCE: dict[str, type[SequenceLogprobs | UnreadableLogprobs]] = {
+    "sequence": SequenceLogprobs,
+    "missing": MissingLogprobs,
+    "unreadable": UnreadableLogprobs,
+}
 
 
-def _saved_evidence(evidence: SequenceLogprobs | UnreadableLogprobs) -> dict[str, Any]:
-    if isinstance(evidence, SequenceLogprobs):
-        return {"sequence": _saved_sequence(evidence)}
-    return {"missing" if isinstance(evidence, MissingLogprobs) else "unreadable": str(evidence)}
+def _saved_evidence(evidence: Evidence) -> dict[str, Any]:
+    name = next(name for name, kind in _EVIDENCE.items() if isinstance(evidence, kind))
+    return {name: _saved_sequence(evidence) if isinstance(evidence, SequenceLogprobs) else str(evidence)}
 
 
 def _restored_call(saved: Mapping[str, Any]) -> ModelCall:
-    evidence = saved["logprobs"]
-    logprobs: SequenceLogprobs | UnreadableLogprobs
-    if "sequence" in evidence:
-        logprobs = _restored_sequence(evidence["sequence"])
-    elif "missing" in evidence:
-        logprobs = MissingLogprobs(evidence["missing"])
-    else:
-        logprobs = UnreadableLogprobs(evidence["unreadable"])
-    return ModelCall(
-        saved["run_id"],
-        logprobs,
-        TokenUsage(**saved["usage"]),
-        model=saved["model"],
-        temperature=saved["temperature"],
-    )
-
-
-_logger = logging.getLogger("llama_index_tje")
+    ((name, value),) = saved["logprobs"].items()
+    logprobs = SequenceLogprobs(**value) if name == "sequence" else _EVIDENCE[name](value)
+    return ModelCall(**{**saved, "logprobs": logprobs, "usage": TokenUsage(**saved["usage"])})
 
 
 class DraftEvent(Event):
@@ -170,10 +153,10 @@ class DraftEvent(Event):
 
 
 class RejectedDraftEvent(Event):
-    """A draft that is not the answer: what such events have in common.
+    """What the events of rejected drafts have in common.
 
-    What becomes of it, they write into the ledger of the gate that rejected it. Which gate that was is not known any
-    more once a Context was saved and restored between the steps: give it to ``answered`` or ``settled`` there.
+    ``answered`` and ``settled`` write what became of the draft into the ledger of the gate that rejected it. Once a
+    Context was saved and restored between the steps, it is not known which gate that was, and has to be given.
     """
 
     draft: Draft = Field(description="The rejected draft, with the decision in it.")
@@ -199,7 +182,7 @@ def text_for(gate: EntropyGate, answer: object) -> str | None:
 
 @lru_cache
 def _say_untold(key: str | None) -> None:
-    """Say it once of a gate's key."""
+    """Warn, once for each gate's key, that no ledger is told of an answer."""
     _logger.warning(
         "a draft that the gate of %s rejected was answered, and no ledger is told of it: the gate is not known after "
         "a Context was restored; answered(answer, gate=gate) tells its ledger (said once)",
@@ -242,7 +225,7 @@ class DeeperEvent(RejectedDraftEvent):
         """The decision of such an answer, for one that has no place for it; arguments are those of ``answered``."""
         spent = usage or spent_on(answer)
         decision = replace(self.decision, answered_by="deeper", deeper_usage=spent)
-        return self._written_down(decision, gate, answer, model_of(answer))
+        return self._written_down(decision, gate, answer, model_in(answer))
 
 
 class AbstainEvent(RejectedDraftEvent):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Union, get_args
+from dataclasses import replace
+from typing import Any, Union, get_args
 
 from llama_index.core.workflow import Context, Event, StopEvent, step
 
@@ -104,75 +104,62 @@ def entropy_route(
     for name, event in events.items():
         if not (isinstance(event, type) and issubclass(event, Event)):
             raise TypeError(f"{name} must be a class of events, not {described(event)}")
-    routing = _Routing(
-        delivery=delivery,
-        targets={Route.FINAL: final, Route.DEEPER: deeper, Route.ABSTAIN: events["abstain"]},
-        draft_field=draft_field,
-        question_field=question_field,
-        aggregate=aggregate,
-        hands_over=abstain is not None,
-    )
+    targets = {Route.FINAL: final, Route.DEEPER: deeper, Route.ABSTAIN: events["abstain"]}
 
     async def route(self: object, ctx: Context, ev: Event) -> Event:  # noqa: ARG001 (it is called as a method)
         """Decides where a draft goes, by its entropy."""
         await gate.ready()
-        decision, following = routing.next(ev)
+        values = _values_of(ev, draft_field)
+        values[draft_field], decision = judged(
+            values[draft_field],
+            values.pop("calls") if _are_calls(values.get("calls")) else (),
+            delivery,
+            aggregate,
+            hands_over=abstain is not None,
+            question=values.get(question_field),
+        )
+        following = _following(
+            targets[delivery.route_left(decision)], {**values, "decision": decision}, values[draft_field], gate
+        )
         announce(decision)
         ctx.write_event_to_stream(DecisionEvent(decision=decision))
         if decisions_key is not None:
             async with ctx.store.edit_state() as state:
-                setattr(state, decisions_key, [*_held(state, decisions_key), decision.as_dict()])
+                held = getattr(state, decisions_key, None) or []
+                setattr(state, decisions_key, [*held, decision.as_dict()])
         return following
 
     # LlamaIndex finds out of a step what it is by its annotations, and that it is a method by its name.
-    route.__annotations__ = {"ctx": Context, "ev": draft, "return": Union[tuple(routing.targets.values())]}  # noqa: UP007
+    route.__annotations__ = {"ctx": Context, "ev": draft, "return": Union[tuple(targets.values())]}  # noqa: UP007
     route.__qualname__ = f"{entropy_route.__name__}.{route.__name__}"
     made: Step = step(num_workers=num_workers)(route)
     return made
 
 
-@dataclass(frozen=True)
-class _Routing:
-    """What one such step does with a draft's event."""
+def _values_of(event: Event, draft_field: str) -> dict[str, Any]:
+    """All that an event was made with, declared or not; a draft is among it.
 
-    delivery: Delivery
-    targets: dict[Route, type[Event]]
-    draft_field: str
-    question_field: str
-    aggregate: Aggregate
-    hands_over: bool
-
-    def next(self, event: Event) -> tuple[GateDecision, Event]:
-        """What is decided, and the event that follows."""
-        values = _values_of(event)
-        if self.draft_field not in values:
-            raise ValueError(
-                f"{type(event).__name__} has no draft in {self.draft_field!r}, but {', '.join(values) or 'nothing'}: "
-                "give its field's name as draft_field"
-            )
-        calls = values.pop("calls") if _are_calls(values.get("calls")) else ()
-        draft, decision = judged(
-            values[self.draft_field],
-            calls,
-            self.delivery,
-            self.aggregate,
-            hands_over=self.hands_over,
-            question=values.get(self.question_field),
+    Raises:
+        ValueError: there is none.
+    """
+    values = {**{name: getattr(event, name) for name in type(event).model_fields}, **dict(event.items())}
+    if draft_field not in values:
+        raise ValueError(
+            f"{type(event).__name__} has no draft in {draft_field!r}, but {', '.join(values) or 'nothing'}: "
+            "give its field's name as draft_field"
         )
-        target = self.targets[self.delivery.route_left(decision)]
-        values = {**values, self.draft_field: draft, "decision": decision}
-        if not issubclass(target, StopEvent):
-            following = target(**values)
-            if isinstance(following, RejectedDraftEvent):
-                following._gate = self.delivery.gate
-            return decision, following
-        declared = {name: value for name, value in values.items() if name in target.model_fields}
-        return decision, target(**{"result": draft, **declared})
+    return values
 
 
-def _values_of(event: Event) -> dict[str, Any]:
-    """All that an event was made with, declared or not."""
-    return {**{name: getattr(event, name) for name in type(event).model_fields}, **dict(event.items())}
+def _following(kind: type[Event], values: dict[str, Any], draft: Any, gate: EntropyGate) -> Event:
+    """The event that follows; one that stops the workflow has the draft as its result."""
+    if issubclass(kind, StopEvent):
+        declared = {name: value for name, value in values.items() if name in kind.model_fields}
+        return kind(**{"result": draft, **declared})
+    following = kind(**values)
+    if isinstance(following, RejectedDraftEvent):
+        following._gate = gate
+    return following
 
 
 def _are_calls(value: object) -> bool:
@@ -180,23 +167,7 @@ def _are_calls(value: object) -> bool:
     return isinstance(value, (list, tuple)) and all(isinstance(each, ModelCall) for each in value)
 
 
-def _held(state: Any, key: str) -> list[Any]:
-    return list(getattr(state, key, None) or [])
-
-
 _ASK = "let the step that drafts ask for them, with ask_logprobs(llm, gate=gate), unless the model refuses"
-
-
-class Judged(NamedTuple):
-    """A draft that holds its decision.
-
-    Attributes:
-        draft: A copy, where it has a place for the decision.
-        decision: What was decided about it.
-    """
-
-    draft: Any
-    decision: GateDecision
 
 
 def judged(
@@ -207,7 +178,7 @@ def judged(
     *,
     hands_over: bool,
     question: object = None,
-) -> Judged:
+) -> tuple[Any, GateDecision]:
     """Decide about a draft, unless its own gate did so before.
 
     Args:
@@ -217,6 +188,9 @@ def judged(
         aggregate: Which of several calls speak for it.
         hands_over: Whether a draft that is given up goes to somebody; if not, it is the answer.
         question: What was asked; None where that is not known.
+
+    Returns:
+        The draft, a copy with the decision in it where there is a place for that; and the decision.
 
     Raises:
         GateError: it cannot be judged, and the gate says ``on_missing="raise"``.
@@ -236,7 +210,7 @@ def judged(
             prompt=text_for(delivery.gate, question),
             answer=text_for(delivery.gate, draft) if decision.answered_by == "draft" else None,
         )
-    return Judged(annotated(draft, decision), decision)
+    return annotated(draft, decision), decision
 
 
 def _decided(call: ModelCall, delivery: Delivery) -> GateDecision:

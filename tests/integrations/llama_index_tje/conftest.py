@@ -1,15 +1,18 @@
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import llama_index.core
 import pytest
 from llama_index.core.instrumentation import root_dispatcher
-from llama_index.llms.openai import OpenAI
 from llama_index.llms.openai_like import OpenAILike
 
+from tests.gates import MODEL, make_gate
 from tests.standin import StandIn
+from tje_middleware import EntropyGate
 
 ASKING = {"logprobs": True, "top_logprobs": 20}
+Make = Callable[..., OpenAILike]
 
 
 @pytest.fixture(autouse=True)
@@ -34,32 +37,26 @@ def provider() -> Iterator[StandIn]:
         yield server
 
 
-Make = Callable[..., OpenAILike]
+@pytest.fixture
+def gate() -> EntropyGate:
+    return make_gate()
+
+
+def make_llm(provider: StandIn, model: str = MODEL, **settings: object) -> OpenAILike:
+    """A chat model of the stand-in provider, by any name."""
+    settings = {
+        "api_key": "none",
+        "temperature": 0.0,
+        "max_retries": 0,
+        "timeout": 60,
+        "is_chat_model": True,
+        "is_function_calling_model": True,
+        **settings,
+    }
+    return OpenAILike(model=model, api_base=provider.base_url, **settings)
 
 
 @pytest.fixture
 def like(provider: StandIn) -> Make:
-    """Makes chat models of the stand-in provider by the way for those that speak like OpenAI."""
-
-    def make(model: str = "standin", **settings: object) -> OpenAILike:
-        own = {"is_chat_model": True, "is_function_calling_model": True, "temperature": 0.0, "max_retries": 0}
-        settings = {**own, **ASKING, "timeout": 60, **settings}
-        return OpenAILike(model=model, api_base=provider.base_url, api_key="none", **settings)
-
-    return make
-
-
-@pytest.fixture
-def llms(provider: StandIn, like: Make) -> dict[str, OpenAI]:
-    """One LLM of every kind, each call on a connection of its own, since each test has an event loop of its own."""
-    own = {"reuse_client": False}
-    openai = OpenAI(
-        model="gpt-4o-mini",
-        api_base=provider.base_url,
-        api_key="none",
-        temperature=0.0,
-        max_retries=0,
-        **ASKING,
-        **own,
-    )
-    return {"openai": openai, "chat": like(**own), "completion": like(is_chat_model=False, **own)}
+    """Makes LLMs that ask for logprobs."""
+    return partial(make_llm, provider, **ASKING)

@@ -184,8 +184,8 @@ class TestTexts:
 
     def test_of_a_human_who_answered(self, with_texts: Written) -> None:
         gate = with_texts.gate()
-        rejected = judged(draft(2.5), (), Delivery(gate), "worst", hands_over=True, question="Where?")
-        event = AbstainEvent(draft="Lyon", decision=rejected.decision)
+        _, decision = judged(draft(2.5), (), Delivery(gate), "worst", hands_over=True, question="Where?")
+        event = AbstainEvent(draft="Lyon", decision=decision)
         assert event.answered("Paris", gate=gate) == "Paris"
         assert (with_texts.row.prompt, with_texts.row.answer) == ("Where?", "Paris")
         assert with_texts.row.answered_by == "human"
@@ -200,7 +200,7 @@ class TestARestoredEvent:
 
     @pytest.fixture
     def event(self, written: Written) -> DeeperEvent:
-        decision = judged(draft(2.5), (), Delivery(written.gate()), "worst", hands_over=False).decision
+        decision = judged(draft(2.5), (), Delivery(written.gate()), "worst", hands_over=False)[1]
         serializer = JsonSerializer()
         restored: DeeperEvent = serializer.deserialize(
             serializer.serialize(DeeperEvent(draft="Lyon", decision=decision))

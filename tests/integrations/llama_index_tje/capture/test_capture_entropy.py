@@ -9,7 +9,7 @@ import gc
 import threading
 import time
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -30,14 +30,9 @@ from tje_middleware import GateDecision, Route, TokenUsage
 from tje_middleware.calls.log import ModelCall
 
 from ..conftest import Make
-from ..ways import WAYS, achat, chat, said, stream_chat
+from ..ways import EVERY, achat, bits, chat, messages, stream_chat
 
 DECISION = GateDecision(Route.DEEPER, "uncertain", "2 bits", "mean_entropy", "bayes")
-
-
-def bits(calls: Sequence[ModelCall]) -> list[float]:
-    """The entropies of calls, in ascending order: those that run side by side end in any."""
-    return sorted(round(call.mean_entropy, 6) for call in calls)
 
 
 def is_listening() -> bool:
@@ -62,7 +57,7 @@ def check_nothing_is_open(seen: CapturedEntropy) -> None:
 # Exactly its own
 
 
-@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+@pytest.mark.parametrize("way", EVERY, ids=lambda way: way.__name__)
 async def test_sees_a_call_of_its_own_and_no_other(way, like: Make) -> None:
     llm = like(reuse_client=False)
     await way(llm, "bits=0.1")
@@ -79,9 +74,9 @@ async def test_two_hundred_tasks_at_once_each_see_their_own_calls(like: Make) ->
     async def ask(number: int) -> tuple[int, list[tuple[float, int]]]:
         with capture_entropy() as seen:
             if number % 2:
-                await llm.achat(said(f"bits={number / 50} tokens={number % 7 + 1}"))
+                await llm.achat(messages(f"bits={number / 50} tokens={number % 7 + 1}"))
             else:
-                async for _ in await llm.astream_chat(said(f"bits={number / 50} tokens={number % 7 + 1}")):
+                async for _ in await llm.astream_chat(messages(f"bits={number / 50} tokens={number % 7 + 1}")):
                     pass
         check_nothing_is_open(seen)
         return number, [(call.mean_entropy, call.usage.output_tokens) for call in seen.calls]
@@ -102,9 +97,9 @@ def test_two_hundred_calls_on_threads_are_each_seen_by_their_own_block(like: Mak
     def ask(number: int) -> tuple[int, list[float]]:
         with capture_entropy() as seen:
             if number % 2:
-                llm.chat(said(f"bits={number / 50}"))
+                llm.chat(messages(f"bits={number / 50}"))
             else:
-                list(llm.stream_chat(said(f"bits={number / 50}")))
+                list(llm.stream_chat(messages(f"bits={number / 50}")))
         check_nothing_is_open(seen)
         return number, [call.mean_entropy for call in seen.calls]
 
@@ -136,7 +131,7 @@ def test_streams_in_cycles_that_the_collector_finds_at_any_moment_are_each_settl
     def work(number: int) -> None:
         for step in range(20):
             with capture_entropy() as seen:
-                cycle: list[object] = [llm.stream_chat(said("?"))]
+                cycle: list[object] = [llm.stream_chat(messages("?"))]
                 cycle.append(cycle)
                 if (number + step) % 2:
                     next(cycle[0])
@@ -159,7 +154,7 @@ def test_streams_in_cycles_that_the_collector_finds_at_any_moment_are_each_settl
 
 def test_a_stream_that_is_read_outside_of_it_is_its_own(like: Make) -> None:
     with capture_entropy() as seen:
-        stream = like().stream_chat(said("bits=0.5"))
+        stream = like().stream_chat(messages("bits=0.5"))
     assert is_listening()
     with capture_entropy() as later:
         for _ in stream:
@@ -170,7 +165,7 @@ def test_a_stream_that_is_read_outside_of_it_is_its_own(like: Make) -> None:
 
 async def test_a_stream_that_starts_another_outside_of_it_is_one_call_of_its_own() -> None:
     with capture_entropy() as seen:
-        stream = await MockLLM(max_tokens=3).astream_chat(said("?"))
+        stream = await MockLLM(max_tokens=3).astream_chat(messages("?"))
     async for _ in stream:
         pass
     assert len(seen.calls) == seen.usage.calls == 1
@@ -214,7 +209,7 @@ def test_a_block_in_a_streams_own_code_has_what_is_called_in_it(like: Make) -> N
 
 def test_a_stream_that_is_read_on_a_bare_thread_is_its_own(like: Make) -> None:
     with capture_entropy() as seen:
-        stream = like().stream_chat(said("bits=0.5"))
+        stream = like().stream_chat(messages("bits=0.5"))
         thread = threading.Thread(target=lambda: list(stream))
         thread.start()
         thread.join()
@@ -224,7 +219,7 @@ def test_a_stream_that_is_read_on_a_bare_thread_is_its_own(like: Make) -> None:
 @pytest.mark.parametrize("read", [0, 3])
 def test_a_stream_that_is_thrown_away_after_it_leaves_nothing(read: int, like: Make) -> None:
     with capture_entropy() as seen:
-        stream = like().stream_chat(said("tokens=50"))
+        stream = like().stream_chat(messages("tokens=50"))
     for _ in range(read):
         next(stream)
     assert seen.in_flight == 1
@@ -237,7 +232,7 @@ def test_a_stream_that_is_thrown_away_after_it_leaves_nothing(read: int, like: M
 
 async def test_a_task_that_is_cancelled_leaves_nothing(like: Make) -> None:
     with capture_entropy() as seen:
-        stream = await like().astream_chat(said("tokens=1000 pace=0.01"))
+        stream = await like().astream_chat(messages("tokens=1000 pace=0.01"))
 
         async def read() -> None:
             async for _ in stream:
@@ -256,7 +251,7 @@ async def test_a_task_that_is_cancelled_leaves_nothing(like: Make) -> None:
 
 async def test_a_stream_that_is_closed_before_it_is_begun_leaves_nothing(like: Make) -> None:
     with capture_entropy() as seen:
-        stream = await like().astream_chat(said("?"))
+        stream = await like().astream_chat(messages("?"))
         await stream.aclose()
         check_nothing_is_open(seen)
     assert seen.usage == TokenUsage(calls=1, partly_known=1)
@@ -530,7 +525,7 @@ class TestABlock:
                     return llm.complete(prompt)
 
         with capture_entropy() as outer:
-            Wrapping().chat(said("bits=0.5"))
+            Wrapping().chat(messages("bits=0.5"))
         assert bits(outer.calls) == pytest.approx([0.5])
         assert outer.usage.calls == 1
         check_nothing_is_open(outer)

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import logging
 import weakref
-from collections.abc import Sequence
+from functools import partial
 
 import pytest
 from langchain_openai import ChatOpenAI
@@ -18,22 +18,20 @@ from llama_index.core.instrumentation.events.embedding import EmbeddingStartEven
 from llama_index.core.llms import CustomLLM, MockLLM
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.program import LLMTextCompletionProgram
+from llama_index.llms.openai import OpenAI
 from llama_index_tje import EntropyEventHandler
 from llama_index_tje.capture.blocks import announce
 from openai import InternalServerError
 from pydantic import BaseModel
 
+from tests.standin import StandIn
 from tje_middleware import GateDecision, MissingLogprobs, Route, SequenceLogprobs, TokenUsage
 from tje_middleware.calls.log import ModelCall
 
-from ..ways import WAYS, chat, said, stream_chat
+from ..conftest import ASKING, make_llm
+from ..ways import EVERY, bits, chat, messages, stream_chat
 
 FAILED = TokenUsage(calls=1, partly_known=1)
-
-
-def bits(calls: Sequence[ModelCall]) -> list[float]:
-    """The entropies of calls, in ascending order: those that run side by side end in any."""
-    return sorted(round(call.mean_entropy, 6) for call in calls)
 
 
 def check_nothing_is_open(handler: EntropyEventHandler) -> None:
@@ -44,17 +42,37 @@ def check_nothing_is_open(handler: EntropyEventHandler) -> None:
 # Every road to a model
 
 
-@pytest.mark.parametrize("kind", ["openai", "chat", "completion"])
-@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
-async def test_however_it_is_called_it_is_one_call_with_all_its_tokens(way, kind, llms) -> None:
+def openai_itself(provider: StandIn) -> OpenAI:
+    return OpenAI(
+        model="gpt-4o-mini",
+        api_base=provider.base_url,
+        api_key="none",
+        temperature=0.0,
+        max_retries=0,
+        reuse_client=False,  # each test has an event loop of its own
+        **ASKING,
+    )
+
+
+KINDS = {
+    "openai": openai_itself,
+    "chat": partial(make_llm, reuse_client=False, **ASKING),
+    "completion": partial(make_llm, reuse_client=False, is_chat_model=False, **ASKING),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("way", EVERY, ids=lambda way: way.__name__)
+async def test_however_it_is_called_it_is_one_call_with_all_its_tokens(way, kind, provider) -> None:
+    llm = KINDS[kind](provider)
     with EntropyEventHandler() as handler:
-        await way(llms[kind], "bits=0.7 tokens=6")
+        await way(llm, "bits=0.7 tokens=6")
         check_nothing_is_open(handler)
     (call,) = handler.calls
     assert handler.last is handler.call(call.run_id) is call
     assert call.mean_entropy == pytest.approx(0.7)
     assert call.logprobs.tokens == ("w0 ", "w1 ", "w2 ", "w3 ", "w4 ", "w5 ")
-    assert (call.model, call.temperature) == (llms[kind].model, 0.0)
+    assert (call.model, call.temperature) == (llm.model, 0.0)
     assert call.usage.output_tokens == 6
     # OpenAI counts the tokens of a stream where it is asked to, which LlamaIndex does not do by itself.
     assert call.usage.partly_known == int("stream" in way.__name__)
@@ -102,9 +120,9 @@ TOOLS = [{"type": "function", "function": {"name": "look", "parameters": {"type"
 def test_a_tool_call_without_logprobs_is_none_that_was_measured(streaming, like) -> None:
     with EntropyEventHandler() as handler:
         if streaming:
-            list(like().stream_chat(said("call=look"), tools=TOOLS))
+            list(like().stream_chat(messages("call=look"), tools=TOOLS))
         else:
-            like().chat(said("call=look"), tools=TOOLS)
+            like().chat(messages("call=look"), tools=TOOLS)
     assert isinstance(handler.last.logprobs, MissingLogprobs)
 
 
@@ -137,7 +155,7 @@ async def test_the_words_before_a_streamed_tool_call_do_not_speak_for_it() -> No
 # LLMs within LLMs
 
 
-@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+@pytest.mark.parametrize("way", EVERY, ids=lambda way: way.__name__)
 async def test_an_llm_that_calls_itself_by_another_method_is_one_call(way) -> None:
     with EntropyEventHandler() as handler:
         await way(MockLLM(max_tokens=3), "one two three")
@@ -154,7 +172,7 @@ async def test_what_an_async_stream_calls_while_it_is_read_is_inside_it() -> Non
 
     @span
     async def ask():
-        stream = await llm.astream_chat(said("?"))
+        stream = await llm.astream_chat(messages("?"))
         return [chunk async for chunk in stream]
 
     with EntropyEventHandler() as handler:
@@ -170,7 +188,7 @@ async def test_what_an_async_stream_calls_while_it_is_read_is_inside_it() -> Non
 
 async def test_a_call_between_two_reads_of_a_stream_is_no_part_of_it(like) -> None:
     with EntropyEventHandler() as handler:
-        stream = like().stream_chat(said("bits=0.1 tokens=6"))
+        stream = like().stream_chat(messages("bits=0.1 tokens=6"))
         next(stream)
         await chat(like(), "bits=0.2")
         for _ in stream:
@@ -185,7 +203,7 @@ class City(BaseModel):
 
 def test_a_structured_llm_is_the_call_of_the_llm_that_it_asks(like) -> None:
     with EntropyEventHandler() as handler:
-        like(should_use_structured_outputs=True).as_structured_llm(City).chat(said("bits=0.8"))
+        like(should_use_structured_outputs=True).as_structured_llm(City).chat(messages("bits=0.8"))
     (call,) = handler.calls
     assert call.mean_entropy == pytest.approx(0.8)
     assert handler.usage.calls == 1
@@ -194,7 +212,7 @@ def test_a_structured_llm_is_the_call_of_the_llm_that_it_asks(like) -> None:
 def test_a_streamed_structured_llm_is_one_call(like) -> None:
     llm = like(should_use_structured_outputs=True).as_structured_llm(City)
     with EntropyEventHandler() as handler:
-        for _ in llm.stream_chat(said("bits=0.8")):
+        for _ in llm.stream_chat(messages("bits=0.8")):
             pass
         check_nothing_is_open(handler)
     assert bits(handler.calls) == pytest.approx([0.8])
@@ -281,7 +299,7 @@ class TestAStreamThat:
             yield handler
 
     def test_is_closed_early_is_no_evidence_but_was_spent(self, handler, like) -> None:
-        stream = like().stream_chat(said("tokens=50"))
+        stream = like().stream_chat(messages("tokens=50"))
         for _ in range(4):  # the chunk that opens it, and three tokens
             next(stream)
         assert (handler.in_flight, handler.usage.output_tokens) == (1, 3)
@@ -291,7 +309,7 @@ class TestAStreamThat:
         check_nothing_is_open(handler)
 
     async def test_is_asynchronous_and_closed_early_is_the_same(self, handler, like) -> None:
-        stream = await like().astream_chat(said("tokens=50"))
+        stream = await like().astream_chat(messages("tokens=50"))
         for _ in range(4):
             await anext(stream)
         await stream.aclose()
@@ -300,7 +318,7 @@ class TestAStreamThat:
 
     @pytest.mark.parametrize("method", ["stream_chat", "astream_chat"])
     async def test_is_never_read_and_thrown_away_leaves_nothing(self, method, handler, like) -> None:
-        stream = getattr(like(), method)(said("?"))
+        stream = getattr(like(), method)(messages("?"))
         stream = stream if method == "stream_chat" else await stream
         assert handler.in_flight == 1
         del stream
@@ -309,7 +327,7 @@ class TestAStreamThat:
         check_nothing_is_open(handler)
 
     def test_is_thrown_away_in_a_cycle_while_the_log_is_read_is_settled_later(self, handler, like) -> None:
-        cycle = [like().stream_chat(said("?"))]
+        cycle = [like().stream_chat(messages("?"))]
         cycle.append(cycle)
         with handler._captured._log._lock:
             del cycle
@@ -318,14 +336,14 @@ class TestAStreamThat:
         assert handler.usage == FAILED
 
     def test_is_thrown_away_after_some_words_leaves_nothing(self, handler, like) -> None:
-        stream = like().stream_chat(said("tokens=50"))
+        stream = like().stream_chat(messages("tokens=50"))
         next(stream)
         del stream
         gc.collect()
         check_nothing_is_open(handler)
 
     async def test_an_llm_makes_of_another_and_nobody_reads_leaves_nothing(self, handler) -> None:
-        stream = await MockLLM(max_tokens=5).astream_chat(said("?"))
+        stream = await MockLLM(max_tokens=5).astream_chat(messages("?"))
         await anext(stream)
         await stream.aclose()
         await asyncio.sleep(0)  # the loop closes the stream within the stream
@@ -335,19 +353,19 @@ class TestAStreamThat:
 
     def test_fails_before_its_first_word_leaves_nothing(self, handler, like) -> None:
         with pytest.raises(InternalServerError):
-            list(like("broken").stream_chat(said("?")))
+            list(like("broken").stream_chat(messages("?")))
         assert (handler.calls, handler.usage) == ((), FAILED)
         check_nothing_is_open(handler)
 
     def test_was_read_to_its_end_and_is_kept_leaves_nothing(self, handler, like) -> None:
-        stream = like().stream_chat(said("tokens=5"))
+        stream = like().stream_chat(messages("tokens=5"))
         for _ in stream:
             pass
         check_nothing_is_open(handler)
         assert len(handler.calls) == 1
 
 
-@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+@pytest.mark.parametrize("way", EVERY, ids=lambda way: way.__name__)
 async def test_a_call_that_fails_is_no_call_but_may_have_cost(way, like) -> None:
     with EntropyEventHandler() as handler:
         with pytest.raises(InternalServerError):
@@ -358,7 +376,7 @@ async def test_a_call_that_fails_is_no_call_but_may_have_cost(way, like) -> None
 
 def test_calls_that_are_in_flight_when_it_is_detached_are_over(like) -> None:
     with EntropyEventHandler() as handler:
-        stream = like().stream_chat(said("tokens=50"))
+        stream = like().stream_chat(messages("tokens=50"))
         next(stream)
     check_nothing_is_open(handler)
     assert (handler.calls, handler.usage.calls) == ((), 1)
@@ -373,7 +391,7 @@ def test_an_error_of_the_user_s_function_is_logged_and_counted(like, caplog) -> 
         raise ZeroDivisionError("mine")
 
     with EntropyEventHandler(on_call=stumble) as handler, caplog.at_level(logging.ERROR, "llama_index_tje"):
-        like().chat(said("bits=0.5"))
+        like().chat(messages("bits=0.5"))
     assert (handler.errors, bits(handler.calls)) == (1, [0.5])
     (record,) = caplog.records
     assert (record.name, record.exc_info[0]) == ("llama_index_tje", ZeroDivisionError)
@@ -411,7 +429,7 @@ class TestAttaching:
         handler.attach()
         handler.attach()
         with handler:
-            like().chat(said("?"))
+            like().chat(messages("?"))
         assert sum(each is handler for each in root_dispatcher.event_handlers) == 0
         assert len(handler.calls) == 1
 
@@ -420,7 +438,7 @@ class TestAttaching:
         handler.attach()
         for _ in range(2):
             handler.detach()
-        like().chat(said("?"))
+        like().chat(messages("?"))
         assert handler.calls == ()
 
     @pytest.mark.parametrize("dispatcher", ["root", "llama_index.core.llms.callbacks"])
@@ -428,10 +446,10 @@ class TestAttaching:
         handler = EntropyEventHandler()
         get_dispatcher(dispatcher).add_event_handler(handler)
         await stream_chat(MockLLM(max_tokens=2), "?")
-        like().chat(said("bits=0.5"))
+        like().chat(messages("bits=0.5"))
         with pytest.raises(InternalServerError):
-            like("broken").chat(said("?"))
-        stream = like().stream_chat(said("?"))
+            like("broken").chat(messages("?"))
+        stream = like().stream_chat(messages("?"))
         del stream
         gc.collect()
         check_nothing_is_open(handler)
@@ -442,9 +460,9 @@ class TestAttaching:
     def test_by_hand_ends_by_hand(self, like) -> None:
         handler = EntropyEventHandler()
         root_dispatcher.add_event_handler(handler)
-        like().chat(said("?"))
+        like().chat(messages("?"))
         root_dispatcher.event_handlers.remove(handler)
-        like().chat(said("?"))
+        like().chat(messages("?"))
         Plain().complete("?")
         assert len(handler.calls) == 1
         assert not any(each is handler._spans for each in root_dispatcher.span_handlers)
@@ -453,7 +471,7 @@ class TestAttaching:
         handler = EntropyEventHandler()
         for name in ("root", "llama_index.core.llms.callbacks"):
             get_dispatcher(name).add_event_handler(handler)
-        list(like().stream_chat(said("bits=0.5 tokens=4")))
+        list(like().stream_chat(messages("bits=0.5 tokens=4")))
         handler.detach()
         assert [len(call.logprobs) for call in handler.calls] == [4]
 
@@ -478,7 +496,7 @@ class TestAttaching:
 @pytest.mark.parametrize("streaming", [False, True])
 def test_no_prompt_and_no_answer_is_kept(streaming, like) -> None:
     with EntropyEventHandler() as handler:
-        prompt = said("bits=0.5")
+        prompt = messages("bits=0.5")
         answer = list(like().stream_chat(prompt))[1] if streaming else like().chat(prompt)
         kept = [weakref.ref(each) for each in (prompt[0], answer, answer.raw, answer.message)]
         del prompt, answer
@@ -490,7 +508,7 @@ def test_no_prompt_and_no_answer_is_kept(streaming, like) -> None:
 def test_no_llm_is_kept(like) -> None:
     with EntropyEventHandler() as handler:
         llm = like()
-        stream = llm.stream_chat(said("?"))
+        stream = llm.stream_chat(messages("?"))
         next(stream)
         kept = weakref.ref(llm)
         del stream, llm
@@ -502,7 +520,7 @@ def test_no_llm_is_kept(like) -> None:
 def test_the_oldest_calls_are_let_go_and_counted(like) -> None:
     with EntropyEventHandler(max_calls=2) as handler:
         for number in (1, 2, 3):
-            like().chat(said(f"bits=0.{number}"))
+            like().chat(messages(f"bits=0.{number}"))
     assert bits(handler.calls) == pytest.approx([0.2, 0.3])
     assert (handler.dropped, handler.usage.calls) == (1, 3)
     handler.clear()

@@ -7,8 +7,8 @@ from llama_index.core.base.llms.types import ChatMessage
 from llama_index_tje import EntropyGatedLLM
 
 from tests.gates import MODEL, make_gate
-from tests.integrations.llama_index_tje.llm.conftest import Make
-from tests.integrations.llama_index_tje.llm.ways import EVERY, STREAMED, Way, decision_of, messages, text_of
+from tests.integrations.llama_index_tje.conftest import Make
+from tests.integrations.llama_index_tje.ways import EVERY, STREAMED, Way, decision_of, messages, text_of
 from tests.standin import StandIn
 from tje_middleware import EntropyGate, GateError
 

@@ -12,7 +12,8 @@ from llama_index.core.schema import Document
 from llama_index_tje import EntropyGatedLLM, ask_logprobs
 
 from tests.gates import make_gate
-from tests.integrations.llama_index_tje.llm.conftest import KEY, Make
+from tests.integrations.llama_index_tje.conftest import Make
+from tests.integrations.llama_index_tje.llm.conftest import KEY
 from tests.standin import StandIn
 from tje_middleware import EntropyGate
 

@@ -21,8 +21,8 @@ from llama_index_tje import EntropyEventHandler, EntropyGatedLLM, capture_entrop
 from pydantic import BaseModel
 
 from tests.gates import make_gate
-from tests.integrations.llama_index_tje.llm.conftest import Make
-from tests.integrations.llama_index_tje.llm.ways import decision_of, messages
+from tests.integrations.llama_index_tje.conftest import Make
+from tests.integrations.llama_index_tje.ways import decision_of, messages
 from tests.standin import StandIn
 from tje_middleware import EntropyGate, GateDecision
 

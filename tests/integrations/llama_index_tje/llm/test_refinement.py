@@ -13,8 +13,8 @@ from llama_index_tje import EntropyGatedLLM, capture_entropy
 from pydantic import BaseModel
 
 from tests.gates import make_gate
-from tests.integrations.llama_index_tje.llm.conftest import Make
-from tests.integrations.llama_index_tje.llm.ways import EVERY, STREAMED, WHOLE, Way, chat, decision_of, text_of
+from tests.integrations.llama_index_tje.conftest import Make
+from tests.integrations.llama_index_tje.ways import EVERY, STREAMED, WHOLE, Way, chat, decision_of, text_of
 from tests.standin import StandIn
 from tje_middleware import EntropyGate, TjeWarning
 from tje_middleware.branches import REFINE_INSTRUCTION, SequentialRefinement

@@ -11,8 +11,8 @@ from llama_index.llms.openai_like import OpenAILike
 from llama_index_tje import EntropyGatedLLM, ask_logprobs
 
 from tests.gates import make_gate
-from tests.integrations.llama_index_tje.llm.conftest import Make
-from tests.integrations.llama_index_tje.llm.ways import EVERY, STREAMED, WHOLE, Way, decision_of, messages, text_of
+from tests.integrations.llama_index_tje.conftest import Make
+from tests.integrations.llama_index_tje.ways import EVERY, STREAMED, WHOLE, Way, decision_of, messages, text_of
 from tests.standin import StandIn
 from tje_middleware import EntropyGate, TjeWarning
 

@@ -1,11 +1,10 @@
 import pytest
 from llama_index.core import Settings
+from llama_index_tje import EntropyGatedQueryEngine
 
-from tests.samples import profile
 from tests.standin import StandIn
-from tje_middleware import EntropyGate, ProfileKey
 
-from .engines import CHEAP, Engines
+from .engines import CHEAP, Engines, aread, read
 
 
 @pytest.fixture(autouse=True)
@@ -21,11 +20,25 @@ def engines(provider: StandIn) -> Engines:
 
 
 @pytest.fixture
-def gate() -> EntropyGate:
-    return make_gate()
+def gated(engines, gate):
+    """Makes a gated engine; the documents say how sure its cheap LLM is."""
+
+    def make(*texts, gate=gate, cheap=CHEAP, **options):
+        engine = options.pop("engine", None) or engines.engine(*texts, model=cheap, gate=gate)
+        return EntropyGatedQueryEngine(**{"engine": engine, "deeper": engines.deep(), "gate": gate, **options})
+
+    return make
 
 
-def make_gate(model: str = CHEAP, **policies: object) -> EntropyGate:
-    """A gate with its threshold at exactly 1 bit a token."""
-    key = ProfileKey(model=model, task="t", temperature=0.0)
-    return EntropyGate(profile(threshold=1.0, key=key), **policies)
+@pytest.fixture(params=[read, aread], ids=["query", "aquery"])
+def ask(request):
+    async def ask(engine, question="What?"):
+        answer = request.param(engine, question)
+        return answer if request.param is read else await answer
+
+    return ask
+
+
+@pytest.fixture(params=[False, True], ids=["query", "aquery"])
+def on_loop(request):
+    return request.param

@@ -12,6 +12,7 @@ from llama_index.core.schema import TextNode
 from llama_index.llms.openai_like import OpenAILike
 from llama_index_tje import ask_logprobs
 
+from tests.integrations.llama_index_tje.conftest import make_llm
 from tests.standin import StandIn
 from tje_middleware import EntropyGate, GateDecision
 
@@ -26,17 +27,8 @@ class Engines:
         self.provider = provider
 
     def llm(self, model: str = CHEAP, **settings: object) -> OpenAILike:
-        settings = {
-            "temperature": 0.0,
-            "max_retries": 0,
-            "timeout": 20,
-            "reuse_client": False,  # its connections are of one event loop
-            "context_window": 4096,
-            "is_chat_model": True,
-            "is_function_calling_model": True,
-            **settings,
-        }
-        return OpenAILike(api_base=self.provider.base_url, api_key="none", model=model, **settings)
+        # The connections of a client that is used again are of one event loop.
+        return make_llm(self.provider, model, **{"reuse_client": False, "context_window": 4096, **settings})
 
     def engine(
         self,

@@ -23,31 +23,12 @@ from llama_index.core.tools import QueryEngineTool, ToolMetadata
 from llama_index_tje import EntropyGatedQueryEngine, ask_logprobs
 from llama_index_tje.capture.handler import capture_entropy
 
+from tests.gates import make_gate
 from tje_middleware import TokenUsage
 
-from .conftest import make_gate
-from .engines import CHEAP, DEEP, SURE, UNSURE, aread, decision_in, read
+from .engines import CHEAP, DEEP, SURE, UNSURE, decision_in
 
 pytestmark = pytest.mark.filterwarnings("ignore::tje_middleware.errors.TjeWarning")
-
-
-@pytest.fixture
-def gated(engines, gate):
-    def make(*texts, **options):
-        options = {"engine": None, "deeper": engines.deep(), "gate": gate, **options}
-        engine = options.pop("engine") or engines.engine(*(texts or ["A text."]), gate=gate)
-        return EntropyGatedQueryEngine(engine=engine, **options)
-
-    return make
-
-
-@pytest.fixture(params=[read, aread], ids=["query", "aquery"])
-def ask(request):
-    async def ask(engine, question="What?"):
-        answer = request.param(engine, question)
-        return answer if request.param is read else await answer
-
-    return ask
 
 
 class TestAsATool:
@@ -58,7 +39,6 @@ class TestAsATool:
             assert decision_in(output.raw_output).answered_by == "deeper"
 
     @pytest.mark.parametrize("use_async", [False, True], ids=["one by one", "at once"])
-    @pytest.mark.parametrize("on_loop", [False, True], ids=["query", "aquery"])
     def test_of_an_engine_that_asks_sub_questions_each_is_gated_alone(self, gated, engines, on_loop, use_async):
         class Both(BaseQuestionGenerator):
             def generate(self, tools, query):

@@ -10,14 +10,14 @@ from llama_index.core.callbacks.schema import EventPayload
 from llama_index.core.query_engine import CustomQueryEngine
 from llama_index.core.schema import QueryBundle
 from llama_index.llms.openai import OpenAI
-from llama_index_tje import EntropyGatedQueryEngine, ask_logprobs
+from llama_index_tje import ask_logprobs
 from llama_index_tje.capture.handler import capture_entropy
 from pydantic import BaseModel
 
+from tests.gates import make_gate
 from tje_middleware import GateError, Route, TjeWarning, TokenUsage
 from tje_middleware.branches import SequentialRefinement
 
-from .conftest import make_gate
 from .engines import CHEAP, DEEP, SURE, UNSURE, decision_in
 
 OPENAI = "gpt-4o-mini"
@@ -39,22 +39,6 @@ def openai(provider):
 
 async def queried(engine, question, *, on_loop):
     return await engine.aquery(question) if on_loop else engine.query(question)
-
-
-@pytest.fixture(params=[False, True], ids=["query", "aquery"])
-def on_loop(request):
-    return request.param
-
-
-@pytest.fixture
-def gated(engines, gate):
-    """Makes a gated engine; the documents say how sure its cheap LLM is."""
-
-    def make(*texts, gate=gate, cheap=CHEAP, **options):
-        engine = options.pop("engine", None) or engines.engine(*texts, model=cheap, gate=gate)
-        return EntropyGatedQueryEngine(**{"engine": engine, "deeper": engines.deep(), "gate": gate, **options})
-
-    return make
 
 
 class TestTheRoute:

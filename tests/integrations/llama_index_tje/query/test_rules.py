@@ -14,13 +14,12 @@ from llama_index.core.llms import LLM
 from llama_index.core.postprocessor import LLMRerank
 from llama_index.core.query_engine import CustomQueryEngine, TransformQueryEngine
 from llama_index_tje import EntropyGatedQueryEngine, ask_logprobs, capture_entropy
-from llama_index_tje.capture import blocks
-from llama_index_tje.capture import turn as _captured_turn
+from llama_index_tje.capture import blocks, captured_turn
 
+from tests.gates import make_gate
 from tje_middleware import TokenUsage
 
-from .conftest import make_gate
-from .engines import CHEAP, DEEP, SURE, UNSURE, aread, decision_in, read
+from .engines import CHEAP, DEEP, SURE, UNSURE, decision_in
 
 # Three calls of 6, 2 and 4 tokens: 0.4, 1.6 and 0.5 bits. The worst is above the threshold of 1, the last and the
 # mean over all tokens (0.633 bits) are not.
@@ -30,15 +29,6 @@ MIXED = ("bits=0.4 tokens=6", "bits=1.6 tokens=2", "bits=0.5 tokens=4")
 THREE_SURE = tuple(f"{SURE} {number}" for number in "abc")
 
 pytestmark = pytest.mark.filterwarnings("ignore::tje_middleware.errors.TjeWarning")
-
-
-@pytest.fixture(params=[read, aread], ids=["query", "aquery"])
-def ask(request):
-    async def ask(engine, question="What?"):
-        answer = request.param(engine, question)
-        return answer if request.param is read else await answer
-
-    return ask
 
 
 def gated(engines, gate, *texts, rule="worst", deeper=None, **of_engine):
@@ -156,8 +146,8 @@ async def test_a_call_of_another_model_among_them_cannot_be_judged(engines, gate
 
 
 def test_calls_that_were_too_many_to_keep_are_not_taken_for_sure(engines, gate, monkeypatch):
-    capture = _captured_turn.capture_entropy
-    monkeypatch.setattr(_captured_turn, "capture_entropy", lambda: capture(max_calls=2))
+    capture = captured_turn.capture_entropy
+    monkeypatch.setattr(captured_turn, "capture_entropy", lambda: capture(max_calls=2))
     response = gated(engines, gate, *THREE_SURE, mode="refine").query("What?")
     decision = decision_in(response)
     assert (decision.reason, decision.answered_by) == ("no_logprobs", "deeper")

@@ -12,9 +12,9 @@ from llama_index.core.query_engine import CustomQueryEngine
 from llama_index_tje import EntropyGatedQueryEngine
 from llama_index_tje.capture.blocks import _blocks
 
+from tests.gates import make_gate
 from tje_middleware import GateError, TokenUsage
 
-from .conftest import make_gate
 from .engines import CHEAP, DEEP, SURE, UNSURE, aread, atext, decision_in, read
 
 SLOW = "bits=0.5 tokens=50 pace=0.02"
@@ -108,7 +108,6 @@ class TestTheDeeperStream:
         await atext(response)
         assert decision_in(response).deeper_usage == TokenUsage(0, 4, calls=1, partly_known=1)
 
-    @pytest.mark.parametrize("on_loop", [False, True], ids=["query", "aquery"])
     async def test_one_that_fails_before_its_first_token_leaves_the_draft(self, engines, gate, on_loop):
         # Its LLM is asked only when the first token is.
         deeper = engines.engine(SURE, model="broken", streaming=True)

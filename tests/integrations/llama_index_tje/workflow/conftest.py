@@ -1,39 +1,18 @@
-from collections.abc import Callable
+from functools import partial
 
 import pytest
 from llama_index.core.llms import LLM
-from llama_index.llms.openai_like import OpenAILike
 from llama_index_tje import ask_logprobs
 
-from tests.gates import MODEL, make_gate
+from tests.integrations.llama_index_tje.conftest import Make, make_llm
 from tests.standin import StandIn
 from tje_middleware import EntropyGate
-
-Make = Callable[..., LLM]
 
 
 @pytest.fixture
 def llm(provider: StandIn) -> Make:
-    """Makes LLMs of the stand-in provider, by any name, that ask for no logprobs."""
-
-    def make(model: str = MODEL, **settings: object) -> OpenAILike:
-        settings = {
-            "temperature": 0.0,
-            "max_retries": 0,
-            "timeout": 60,
-            "is_chat_model": True,
-            "is_function_calling_model": True,
-            "reuse_client": False,  # a client belongs to the loop on which it was first used
-            **settings,
-        }
-        return OpenAILike(model=model, api_base=provider.base_url, api_key="none", **settings)
-
-    return make
-
-
-@pytest.fixture
-def gate() -> EntropyGate:
-    return make_gate()
+    """Makes LLMs that ask for no logprobs by themselves, each call on a connection of its own event loop."""
+    return partial(make_llm, provider, reuse_client=False)
 
 
 @pytest.fixture

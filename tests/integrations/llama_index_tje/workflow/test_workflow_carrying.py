@@ -35,7 +35,7 @@ def restored(event: Any) -> Any:
 
 
 def decide(event: DraftEvent, gate: EntropyGate) -> GateDecision:
-    return judged(event.draft, event.calls, Delivery(gate), "worst", hands_over=False).decision
+    return judged(event.draft, event.calls, Delivery(gate), "worst", hands_over=False)[1]
 
 
 async def chat_response(llm: LLM) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from llama_index.core.agent.workflow import AgentOutput, FunctionAgent
-from llama_index.core.llms import LLM, ChatMessage, ChatResponse
+from llama_index.core.llms import LLM, ChatResponse
 from llama_index.core.workflow import (
     Context,
     Event,
@@ -46,13 +46,10 @@ from tje_middleware import (
 )
 
 from ..query.engines import Engines
+from ..ways import messages
 
 CERTAIN, UNSURE, HOPELESS = "bits=0.5 says_model", "bits=2.5 says_model", "bits=3.5 says_model"
 Make = Callable[..., LLM]
-
-
-def said(question: str) -> list[ChatMessage]:
-    return [ChatMessage(question)]
 
 
 def asking(model: LLM, deep: LLM, route: Any) -> Workflow:
@@ -61,13 +58,13 @@ def asking(model: LLM, deep: LLM, route: Any) -> Workflow:
     class Ask(Workflow):
         @step
         async def ask(self, ev: StartEvent) -> DraftEvent:
-            return DraftEvent(draft=await model.achat(said(ev.question)), question=ev.question)
+            return DraftEvent(draft=await model.achat(messages(ev.question)), question=ev.question)
 
         gate_it = route
 
         @step
         async def deepen(self, ev: DeeperEvent) -> StopEvent:
-            return StopEvent(result=ev.answered(await deep.achat(said(ev.question))))
+            return StopEvent(result=ev.answered(await deep.achat(messages(ev.question))))
 
     return Ask(timeout=60)
 
@@ -129,7 +126,7 @@ async def test_the_deeper_step_is_given_what_the_draft_came_with(asked: LLM, gat
 
 
 async def made(model: LLM, question: str) -> DraftEvent:
-    return DraftEvent(draft=await model.achat(said(question)), question=question, tries=3)
+    return DraftEvent(draft=await model.achat(messages(question)), question=question, tries=3)
 
 
 async def test_the_decision_is_in_the_stream_in_the_store_and_among_the_events(
@@ -153,7 +150,7 @@ async def test_the_decisions_may_be_kept_in_a_state_of_the_users_own(asked: LLM,
     class Typed(Workflow):
         @step
         async def ask(self, ctx: Context[State], ev: StartEvent) -> DraftEvent:
-            return DraftEvent(draft=await asked.achat(said(ev.question)))
+            return DraftEvent(draft=await asked.achat(messages(ev.question)))
 
         route = entropy_route(gate=gate, decisions_key="decisions")
 
@@ -190,13 +187,13 @@ class TestConcurrency:
 
             @step(num_workers=4)
             async def ask(self, ev: Question) -> DraftEvent:
-                return DraftEvent(draft=await asked.achat(said(ev.question)), question=ev.question)
+                return DraftEvent(draft=await asked.achat(messages(ev.question)), question=ev.question)
 
             route = entropy_route(gate=gate, final=Done, decisions_key="tje", num_workers=4)
 
             @step(num_workers=4)
             async def deepen(self, ev: DeeperEvent) -> Done:
-                return Done(draft=ev.answered(await deep.achat(said(ev.question))), question=ev.question)
+                return Done(draft=ev.answered(await deep.achat(messages(ev.question))), question=ev.question)
 
             @step
             async def collect(self, ctx: Context, ev: Done) -> StopEvent | None:
@@ -224,7 +221,7 @@ class TestOwnEvents:
         class Own(Workflow):
             @step
             async def ask(self, ev: StartEvent) -> MyDraft:
-                return MyDraft(response=await asked.achat(said(ev.question)), question=ev.question)
+                return MyDraft(response=await asked.achat(messages(ev.question)), question=ev.question)
 
             route = entropy_route(gate=gate, draft=MyDraft, final=MyStop, deeper=MyDeepen, draft_field="response")
 
@@ -261,13 +258,13 @@ class TestOwnEvents:
         class Twice(Workflow):
             @step
             async def ask(self, ev: StartEvent) -> DraftEvent:
-                return DraftEvent(draft=await asked.achat(said(ev.first)), second=ev.second)
+                return DraftEvent(draft=await asked.achat(messages(ev.first)), second=ev.second)
 
             first = entropy_route(gate=gate, final=Between, deeper=Between, decisions_key="tje")
 
             @step
             async def again(self, ev: Between) -> MyDraft:
-                return MyDraft(response=await asked.achat(said(ev.second)), question="")
+                return MyDraft(response=await asked.achat(messages(ev.second)), question="")
 
             then = entropy_route(
                 gate=gate, draft=MyDraft, final=Followed, deeper=Followed, draft_field="response", decisions_key="tje"
@@ -284,7 +281,7 @@ class TestOwnEvents:
         class Ungated(Workflow):
             @step
             async def ask(self, ev: StartEvent) -> DraftEvent:
-                return DraftEvent(draft=await asked.achat(said(ev.question)))
+                return DraftEvent(draft=await asked.achat(messages(ev.question)))
 
             @step
             async def deepen(self, ev: DeeperEvent) -> StopEvent:
@@ -363,13 +360,13 @@ class TestHandingOver:
         class HandOver(Workflow):
             @step
             async def ask(self, ev: StartEvent) -> DraftEvent:
-                return DraftEvent(draft=await model.achat(said(ev.question)), question=ev.question)
+                return DraftEvent(draft=await model.achat(messages(ev.question)), question=ev.question)
 
             route = entropy_route(gate=hopeless, abstain=AbstainEvent)
 
             @step
             async def deepen(self, ev: DeeperEvent) -> StopEvent:
-                return StopEvent(result=ev.answered(await deep.achat(said(ev.question))))
+                return StopEvent(result=ev.answered(await deep.achat(messages(ev.question))))
 
             @step
             async def hand_over(self, ctx: Context, ev: AbstainEvent) -> StopEvent:
@@ -389,7 +386,7 @@ class TestHandingOver:
         class Approve(Workflow):
             @step
             async def ask(self, ev: StartEvent) -> DraftEvent:
-                return DraftEvent(draft=await asked.achat(said(ev.question)))
+                return DraftEvent(draft=await asked.achat(messages(ev.question)))
 
             route = entropy_route(gate=gate)
 
@@ -444,7 +441,7 @@ class TestKindsOfDrafts:
 
     @pytest.mark.parametrize(("question", "route"), [(CERTAIN, "final"), (UNSURE, "deeper")])
     async def test_logprobs_and_payloads(self, asked: LLM, gate: EntropyGate, question: str, route: str) -> None:
-        response = await asked.achat(said(question))
+        response = await asked.achat(messages(question))
         for payload in (parse_logprobs(response), response.raw, response.raw.model_dump()):
             event = await drafting(lambda payload=payload: later(payload), gate).run()
             assert event.decision.route.value == route
@@ -453,7 +450,7 @@ class TestKindsOfDrafts:
         self, asked: LLM, gate: EntropyGate
     ) -> None:
         async def draft() -> ChatResponse:
-            *_, last = [chunk async for chunk in await asked.astream_chat(said(CERTAIN))]
+            *_, last = [chunk async for chunk in await asked.astream_chat(messages(CERTAIN))]
             return last
 
         with pytest.warns(TjeWarning, match="came without logprobs"):
@@ -552,13 +549,13 @@ async def later(value: Any) -> Any:
 
 class TestAnswering:
     async def test_a_text_of_the_deeper_step_comes_back_as_it_is(self, asked: LLM, gate: EntropyGate) -> None:
-        event = DeeperEvent(draft=await asked.achat(said(UNSURE)), decision=await decided(asked, gate))
+        event = DeeperEvent(draft=await asked.achat(messages(UNSURE)), decision=await decided(asked, gate))
         assert event.answered("42") == "42"
 
     async def test_what_the_deeper_branch_spent_in_all_can_be_told(self, asked: LLM, gate: EntropyGate) -> None:
-        event = DeeperEvent(draft=await asked.achat(said(UNSURE)), decision=await decided(asked, gate))
+        event = DeeperEvent(draft=await asked.achat(messages(UNSURE)), decision=await decided(asked, gate))
         spent = TokenUsage(input_tokens=100, output_tokens=50, calls=3)
-        answer = event.answered(await asked.achat(said(CERTAIN)), usage=spent)
+        answer = event.answered(await asked.achat(messages(CERTAIN)), usage=spent)
         assert tje(answer)["deeper_usage"] == {
             "input_tokens": 100,
             "output_tokens": 50,

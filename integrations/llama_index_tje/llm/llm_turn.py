@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import cast
 
 from tje_middleware import GateDecision, TokenUsage
 from tje_middleware.calls.log import ModelCall
@@ -12,11 +12,10 @@ from tje_middleware.calls.request import DraftRequest
 from tje_middleware.calls.streams import aclosed, closed
 from tje_middleware.gate.delivery import Delivery, watch_for
 from tje_middleware.gate.stopping.watch import DraftStopped, RejectionWatch, raise_if_rejected
-from tje_middleware.gate.turn import GatedTurn
 from tje_middleware.logprobs.evidence import StreamedEvidence
 
 from ..answers.responses import (
-    Response,
+    LLMResponse,
     annotated,
     answer_text,
     calls_tools,
@@ -28,12 +27,13 @@ from ..answers.responses import (
     spent_on,
     whole,
 )
-from ..asking.model import AskedLLM
+from ..asking.asked_llm import AskedLLM
 from ..asking.requests import LLMCall, limits_of, model_of, setting_of, temperature_of, without_asking
-from ..asking.streams import StreamUsage, acounted, counted
+from ..asking.streams import StreamUsage, astreamed, streamed
 from ..branches import DeeperLLM, LLMAsk, LLMBranch, achunks_of, chunks_of
-from ..capture.blocks import announce, keeper_here, replaceable, supersede
+from ..capture.blocks import replaceable, supersede
 from ..capture.captured import CapturedEntropy
+from ..capture.captured_turn import AnnouncedTurn
 
 _CALL = (
     "the draft is a call of tools, for which its provider gave no logprobs; where calls need no second look, "
@@ -61,12 +61,8 @@ class LLMRules:
         """The request for a draft, which asks for logprobs by the gate's own arguments."""
         return replace(question, settings=without_asking(question.settings)).of(self.asked)
 
-    def ask(self, question: LLMCall, draft: Any, decision: GateDecision) -> LLMAsk:
-        """The question as it is put to the deeper branch."""
-        return LLMAsk(question, self.same, decision, draft)
 
-
-class LLMTurn(GatedTurn[Response]):
+class LLMTurn(AnnouncedTurn[LLMResponse]):
     """One question to a gated LLM.
 
     Args:
@@ -84,13 +80,12 @@ class LLMTurn(GatedTurn[Response]):
         self._evidence = StreamedEvidence()
         self._came_in_chunks = False
         self._replaceable: CapturedEntropy | None = None
-        self._keeper: CapturedEntropy | None = None
         self._draft_usage = TokenUsage()
         self._ask: LLMAsk | None = None
 
     # How the LLMs are called
 
-    def draft(self) -> Response:
+    def draft(self) -> LLMResponse:
         """Ask for the draft: whole, or as a stream that may be stopped."""
         watch = self._watch()
         with replaceable() as self._replaceable:
@@ -100,11 +95,11 @@ class LLMTurn(GatedTurn[Response]):
                     return self._watched(watch)
                 except Exception as error:
                     call = self._not_streamed(request, error)
-            response: Response = request.answered(call.whole())
+            response: LLMResponse = request.answered(call.whole())
         self._draft_usage = spent_on(response)
         return response
 
-    async def adraft(self) -> Response:
+    async def adraft(self) -> LLMResponse:
         """The same on the event loop."""
         watch = self._watch()
         with replaceable() as self._replaceable:
@@ -114,42 +109,42 @@ class LLMTurn(GatedTurn[Response]):
                     return await self._awatched(watch)
                 except Exception as error:
                     call = self._not_streamed(request, error)
-            response: Response = request.answered(await call.awhole())
+            response: LLMResponse = request.answered(await call.awhole())
         self._draft_usage = spent_on(response)
         return response
 
-    def draft_chunks(self) -> Iterator[Response]:
+    def draft_chunks(self) -> Iterator[LLMResponse]:
         """Ask for the draft as it is written."""
         return self._written(self._draft)
 
-    def adraft_chunks(self) -> AsyncIterator[Response]:
+    def adraft_chunks(self) -> AsyncIterator[LLMResponse]:
         """The same on the event loop."""
         return self._awritten(self._draft)
 
-    def deeper(self, decision: GateDecision) -> Response:
+    def deeper(self, decision: GateDecision) -> LLMResponse:
         """Ask the deeper branch."""
-        self._ask = self._rules.ask(self._question, self.kept, decision)
-        return cast("Response", self._rules.branch.run(self._ask))
+        return cast("LLMResponse", self._rules.branch.run(self._asked_deeper(decision)))
 
-    async def adeeper(self, decision: GateDecision) -> Response:
+    async def adeeper(self, decision: GateDecision) -> LLMResponse:
         """The same on the event loop."""
-        self._ask = self._rules.ask(self._question, self.kept, decision)
-        return cast("Response", await self._rules.branch.arun(self._ask))
+        return cast("LLMResponse", await self._rules.branch.arun(self._asked_deeper(decision)))
 
-    def deeper_chunks(self, decision: GateDecision) -> Iterator[Response]:
+    def deeper_chunks(self, decision: GateDecision) -> Iterator[LLMResponse]:
         """Ask the deeper branch for its answer as it is written."""
-        self._ask = self._rules.ask(self._question, self.kept, decision)
-        return chunks_of(self._rules.branch, self._ask)
+        return chunks_of(self._rules.branch, self._asked_deeper(decision))
 
-    def adeeper_chunks(self, decision: GateDecision) -> AsyncIterator[Response]:
+    def adeeper_chunks(self, decision: GateDecision) -> AsyncIterator[LLMResponse]:
         """The same on the event loop."""
-        self._ask = self._rules.ask(self._question, self.kept, decision)
-        return achunks_of(self._rules.branch, self._ask)
+        return achunks_of(self._rules.branch, self._asked_deeper(decision))
+
+    def _asked_deeper(self, decision: GateDecision) -> LLMAsk:
+        self._ask = LLMAsk(self._question, self._rules.same, decision, self.kept)
+        return self._ask
 
     # What their answers look like
 
-    def writer_of(self, draft: Response) -> ModelCall:
-        """The one call there was."""
+    def writer_of(self, draft: LLMResponse) -> ModelCall:
+        """The call that wrote the draft."""
         llm, settings = self._rules.asked.llm, self._draft.settings
         by_another = model_behind(draft)
         return ModelCall(
@@ -160,26 +155,26 @@ class LLMTurn(GatedTurn[Response]):
             temperature=temperature_of(llm, settings),
         )
 
-    def annotated(self, answer: Response, decision: GateDecision) -> Response:
+    def annotated(self, answer: LLMResponse, decision: GateDecision) -> LLMResponse:
         """The answer with the decision in its message."""
         if decision.answered_by == "deeper" and self._replaceable is not None:
             supersede(self._replaceable.calls)
         return annotated(answer, decision)
 
-    def shown(self, draft: Response) -> Response:
-        """A draft that was held is one chunk of a stream."""
+    def shown(self, draft: LLMResponse) -> LLMResponse:
+        """The draft; in one chunk, where the answer is wanted in chunks and the draft was held."""
         return in_one_chunk(draft) if self._streamed and self.delivery.mode != "annotate" else draft
 
-    def decision_in(self, draft: Response) -> GateDecision | None:
-        """The one in its message."""
+    def decision_in(self, draft: LLMResponse) -> GateDecision | None:
+        """The decision that a gate within left in the draft."""
         return decision_in(draft)
 
-    def calls_tools(self, draft: Response) -> bool:
+    def calls_tools(self, draft: LLMResponse) -> bool:
         """Whether the draft is a call of tools."""
         return calls_tools(draft)
 
-    def why_missing(self, draft: Response) -> str | None:
-        """A call of tools has no logprobs with some providers."""
+    def why_missing(self, draft: LLMResponse) -> str | None:
+        """That some providers give no logprobs for calls of tools, where the draft is one."""
         return _CALL if calls_tools(draft) else None
 
     @property
@@ -194,30 +189,23 @@ class LLMTurn(GatedTurn[Response]):
 
     @property
     def deeper_model(self) -> str | None:
-        """The one that was asked last."""
+        """The model that the deeper branch asked last."""
         return None if self._ask is None else self._ask.model
 
     def question_text(self) -> str | None:
-        """The messages line by line, or the prompt."""
+        """The text of the messages line by line, or the prompt."""
         question = self._draft.question
         return question if isinstance(question, str) else "\n".join(map(str, question))
 
-    def text_of(self, answer: Response) -> str | None:
-        """What was written, or is new in a chunk of it."""
+    def text_of(self, answer: LLMResponse) -> str | None:
+        """The text of an answer, or what is new in a chunk of it."""
         return answer.delta if self._streamed and answer.delta is not None else answer_text(answer)
 
-    def announce(self, decision: GateDecision) -> None:
-        """Note where the draft was judged: the block that it is in is told of the end, wherever that comes."""
-        self._keeper = keeper_here()
-
-    def tell(self, decision: GateDecision) -> None:
-        """Dispatch the decision as an event, once, when it is known what the answer cost."""
-        announce(decision, self._keeper)
-
-    # A draft that may be stopped
+    # A draft that may be stopped. It is no stream of the AskedLLM itself, which would ask once more without logprobs
+    # where these are refused.
 
     def _watch(self) -> RejectionWatch | None:
-        """What foresees the draft's rejection; None where nothing can, and streaming would be for nothing."""
+        """What foresees the draft's rejection; None where the draft cannot be stopped."""
         llm, settings = self._rules.asked.llm, self._draft.settings
         if self.delivery.mode_for(may_call_tools=bool(settings.get("tools"))) != "abort":
             return None
@@ -233,77 +221,50 @@ class LLMTurn(GatedTurn[Response]):
             temperature=temperature_of(llm, settings),
         )
 
-    def _watched(self, watch: RejectionWatch) -> Response:
-        kept = _Kept()
-        try:
-            with closed(self._written(self._to_watch)) as chunks:
-                for chunk in chunks:
-                    kept.take(chunk)
-                    raise_if_rejected(watch.add(payload_of_chunk(chunk)), kept)
-        except DraftStopped as stopped:
-            self._draft_usage = stopped.usage
-            raise
-        return self._ended(kept)
+    def _watched(self, watch: RejectionWatch) -> LLMResponse:
+        last = None
+        with closed(self._written(self._rules.asked.asking(self._draft))) as chunks:
+            for number, last in enumerate(chunks, 1):
+                raise_if_rejected(watch.add(payload_of_chunk(last)), range(number))
+        return self._ended(last)
 
-    async def _awatched(self, watch: RejectionWatch) -> Response:
-        kept = _Kept()
-        try:
-            async with aclosed(self._awritten(self._to_watch)) as chunks:
-                async for chunk in chunks:
-                    kept.take(chunk)
-                    raise_if_rejected(watch.add(payload_of_chunk(chunk)), kept)
-        except DraftStopped as stopped:
-            self._draft_usage = stopped.usage
-            raise
-        return self._ended(kept)
+    async def _awatched(self, watch: RejectionWatch) -> LLMResponse:
+        last, number = None, 0
+        async with aclosed(self._awritten(self._rules.asked.asking(self._draft))) as chunks:
+            async for last in chunks:
+                number += 1
+                raise_if_rejected(watch.add(payload_of_chunk(last)), range(number))
+        return self._ended(last)
 
-    @property
-    def _to_watch(self) -> LLMCall:
-        """The draft's request, past what would ask once more without logprobs where they are refused."""
-        return self._rules.asked.asking(self._draft)
-
-    def _written(self, call: LLMCall) -> Iterator[Response]:
+    def _written(self, call: LLMCall) -> Iterator[LLMResponse]:
         usage, self._came_in_chunks = StreamUsage(), True
-        with closed(counted(call, self.delivery.gate.capabilities)) as chunks:
+        with closed(streamed(call, self.delivery.gate.capabilities)) as chunks:
             for chunk in chunks:
                 self._draft_usage = usage.after(chunk)
                 self._evidence.add(payload_of_chunk(chunk))
                 yield chunk
 
-    async def _awritten(self, call: LLMCall) -> AsyncIterator[Response]:
+    async def _awritten(self, call: LLMCall) -> AsyncIterator[LLMResponse]:
         usage, self._came_in_chunks = StreamUsage(), True
-        async with aclosed(acounted(call, self.delivery.gate.capabilities)) as chunks:
+        async with aclosed(astreamed(call, self.delivery.gate.capabilities)) as chunks:
             async for chunk in chunks:
                 self._draft_usage = usage.after(chunk)
                 self._evidence.add(payload_of_chunk(chunk))
                 yield chunk
 
-    def _ended(self, kept: _Kept) -> Response:
-        if kept.last is None:
+    def _ended(self, last: LLMResponse | None) -> LLMResponse:
+        if last is None:
             raise ValueError("the LLM's stream ended without a chunk")
-        response = whole(kept.last)
+        response = whole(last)
         return response if self._draft.finish is None else self._draft.finish(response)
 
     def _not_streamed(self, request: DraftRequest, error: Exception) -> LLMCall:
-        """How to go on unstreamed where such a stream is refused; every other error is raised."""
+        """The call to make unstreamed, where such a stream was refused; every other error is raised."""
+        if isinstance(error, DraftStopped):
+            self._draft_usage = error.usage
+            raise error
         request.note_refused_stream(error)
         self._evidence, self._came_in_chunks, self._draft_usage = StreamedEvidence(), False, TokenUsage()
         if request.may_ask():
             return self._draft
         return replace(self._draft.undecided(), llm=self._rules.asked.llm)
-
-
-class _Kept:
-    """Of a stream the last chunk, which has all the text: each has all that came before, and many are too much."""
-
-    def __init__(self) -> None:
-        self.last: Response | None = None
-        self._came = 0
-
-    def __len__(self) -> int:
-        return self._came
-
-    def take(self, chunk: Response) -> None:
-        """Keep a chunk in the place of the one before."""
-        self.last = chunk
-        self._came += 1

@@ -10,10 +10,10 @@ from tje_middleware import GateDecision
 from tje_middleware.calls.streams import aclosed, closed
 
 from ..asking.requests import LLMCall
-from ..asking.streams import acounted, counted
-from ..branches import achunks_of, chunks_of
-from ..capture.turn import CapturedTurn
-from .turn import LLMRules
+from ..asking.streams import astreamed, streamed
+from ..branches import LLMAsk, achunks_of, chunks_of
+from ..capture.captured_turn import CapturedTurn
+from .llm_turn import LLMRules
 
 _NO_LOGPROBS = (
     "what the object was read from came without logprobs; many providers give none for calls of tools: where the LLM "
@@ -66,34 +66,35 @@ class StructuredTurn(CapturedTurn[Any]):
 
     def draft_chunks(self) -> Iterator[Any]:
         """Predict an object that grows."""
-        return _begun_in(self._as_draft(), counted(self._draft, self._rules.asked.capabilities))
+        return _begun_in(self._as_draft(), streamed(self._draft, self._rules.asked.capabilities))
 
     def adraft_chunks(self) -> AsyncIterator[Any]:
         """The same on the event loop."""
-        return _abegun_in(self._as_draft(), acounted(self._draft, self._rules.asked.capabilities))
+        return _abegun_in(self._as_draft(), astreamed(self._draft, self._rules.asked.capabilities))
 
     def deeper(self, decision: GateDecision) -> Any:
         """Ask the deeper branch."""
         with self._as_deeper():
-            return self._rules.branch.run(self._rules.ask(self._question, self.kept, decision))
+            return self._rules.branch.run(self._asked_deeper(decision))
 
     async def adeeper(self, decision: GateDecision) -> Any:
         """The same on the event loop."""
         with self._as_deeper():
-            return await self._rules.branch.arun(self._rules.ask(self._question, self.kept, decision))
+            return await self._rules.branch.arun(self._asked_deeper(decision))
 
     def deeper_chunks(self, decision: GateDecision) -> Iterator[Any]:
         """Ask the deeper branch for an object that grows."""
-        ask = self._rules.ask(self._question, self.kept, decision)
-        return _begun_in(self._as_deeper(), chunks_of(self._rules.branch, ask))
+        return _begun_in(self._as_deeper(), chunks_of(self._rules.branch, self._asked_deeper(decision)))
 
     def adeeper_chunks(self, decision: GateDecision) -> AsyncIterator[Any]:
         """The same on the event loop."""
-        ask = self._rules.ask(self._question, self.kept, decision)
-        return _abegun_in(self._as_deeper(), achunks_of(self._rules.branch, ask))
+        return _abegun_in(self._as_deeper(), achunks_of(self._rules.branch, self._asked_deeper(decision)))
+
+    def _asked_deeper(self, decision: GateDecision) -> LLMAsk:
+        return LLMAsk(self._question, self._rules.same, decision, self.kept)
 
     def why_missing(self, draft: Any) -> str | None:
-        """Objects come by calls of tools, unless the provider is asked for its own schema."""
+        """That objects come by calls of tools, unless the provider is asked for its own schema."""
         return _NO_LOGPROBS
 
     def annotated(self, answer: Any, decision: GateDecision) -> Any:
@@ -115,7 +116,7 @@ class StructuredTurn(CapturedTurn[Any]):
 
 
 def _begun_in(block: AbstractContextManager[None], chunks: Iterator[Any]) -> Iterator[Any]:
-    """A stream that begins in a block: a call belongs to where it starts, and the reader's own calls do not."""
+    """A stream whose first chunk is asked for in a block: its call starts there, unlike those of its reader."""
     with closed(chunks):
         with block:
             first = next(chunks, None)

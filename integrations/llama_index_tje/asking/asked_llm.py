@@ -18,8 +18,8 @@ from tje_middleware.errors import described
 
 from ..capture.blocks import note_call
 from .delegating import DelegatingLLM
-from .requests import LLMCall, LogprobsArguments, Settings, asking_for_itself, model_of, without_own_asking
-from .streams import StreamRequest, astreamed, streamed
+from .requests import LLMCall, Settings, asking_for_itself, model_of, with_asking, without_own_asking
+from .streams import Wanted, astreamed, streamed
 
 
 def ask_logprobs(llm: LLM, *, top_k: int | None = None, gate: EntropyGate | None = None) -> LLM:
@@ -57,7 +57,7 @@ def ask_logprobs(llm: LLM, *, top_k: int | None = None, gate: EntropyGate | None
 
 
 def asked(llm: LLM, *, top_k: int, capabilities: LogprobsCapabilities, noted: bool = False) -> AskedLLM:
-    """The LLM, asked for logprobs; one that is asked so already as it is."""
+    """An LLM that is asked for logprobs; the given one itself, where it is asked so already."""
     if not isinstance(llm, AskedLLM):
         return AskedLLM(llm=llm, top_k=top_k, capabilities=capabilities, noted=noted)
     if llm.top_k >= top_k and llm.capabilities is capabilities and llm.noted >= noted:
@@ -66,9 +66,9 @@ def asked(llm: LLM, *, top_k: int, capabilities: LogprobsCapabilities, noted: bo
 
 
 class AskedLLM(DelegatingLLM):
-    """What ``ask_logprobs`` makes.
+    """An LLM that is asked for logprobs: what ``ask_logprobs`` returns.
 
-    A refusal is met here, where nothing but the LLM can have raised it.
+    A provider's refusal is handled here, where nothing but the LLM within can have raised it.
     """
 
     # Any: pydantic would copy or validate what is shared here on purpose.
@@ -90,16 +90,8 @@ class AskedLLM(DelegatingLLM):
         """LlamaIndex's name for the class."""
         return "tje_asked_llm"
 
-    @property
-    def arguments(self) -> LogprobsArguments:
-        """The arguments in which the LLM is asked."""
-        llm = self.llm
-        while isinstance(llm, AskedLLM):
-            llm = llm.llm
-        return LogprobsArguments(llm, self.top_k, self.given)
-
     def request(self, settings: Settings) -> DraftRequest:
-        """One request, as far as it concerns what its model refuses."""
+        """One request: whether logprobs may be asked for in it, and what its model refuses."""
         if self.noted:
             note_call(self.capabilities)
         name = model_of(self.llm, settings) or type(self.llm).__name__
@@ -107,10 +99,10 @@ class AskedLLM(DelegatingLLM):
 
     @property
     def plain(self) -> LLM:
-        """The LLM within as it is now, without what it asks for by its own settings: they win over a request's."""
+        """The LLM within, without its own settings that ask for logprobs: they would win over a request's."""
         if not asking_for_itself(self.llm):
             return self.llm
-        # Kept as long as the LLM stays as it is, for the copy has connections of its own.
+        # The copy has connections of its own, and is made anew only where the LLM was changed since.
         now = {**self.llm.__dict__, **(self.llm.__pydantic_private__ or {})}
         now = {name: copy(value) if isinstance(value, (dict, list)) else value for name, value in now.items()}
         if self._plain is None or self._plain[0] != now:
@@ -119,7 +111,12 @@ class AskedLLM(DelegatingLLM):
 
     def asking(self, call: LLMCall) -> LLMCall:
         """A call as it is made with logprobs."""
-        return replace(self._made(call), settings=self.arguments.added_to(call.settings))
+        return replace(self._made(call), settings=self._asking_settings(call.settings))
+
+    def _asking_settings(self, settings: Settings) -> dict[str, Any]:
+        if self.given is not None:
+            return {**settings, **self.given}
+        return with_asking(self.llm, settings, self.top_k)
 
     # With logprobs, or without where such a request is refused
 
@@ -142,18 +139,15 @@ class AskedLLM(DelegatingLLM):
         return request.answered(await self._made(call).awhole())
 
     def _answers(self, call: LLMCall) -> Generator[Any, None, None]:
-        made = self._made(call)
-        yield from streamed(lambda settings: replace(made, settings=settings).stream(), self._stream_request(call))
+        yield from streamed(self._made(call), self.capabilities, self._wanted(call))
 
     async def _aanswers(self, call: LLMCall) -> AsyncGenerator[Any, None]:
-        made, request = self._made(call), self._stream_request(call)
-        async with aclosed(astreamed(lambda settings: replace(made, settings=settings).astream(), request)) as chunks:
+        async with aclosed(astreamed(self._made(call), self.capabilities, self._wanted(call))) as chunks:
             async for chunk in chunks:
                 yield chunk
 
     def _made(self, call: LLMCall) -> LLMCall:
         return replace(call.undecided(), llm=self.plain)
 
-    def _stream_request(self, call: LLMCall) -> StreamRequest:
-        wanted = (self.arguments, self.request(call.settings))
-        return StreamRequest(self.llm, call.settings, self.capabilities, usage=call.tells_usage, logprobs=wanted)
+    def _wanted(self, call: LLMCall) -> Wanted:
+        return self._asking_settings, self.request(call.settings)

@@ -20,8 +20,8 @@ from tje_middleware.logprobs.evidence import without_advice
 
 from ..branches import DeeperEngine, DeeperFunction, EngineAnswer, EngineAsk, NoAnswer, Question
 from ..capture.blocks import OpenDraft, hearing_of_strays
-from ..capture.turn import CapturedTurn
-from .answers import Stream, abegun, awhole, begun, followed, is_stream, noted, whole, with_decision
+from ..capture.captured_turn import CapturedTurn
+from .answers import StreamedAnswer, abegun, awhole, begun, followed, is_streamed, whole
 
 _ASK = (
     "make the engine with ask_logprobs(llm, gate=gate) in the place of each of its LLMs, unless the model refuses to "
@@ -34,7 +34,7 @@ _STRAYS = (
 
 
 class QueryTurn(CapturedTurn[EngineAnswer | str]):
-    """One question; answers are responses, and the tokens of a draft that is shown while it is written.
+    """One question to a gated query engine; with ``annotate``, a draft that streams is shown token by token.
 
     Args:
         delivery: How decisions are carried out.
@@ -59,38 +59,32 @@ class QueryTurn(CapturedTurn[EngineAnswer | str]):
         self._question = question
         self._heard: OpenDraft | None = None
         self._still_written = False
-        self._open: EngineAnswer | None = None  # a draft that may still be coming
-        self._metadata: dict[str, Any] = {}  # of that
+        self._open: EngineAnswer | None = None  # with annotate the draft, which may be a stream
+        self._metadata: dict[str, Any] = {}  # of the draft that streams
 
-    # The way of an engine's answer, of which only the engine knows whether it is a stream
+    # How a question is answered: whether an answer is a stream is known only once the engine has given it
 
     def response(self) -> EngineAnswer:
         """The answer; with ``annotate`` a draft that streams is given out while it is written."""
         if self.delivery.mode == "annotate":
-            self._open = self._opened()
-            if is_stream(self._open):
+            with self._as_draft():
+                self._open = begun(self._question.put_to(self._engine))
+            if is_streamed(self._open):
                 return self._shown_as_written(self._open)
         return cast("EngineAnswer", self.answer())
 
     async def aresponse(self) -> EngineAnswer:
         """The same on the event loop."""
         if self.delivery.mode == "annotate":
-            self._open = await self._aopened()
-            if is_stream(self._open):
+            with self._as_draft():
+                self._open = await abegun(await self._question.aput_to(self._engine))
+            if is_streamed(self._open):
                 return self._shown_as_written(self._open)
         return cast("EngineAnswer", await self.aanswer())
 
-    def _opened(self) -> EngineAnswer:
-        with self._as_draft():
-            return begun(self._question.put_to(self._engine))
-
-    async def _aopened(self) -> EngineAnswer:
-        with self._as_draft():
-            return await abegun(await self._question.aput_to(self._engine))
-
-    def _shown_as_written(self, draft: Stream) -> EngineAnswer:
-        """The draft, in whose metadata the decision will be."""
-        self._metadata = noted(draft)
+    def _shown_as_written(self, draft: StreamedAnswer) -> EngineAnswer:
+        """The draft that streams; the decision will be in its metadata."""
+        self._metadata = dict(draft.metadata or {})
         tokens = self.answers() if isinstance(draft, StreamingResponse) else self.aanswers()
         return replace(draft, response_gen=tokens, metadata=self._metadata)  # type: ignore[arg-type]  # of tokens
 
@@ -111,7 +105,7 @@ class QueryTurn(CapturedTurn[EngineAnswer | str]):
             return await awhole(await self._question.aput_to(self._engine))
 
     def draft_chunks(self) -> Iterator[str]:
-        """The tokens of a draft that was opened; at least one, so that there is always one with the decision."""
+        """The tokens of a draft that streams, and an empty one: it gets the decision, and there may be no other."""
         with closed(cast("StreamingResponse", self._open).response_gen) as tokens:
             yield from tokens
         yield ""
@@ -125,12 +119,12 @@ class QueryTurn(CapturedTurn[EngineAnswer | str]):
 
     @contextmanager
     def _as_draft(self) -> Iterator[None]:
-        """What is called in the block is called for the draft; of calls that may have been, it is heard."""
+        """What is called in the block is called for the draft; calls that no draft sees are noticed meanwhile."""
         with super()._as_draft(), hearing_of_strays(self._drafting, self.delivery.gate.capabilities) as self._heard:
             yield
 
     def deeper(self, decision: GateDecision) -> EngineAnswer:
-        """The deeper branch's answer; a stream has begun."""
+        """The deeper branch's answer; one that streams has given its first token."""
         with self._as_deeper():
             return begun(self._branch.run(self._asked_deeper(decision)))
 
@@ -138,14 +132,6 @@ class QueryTurn(CapturedTurn[EngineAnswer | str]):
         """The same on the event loop."""
         with self._as_deeper():
             return await abegun(await self._branch.arun(self._asked_deeper(decision)))
-
-    def deeper_chunks(self, decision: GateDecision) -> Iterator[EngineAnswer]:
-        """The deeper branch's answer, which is one chunk to whoever asks for chunks, be it a stream itself."""
-        yield self.deeper(decision)
-
-    async def adeeper_chunks(self, decision: GateDecision) -> AsyncIterator[EngineAnswer]:
-        """The same on the event loop."""
-        yield await self.adeeper(decision)
 
     def require_deeper(self, *, on_loop: bool) -> None:
         """Refuse what the deeper branch cannot be asked."""
@@ -161,7 +147,7 @@ class QueryTurn(CapturedTurn[EngineAnswer | str]):
         return self._heard is not None and self._heard.has_strays
 
     def writer_of(self, draft: EngineAnswer | str) -> ModelCall:
-        """The evidence of all calls that the draft was made by; none where it is not known which these are."""
+        """The evidence of all calls that made the draft; none where it is not known which calls these are."""
         speaking = super().writer_of(draft)
         return replace(speaking, logprobs=MissingLogprobs(_STRAYS)) if self._has_strays else speaking
 
@@ -184,9 +170,9 @@ class QueryTurn(CapturedTurn[EngineAnswer | str]):
         if isinstance(answer, str):
             self._metadata[METADATA_KEY] = decision.as_dict()
             return answer
-        answer = with_decision(answer, decision)
-        metadata = answer.metadata
-        if not is_stream(answer) or metadata is None:
+        metadata = {**(answer.metadata or {}), METADATA_KEY: decision.as_dict()}
+        answer = replace(answer, metadata=metadata)
+        if not is_streamed(answer):
             return answer
 
         def complete() -> None:
@@ -198,17 +184,17 @@ class QueryTurn(CapturedTurn[EngineAnswer | str]):
         return followed(answer, complete)
 
     def conclude(self, decision: GateDecision) -> None:
-        """Dispatch the decision, unless the answer is still being written: then at its end."""
+        """Settle the decision; where the answer is a stream, that is done at the end of the stream."""
         if not self._still_written:
             super().conclude(decision)
 
     def question_text(self) -> str | None:
-        """The query's."""
+        """The text of the query."""
         return self._question.bundle.query_str
 
     def text_of(self, answer: EngineAnswer | str) -> str | None:
-        """What was answered; not of a stream, which the user reads."""
-        return answer if isinstance(answer, str) else None if is_stream(answer) else str(answer)
+        """The text of an answer; None for a stream, which is still to be read."""
+        return answer if isinstance(answer, str) else None if is_streamed(answer) else str(answer)
 
     def is_control_flow(self, error: Exception) -> bool:
         """Whether a workflow waits for an event or was cancelled; or the deeper function is a mistake."""

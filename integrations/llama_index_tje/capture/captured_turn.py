@@ -16,14 +16,28 @@ from tje_middleware.gate.delivery import Delivery
 from tje_middleware.gate.turn import GatedTurn
 
 from ..answers.places import decision_in
-from .blocks import Superseded, announce, keeper_here, supersede, superseding
+from .blocks import announce, block_here, supersede
 from .captured import CapturedEntropy
 from .handler import capture_entropy
 
 Answer = TypeVar("Answer")
 
 
-class CapturedTurn(GatedTurn[Answer], ABC):
+class AnnouncedTurn(GatedTurn[Answer], ABC):
+    """A turn whose decision LlamaIndex's event handlers hear, and the block in which the draft was judged."""
+
+    _judged_in: CapturedEntropy | None = None
+
+    def announce(self, decision: GateDecision) -> None:
+        """Note the block in which the draft was judged: the turn may end anywhere."""
+        self._judged_in = block_here()
+
+    def tell(self, decision: GateDecision) -> None:
+        """Dispatch the decision as an event, once, when it is known what the answer cost."""
+        announce(decision, self._judged_in)
+
+
+class CapturedTurn(AnnouncedTurn[Answer], ABC):
     """Listens to the calls of the draft, and of the deeper branch, while they run.
 
     Args:
@@ -36,25 +50,25 @@ class CapturedTurn(GatedTurn[Answer], ABC):
         self._aggregate = aggregate
         self._drafting = CapturedEntropy()
         self._deepening = CapturedEntropy()
-        self._superseded = Superseded()
-        self._keeper: CapturedEntropy | None = None
 
     @contextmanager
     def _as_draft(self) -> Iterator[None]:
         """What is called in the block is called for the draft."""
-        with superseding() as self._superseded, capture_entropy() as self._drafting:
+        with capture_entropy() as self._drafting:
+            self._drafting.superseded = set()
             yield
 
     @contextmanager
     def _as_deeper(self) -> Iterator[None]:
         """What is called in the block is called for the deeper answer."""
-        with superseding(), capture_entropy() as self._deepening:
+        with capture_entropy() as self._deepening:
             yield
 
     @property
     def _calls(self) -> tuple[ModelCall, ...]:
-        """Those that may speak for the draft: not the ones whose answer a gate further in replaced."""
-        return self._superseded.without(self._drafting.calls)
+        """The calls that may speak for the draft: not those whose answer a gate within it replaced."""
+        superseded = self._drafting.superseded or ()
+        return tuple(call for call in self._drafting.calls if call.run_id not in superseded)
 
     def writer_of(self, draft: Answer) -> ModelCall:
         """The evidence of all calls that the draft was made by, by the rule."""
@@ -75,17 +89,12 @@ class CapturedTurn(GatedTurn[Answer], ABC):
         """By which rule the calls were aggregated, where there were several."""
         return with_advice(self._aggregate, self._calls)
 
-    def announce(self, decision: GateDecision) -> None:
-        """Note where the draft was judged: the block that it is in is told of the end, wherever that comes."""
-        self._keeper = keeper_here()
-
-    def tell(self, decision: GateDecision) -> None:
-        """Dispatch the decision as an event, once, when it is known what the answer cost."""
-        announce(decision, self._keeper)
-
     def is_control_flow(self, error: Exception) -> bool:
-        """Whether a workflow waits for an event, or was cancelled."""
-        return is_control_flow(error)
+        """Whether a workflow waits for an event, to run its step again when that has come, or was cancelled."""
+        # Where these were never imported, nothing can have raised them; the first is newer than the oldest release.
+        results, errors = sys.modules.get("workflows.runtime.types.results"), sys.modules.get("workflows.errors")
+        kinds = (getattr(results, "WaitingForEvent", None), getattr(errors, "WorkflowCancelledByUser", None))
+        return isinstance(error, tuple(kind for kind in kinds if kind is not None))
 
     @property
     def draft_usage(self) -> TokenUsage:
@@ -106,11 +115,3 @@ class CapturedTurn(GatedTurn[Answer], ABC):
     def _supersede_losers(self, decision: GateDecision) -> None:
         """Tell a gate around this one whose calls are not in the answer."""
         supersede((self._drafting if decision.answered_by == "deeper" else self._deepening).calls)
-
-
-def is_control_flow(error: Exception) -> bool:
-    """Whether a workflow waits for an event, to run its step again when that has come, or was cancelled."""
-    # Where these were never imported, nothing can have raised them; the first is newer than the oldest release.
-    results, errors = sys.modules.get("workflows.runtime.types.results"), sys.modules.get("workflows.errors")
-    kinds = (getattr(results, "WaitingForEvent", None), getattr(errors, "WorkflowCancelledByUser", None))
-    return isinstance(error, tuple(kind for kind in kinds if kind is not None))

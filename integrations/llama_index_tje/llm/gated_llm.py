@@ -20,27 +20,12 @@ from tje_middleware.errors import described
 from tje_middleware.gate.delivery import Delivery, Mode, OnBranchError, ToolCalls
 
 from ..answers.responses import decision_in
+from ..asking.asked_llm import asked
 from ..asking.delegating import DelegatingLLM, fingerprint_of, named
-from ..asking.model import asked
-from ..asking.requests import LLMCall, StructuredCall, ToolsCall, tool_caller
+from ..asking.requests import LLMCall, StructuredCall, ToolsCall, tool_caller, tool_options
 from ..branches import DeeperLLM, LLMBranch, branch_of_llm
-from .structured import StructuredTurn
-from .turn import LLMRules, LLMTurn
-
-# The parameters of LlamaIndex's methods with tools, in their order.
-_TOOL_OPTIONS = ("user_msg", "chat_history", "verbose", "allow_parallel_tool_calls", "tool_required")
-# The fields that say how a question is answered.
-_RULED_BY = (
-    "llm",
-    "deeper",
-    "gate",
-    "threshold",
-    "mode",
-    "on_branch_error",
-    "tool_calls",
-    "deeper_settings",
-    "instruction",
-)
+from .llm_turn import LLMRules, LLMTurn
+from .structured_turn import StructuredTurn
 
 
 class EntropyGatedLLM(DelegatingLLM):
@@ -171,8 +156,6 @@ class EntropyGatedLLM(DelegatingLLM):
         llms = f"llm={named(self.llm)}, deeper={self._deeper_name}"
         return f"EntropyGatedLLM({llms}, gate={self.gate!r}, mode={self.mode!r})"
 
-    __str__ = __repr__
-
     @classmethod
     def class_name(cls) -> str:
         """LlamaIndex's name for the class."""
@@ -264,27 +247,24 @@ class EntropyGatedLLM(DelegatingLLM):
             ValueError: one of the LLMs cannot call tools.
         """
         tool_caller(self._answers_deeper)
-        options = {**dict(zip(_TOOL_OPTIONS, args, strict=False)), **kwargs}
-        return ToolsCall(self.llm, "chat", (), options, tools=tools)
+        return ToolsCall(self.llm, "chat", (), tool_options(args, kwargs), tools=tools)
 
     @property
     def _rules(self) -> LLMRules:
-        """What holds for every question; made anew where this LLM was changed meanwhile."""
-        fields, made = [getattr(self, name) for name in _RULED_BY], self._made
+        """What holds for every question; made anew where a field of this LLM was changed meanwhile."""
+        fields, made = [getattr(self, name) for name in type(self).model_fields], self._made
         if made is None or any(now is not then for now, then in zip(fields, made[0], strict=True)):
-            made = self._made = (fields, self._new_rules())
+            gate = self.gate if self.threshold is None else self.gate.with_threshold(self.threshold)
+            same = DeeperLLM(self.llm, self.deeper_settings, self.instruction, self._refusals_of_deeper)
+            branch = branch_of_llm(self.deeper, same)
+            rules = LLMRules(
+                asked=asked(self.llm, top_k=gate.key.top_k, capabilities=gate.capabilities),
+                same=same,
+                branch=branch,
+                delivery=Delivery(gate, self.mode, self.on_branch_error, self.tool_calls, branch),
+            )
+            made = self._made = (fields, rules)
         return made[1]
-
-    def _new_rules(self) -> LLMRules:
-        gate = self.gate if self.threshold is None else self.gate.with_threshold(self.threshold)
-        same = DeeperLLM(self.llm, self.deeper_settings, self.instruction, self._refusals_of_deeper)
-        branch = branch_of_llm(self.deeper, same)
-        return LLMRules(
-            asked=asked(self.llm, top_k=gate.key.top_k, capabilities=gate.capabilities),
-            same=same,
-            branch=branch,
-            delivery=Delivery(gate, self.mode, self.on_branch_error, self.tool_calls, branch),
-        )
 
     @property
     def _answers_deeper(self) -> LLM:
