@@ -158,10 +158,10 @@ class DraftCapture(EntropyCallbackHandler):
             return _unknown(MissingLogprobs("the draft's message is not the one that the model wrote"))
         return calls[-1]
 
-    def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+    def on_chain_error(self, *args: object, run_id: UUID, **kwargs: Any) -> None:
         """What was called in a chain that failed did not write the draft, if something else did."""
         self._given_up.update(call.run_id for call in self.calls_of(run_id))
-        super().on_chain_error(error, run_id=run_id, **kwargs)
+        super().on_chain_error(*args, run_id=run_id, **kwargs)
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
         """Read the logprobs and let go of the answer."""
