@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from langchain.agents.middleware import ModelRequest, ModelResponse
 from langchain_core.language_models import BaseChatModel
@@ -68,39 +68,7 @@ class AgentAsk(RejectedQuestion):
         )
 
 
-class AgentBranch(Protocol):
-    """A deeper branch in an agent."""
-
-    @property
-    def needs_draft(self) -> bool:
-        """Whether it cannot answer without the draft."""
-
-    @property
-    def includes_draft(self) -> bool:
-        """Whether always going deeper costs the draft as well."""
-
-    def require(self, *, on_loop: bool) -> None:
-        """Refuse a way of calling that this branch has not.
-
-        Raises:
-            TypeError: it has not; such a mistake must not pass for a failure of the branch.
-        """
-
-    def run(self, ask: AgentAsk) -> object:
-        """Answer."""
-
-    async def arun(self, ask: AgentAsk) -> object:
-        """The same on the event loop."""
-
-    def read(self, answer: object, request: Request) -> Response:
-        """What it answered, as the agent takes it.
-
-        Raises:
-            TypeError: it is no answer to the request; the message says what would be.
-        """
-
-
-def branch_of(deeper: AgentDeeper | None, settings: Mapping[str, Any] | None) -> AgentBranch:
+def branch_of(deeper: AgentDeeper | None, settings: Mapping[str, Any] | None) -> Branch[Any, Any]:
     """The branch that ``deeper`` and its settings stand for.
 
     Raises:
@@ -108,41 +76,13 @@ def branch_of(deeper: AgentDeeper | None, settings: Mapping[str, Any] | None) ->
         ValueError: there are settings without a model that they could be of, or the model has tools of its own.
     """
     if deeper is None or isinstance(deeper, str) or (isinstance(deeper, Runnable) and is_chat_model(deeper)):
-        return AskingBranch(ModelBranch(deeper, settings or {}))
+        return ModelBranch(deeper, settings or {})
     if settings:
         kind = type(deeper).__name__
         raise ValueError(f"deeper_settings are a model's, and deeper is a {kind}, which has to set its model itself")
     if is_branch(deeper):
-        return AskingBranch(deeper)
+        return deeper
     return CustomBranch(cast("Runnable[Any, Any] | Callable[..., Any]", deeper))
-
-
-class AskingBranch:
-    """A branch that asks the agent's own handler, as often as it needs; its answer is the agent's own.
-
-    Args:
-        branch: What is asked.
-    """
-
-    def __init__(self, branch: Branch[AgentAsk, Response]) -> None:
-        self._branch = branch
-        self.needs_draft = branch.needs_draft
-        self.includes_draft = branch.includes_draft
-
-    def require(self, *, on_loop: bool) -> None:
-        """Both ways are the agent's own."""
-
-    def run(self, ask: AgentAsk) -> Response:
-        """Answer."""
-        return self._branch.run(ask)
-
-    async def arun(self, ask: AgentAsk) -> Response:
-        """The same on the event loop."""
-        return await self._branch.arun(ask)
-
-    def read(self, answer: object, request: Request) -> Response:
-        """The agent's own answer needs no reading."""
-        return _response_in(answer)
 
 
 class ModelBranch:
@@ -210,7 +150,7 @@ class CustomBranch(ChainBranch):
             TypeError: there are none; or the agent's structured output is missing, which it reads off its own model's
                 answers alone.
         """
-        response = _response_in(answer)
+        response = response_in(answer)
         if request.response_format is None or response.structured_response is not None or _goes_on(response, request):
             return response
         raise TypeError(
@@ -237,7 +177,12 @@ def with_instruction(request: Request, instruction: str | None) -> Request:
     return request.override(system_message=system.model_copy(update={"content": content}))
 
 
-def _response_in(answer: object) -> Response:
+def response_in(answer: object) -> Response:
+    """A deeper branch's answer as the agent takes it.
+
+    Raises:
+        TypeError: it is of no form in which an agent's model answers.
+    """
     if isinstance(answer, ModelResponse):
         return answer
     if isinstance(answer, AIMessage):

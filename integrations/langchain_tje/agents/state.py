@@ -6,7 +6,6 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from operator import add
 from typing import Annotated, Any, cast
 
@@ -25,43 +24,15 @@ _going_deeper: ContextVar[bool] = ContextVar("tje_going_deeper", default=False)
 _counting = threading.Lock()
 
 
-class EntropyGateState(AgentState[Any]):
-    """An agent's state with the decisions of its thread.
+def state_schema_of(name: str) -> type[AgentState[Any]]:
+    """What the gate of this name adds to an agent's state; gates in one agent count each for itself.
 
-    Attributes:
-        tje: The fields of every GateDecision, oldest first, one for each of the agent's turns that was delivered.
+    ``tje`` holds the fields of every GateDecision of the thread, oldest first, one for each turn that was delivered.
     """
-
-    tje: NotRequired[_Decisions]
-
-
-def state_schema_of(name: str) -> type[EntropyGateState]:
-    """What the gate of this name adds to an agent's state; gates in one agent count each for itself."""
     fields: dict[str, Any] = {METADATA_KEY: NotRequired[_Decisions], _in_run(name): NotRequired[_Count]}
-    # Looked up by its types at run time; type checkers know the part that has a name of its own.
+    # LangGraph reads the types at run time; type checkers take no TypedDict whose fields are named then.
     make: Any = TypedDict
-    return cast("type[EntropyGateState]", make(f"{name}State", fields))
-
-
-@dataclass(frozen=True)
-class Caps:
-    """How often a gate may go deeper; None for no limit.
-
-    Attributes:
-        per_turn: In one turn of the agent's loop, in which middleware around the gate may call it several times.
-        per_run: In one invocation of the agent.
-
-    Raises:
-        ValueError: one of them is no count.
-    """
-
-    per_turn: int | None
-    per_run: int | None
-
-    def __post_init__(self) -> None:
-        for name, value in (("max_deeper_per_turn", self.per_turn), ("max_deeper_per_run", self.per_run)):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
-                raise ValueError(f"{name} must be None or a count of at least 0, not {value!r}")
+    return cast("type[AgentState[Any]]", make(f"{name}State", fields))
 
 
 class DeeperCount:
@@ -73,10 +44,11 @@ class DeeperCount:
     Args:
         state: The state of a request; the same dict in every request of one turn.
         name: The gate's.
-        caps: How often it may.
+        caps: How often it may go deeper in one turn and in one run, by the names of the middleware's options; None
+            for no limit.
     """
 
-    def __init__(self, state: Mapping[str, Any], *, name: str, caps: Caps) -> None:
+    def __init__(self, state: Mapping[str, Any], *, name: str, caps: Mapping[str, int | None]) -> None:
         self._state: Any = state
         self._in_turn, self._in_run = f"_{METADATA_KEY}_deeper_in_turn:{name}", _in_run(name)
         self._caps = caps
@@ -84,10 +56,9 @@ class DeeperCount:
     @property
     def cap_reached(self) -> str | None:
         """The cap that keeps the gate from going deeper once more, in words; None where there is none."""
-        if self._caps.per_turn is not None and self._turn >= self._caps.per_turn:
-            return f"max_deeper_per_turn={self._caps.per_turn}"
-        if self._caps.per_run is not None and self._run >= self._caps.per_run:
-            return f"max_deeper_per_run={self._caps.per_run}"
+        for count, (option, cap) in zip((self._turn, self._run), self._caps.items(), strict=True):
+            if cap is not None and count >= cap:
+                return f"{option}={cap}"
         return None
 
     @contextmanager
@@ -110,7 +81,7 @@ class DeeperCount:
     @property
     def update(self) -> dict[str, int]:
         """What to tell the state; nothing where nobody will ask for it."""
-        return {} if self._caps.per_run is None or not self._turn else {self._in_run: self._run}
+        return {} if self._caps["max_deeper_per_run"] is None or not self._turn else {self._in_run: self._run}
 
     @property
     def _turn(self) -> int:

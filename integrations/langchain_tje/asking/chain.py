@@ -120,6 +120,11 @@ class Asking:
             (RunnableLambda, self._function),
         )
 
+    @classmethod
+    def by(cls, gate: EntropyGate, visibility: Visibility) -> Asking:
+        """Asks as a gate needs it."""
+        return cls(top_k=gate.key.top_k, capabilities=gate.capabilities, visibility=visibility, gate=gate)
+
     def visit(self, runnable: AnyRunnable) -> Visited:
         """The runnable, its model asked, and whether one was found.
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable
@@ -16,18 +15,72 @@ from typing_extensions import Self
 from tje_middleware import EntropyGate, GateDecision
 from tje_middleware.branches import Branch
 from tje_middleware.calls.streams import aclosed
-from tje_middleware.gate.delivery import Delivery, Mode, OnBranchError
+from tje_middleware.gate.delivery import DeeperBranch, Delivery, Mode, OnBranchError
 
-from ..asking.chain import Asking, asks_for_logprobs
+from ..asking.chain import Asking, Visited, asks_for_logprobs
 from ..branches.deeper import ChainBranch, RejectedQuestion, is_branch
 from ..branches.refinement import over_chain
-from ..callbacks.handler import SpendingHandler
 from ..messages.answer import in_words
-from ..messages.turn import DraftCapture, MessageTurn
+from ..messages.turn import MessageTurn
 from ..messages.visibility import Visibility, atraced, deeper_config, draft_config, traced
 
 
-class EntropyGateRunnable(RunnableSerializable[Input, Output]):
+class Prepared(NamedTuple):
+    """What is the same for every question to one gated chain or chat model.
+
+    Attributes:
+        delivery: The rules, with the deeper branch.
+        visibility: What is shown of drafts.
+        visited: What writes the draft, its models asked for logprobs.
+    """
+
+    delivery: Delivery
+    visibility: Visibility
+    visited: Visited
+
+
+class GateOptions(BaseModel):
+    """The fields that a gated chain and a gated chat model have in common."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    draft: Any
+    deeper: Any
+    gate: EntropyGate = Field(description="Decides which answer is taken.")
+    mode: Mode = Field(
+        default="hold",
+        description="hold: nobody sees a draft before it is accepted. abort: held, and its request is cancelled once "
+        "it is sure to be rejected. annotate: the draft passes through and is the answer; the decision is in it.",
+    )
+    on_branch_error: OnBranchError = Field(
+        default="draft", description="When the deeper branch fails: return the draft and say so, or raise."
+    )
+    threshold: float | None = Field(
+        default=None,
+        description="A threshold in the signal's unit in the place of the profile's; None: the profile's.",
+    )
+
+    _prepared: tuple[Prepared, tuple[object, ...]] | None = PrivateAttr(default=None)
+
+    def _branch(self) -> DeeperBranch:
+        """The deeper branch that ``deeper`` stands for."""
+        raise NotImplementedError
+
+    def _prepare(self) -> Prepared:
+        """What every question needs; made anew where a copy of this was given another gate, model or option."""
+        made_of = (self.draft, self.deeper, self.gate, self.mode, self.on_branch_error, self.threshold)
+        known = self._prepared
+        if known is not None and all(now is then for now, then in zip(made_of, known[1], strict=True)):
+            return known[0]
+        gate = self.gate if self.threshold is None else self.gate.with_threshold(self.threshold)
+        delivery = Delivery(gate, self.mode, self.on_branch_error, branch=self._branch())
+        visibility = Visibility(delivery.mode_for(may_call_tools=False))
+        prepared = Prepared(delivery, visibility, Asking.by(gate, visibility).visit(_unconfigured(self.draft)))
+        self._prepared = prepared, made_of
+        return prepared
+
+
+class EntropyGateRunnable(GateOptions, RunnableSerializable[Input, Output]):
     """Answer once; go deeper only where the answer's own entropy says that it is unsure.
 
     The draft's chat model is asked for logprobs. A message that comes out carries the decision, the fields of
@@ -51,8 +104,6 @@ class EntropyGateRunnable(RunnableSerializable[Input, Output]):
         ('Paris.', 'mean_entropy 1 is above the threshold 0.29')
     """
 
-    model_config = ConfigDict(arbitrary_types_allowed=True)
-
     #: For a gate around this one: its model is asked for logprobs already.
     asks_by_itself: ClassVar[bool] = True
 
@@ -60,22 +111,6 @@ class EntropyGateRunnable(RunnableSerializable[Input, Output]):
     deeper: Runnable[Any, Any] | Branch[Any, Any] = Field(
         description="Answers where the gate is not satisfied; a Branch asks the draft's model again."
     )
-    gate: EntropyGate = Field(description="Decides which answer is taken.")
-    mode: Mode = Field(
-        default="hold",
-        description="hold: nobody sees a draft before it is accepted. abort: held, and its request is cancelled once "
-        "it is sure to be rejected. annotate: the draft passes through and is the answer; the decision is in it.",
-    )
-    on_branch_error: OnBranchError = Field(
-        default="draft", description="When the deeper branch fails: return the draft and say so, or raise."
-    )
-    threshold: float | None = Field(
-        default=None,
-        description="A threshold in the signal's unit in the place of the profile's; None: the profile's.",
-    )
-
-    _prepared: Prepared | None = PrivateAttr(default=None)
-    _made_of: tuple[object, ...] = PrivateAttr(default=())
 
     @model_validator(mode="after")
     def _refuse_what_cannot_be_called(self) -> Self:
@@ -158,12 +193,12 @@ class EntropyGateRunnable(RunnableSerializable[Input, Output]):
     def _answer(
         self, question: Input, run_manager: CallbackManagerForChainRun, config: RunnableConfig, **kwargs: Any
     ) -> Output:
-        return cast("Output", ChainTurn(self._prepare(), question, config, run_manager, kwargs).answer())
+        return cast("Output", self._turn(question, run_manager, config, kwargs).answer())
 
     async def _aanswer(
         self, question: Input, run_manager: AsyncCallbackManagerForChainRun, config: RunnableConfig, **kwargs: Any
     ) -> Output:
-        return cast("Output", await ChainTurn(self._prepare(), question, config, run_manager, kwargs).aanswer())
+        return cast("Output", await self._turn(question, run_manager, config, kwargs).aanswer())
 
     def _chunks(
         self,
@@ -172,7 +207,7 @@ class EntropyGateRunnable(RunnableSerializable[Input, Output]):
         config: RunnableConfig,
         **kwargs: Any,
     ) -> Iterator[Output]:
-        yield from ChainTurn(self._prepare(), next(questions), config, run_manager, kwargs).answers()
+        yield from self._turn(next(questions), run_manager, config, kwargs).answers()
 
     async def _achunks(
         self,
@@ -181,10 +216,20 @@ class EntropyGateRunnable(RunnableSerializable[Input, Output]):
         config: RunnableConfig,
         **kwargs: Any,
     ) -> AsyncIterator[Output]:
-        turn = ChainTurn(self._prepare(), await anext(questions), config, run_manager, kwargs)
+        turn = self._turn(await anext(questions), run_manager, config, kwargs)
         async with aclosed(turn.aanswers()) as chunks:
             async for chunk in chunks:
                 yield chunk
+
+    def _turn(
+        self,
+        question: Input,
+        run_manager: CallbackManagerForChainRun | AsyncCallbackManagerForChainRun,
+        config: RunnableConfig,
+        settings: dict[str, Any],
+    ) -> ChainTurn:
+        keeps_logprobs = bool(settings.get("logprobs")) or asks_for_logprobs(self.draft)
+        return ChainTurn(self._prepare(), question, config, run_manager, settings, keeps_logprobs=keeps_logprobs)
 
     def _configured(self, config: RunnableConfig | None) -> RunnableConfig | None:
         """With what is bound to the draft (name, tags, callbacks): it holds for the whole that takes its place."""
@@ -197,68 +242,22 @@ class EntropyGateRunnable(RunnableSerializable[Input, Output]):
             return config
         return {"max_concurrency": limit, **(config or {})}
 
-    def _prepare(self) -> Prepared:
-        """What runs; made anew where a copy of this was given something else."""
-        made_of = (self.draft, self.deeper, self.gate, self.mode, self.on_branch_error, self.threshold)
-        if self._prepared is None or any(now is not then for now, then in zip(made_of, self._made_of, strict=True)):
-            gate = self.gate if self.threshold is None else self.gate.with_threshold(self.threshold)
-            branch = self._branch()
-            delivery = Delivery(gate, self.mode, self.on_branch_error, branch=branch)
-            visibility = Visibility(delivery.mode_for(may_call_tools=False))
-            asking = Asking(top_k=gate.key.top_k, capabilities=gate.capabilities, visibility=visibility, gate=gate)
-            visited = asking.visit(_unconfigured(self.draft))
-            self._prepared, self._made_of = (
-                Prepared(
-                    asking=visited.runnable,
-                    branch=branch,
-                    delivery=delivery,
-                    visibility=visibility,
-                    model_seen=visited.asked,
-                    one_writer=visited.asked and not visited.several,
-                    keeps_logprobs=asks_for_logprobs(self.draft),
-                ),
-                made_of,
-            )
-        return self._prepared
-
     def _branch(self) -> ChainBranch:
         if is_branch(self.deeper):
             return ChainBranch(over_chain(self.deeper, self.draft))
         return ChainBranch(cast("Runnable[Any, Any]", self.deeper))
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """What is the same for every run of one gated runnable.
-
-    Attributes:
-        asking: The draft, its model asked for logprobs.
-        branch: The deeper branch.
-        delivery: The rules.
-        visibility: What is shown of drafts.
-        model_seen: Whether there was a model to be asked.
-        one_writer: Whether no more than one of them writes the draft.
-        keeps_logprobs: Whether the user asks for logprobs anyway, and expects them in the answer.
-    """
-
-    asking: Runnable[Any, Any]
-    branch: ChainBranch
-    delivery: Delivery
-    visibility: Visibility
-    model_seen: bool
-    one_writer: bool
-    keeps_logprobs: bool
-
-
 class ChainTurn(MessageTurn):
     """A question to a gated runnable.
 
     Args:
-        prepared: What is the same for every run.
+        prepared: What is the same for every question.
         question: The run's input.
         config: The run's.
         run_manager: The run's; the event loop's where the turn is taken there.
         settings: What the user passed on to the draft and the deeper branch.
+        keeps_logprobs: Whether the user asks the draft for logprobs anyway, and expects them in the answer.
     """
 
     def __init__(
@@ -268,16 +267,11 @@ class ChainTurn(MessageTurn):
         config: RunnableConfig,
         run_manager: CallbackManagerForChainRun | AsyncCallbackManagerForChainRun,
         settings: dict[str, Any],
+        *,
+        keeps_logprobs: bool,
     ) -> None:
-        super().__init__(
-            prepared.delivery,
-            drafting=DraftCapture(),
-            deepening=SpendingHandler(),
-            model_seen=prepared.model_seen,
-            one_writer=prepared.one_writer,
-            keeps_logprobs=prepared.keeps_logprobs or bool(settings.get("logprobs")),
-        )
-        self._prepared = prepared
+        super().__init__(prepared.delivery, prepared.visited, keeps_logprobs=keeps_logprobs)
+        self._visibility = prepared.visibility
         self._question = question
         self._config = config
         self._run_manager = run_manager
@@ -285,39 +279,19 @@ class ChainTurn(MessageTurn):
 
     def draft(self) -> Any:
         """What the chain answers."""
-        return self._prepared.asking.invoke(self._question, self._watched, **self._settings)
+        return self._visited.runnable.invoke(self._question, self._watched, **self._settings)
 
     async def adraft(self) -> Any:
         """The same on the event loop."""
-        return await self._prepared.asking.ainvoke(self._question, self._watched, **self._settings)
+        return await self._visited.runnable.ainvoke(self._question, self._watched, **self._settings)
 
     def draft_chunks(self) -> Iterator[Any]:
         """What the chain streams."""
-        return self._prepared.asking.stream(self._question, self._watched, **self._settings)
+        return self._visited.runnable.stream(self._question, self._watched, **self._settings)
 
     def adraft_chunks(self) -> AsyncIterator[Any]:
         """The same on the event loop."""
-        return self._prepared.asking.astream(self._question, self._watched, **self._settings)
-
-    def deeper(self, decision: GateDecision) -> Any:
-        """What the branch answers."""
-        return self._prepared.branch.run(self._ask(decision))
-
-    async def adeeper(self, decision: GateDecision) -> Any:
-        """The same on the event loop."""
-        return await self._prepared.branch.arun(self._ask(decision))
-
-    def deeper_chunks(self, decision: GateDecision) -> Iterator[Any]:
-        """What the branch streams."""
-        return self._prepared.branch.chunks(self._ask(decision))
-
-    def adeeper_chunks(self, decision: GateDecision) -> AsyncIterator[Any]:
-        """The same on the event loop."""
-        return self._prepared.branch.achunks(self._ask(decision))
-
-    def require_deeper(self, *, on_loop: bool) -> None:
-        """Refuse a function without the event loop that it needs, and a generator that cannot run on it."""
-        self._prepared.branch.require(on_loop=on_loop)
+        return self._visited.runnable.astream(self._question, self._watched, **self._settings)
 
     def announce(self, decision: GateDecision) -> None:
         """As a run and an event of its own."""
@@ -333,9 +307,10 @@ class ChainTurn(MessageTurn):
 
     @property
     def _watched(self) -> RunnableConfig:
-        return draft_config(self._config, self._run_manager, self._drafting, self._prepared.visibility)
+        return draft_config(self._config, self._run_manager, self._drafting, self._visibility)
 
-    def _ask(self, decision: GateDecision) -> RejectedQuestion:
+    def ask(self, decision: GateDecision) -> RejectedQuestion:
+        """The question, and what the user passed on with it."""
         return RejectedQuestion(
             question=self._question,
             draft=self.kept,

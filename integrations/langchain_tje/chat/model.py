@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
 from langchain_core.caches import RETURN_VAL_TYPE, BaseCache
@@ -14,20 +13,18 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableParallel
 from langchain_core.tools import BaseTool
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from typing_extensions import Self
 
-from tje_middleware import EntropyGate
 from tje_middleware.branches import Branch
 from tje_middleware.calls.streams import aclosed, closed
 from tje_middleware.gate.decision import METADATA_KEY
-from tje_middleware.gate.delivery import Delivery, Mode, OnBranchError
+from tje_middleware.gate.delivery import DeeperBranch
 
 from ..asking.chain import Asking, asks_for_logprobs
 from ..asking.model import FrontChatModel
 from ..branches.deeper import is_branch
-from ..callbacks.handler import SpendingHandler
-from ..chains.runnable import EntropyGateRunnable
+from ..chains.runnable import EntropyGateRunnable, GateOptions
 from ..messages.answer import message_in
 from ..messages.visibility import Visibility
 from .settings import (
@@ -40,10 +37,10 @@ from .settings import (
     unbound,
     without_asking,
 )
-from .turn import ChatTurn, DirectCall, DirectCapture, SecondModel, chunk_of, result_of
+from .turn import ChatTurn, SecondModel, chunk_of, result_of
 
 
-class EntropyGatedChatModel(FrontChatModel):
+class EntropyGatedChatModel(GateOptions, FrontChatModel):
     """A chat model that answers with a draft, and with a deeper model's answer where the draft is unsure.
 
     For code that accepts nothing but a chat model. The message carries the decision, the fields of ``GateDecision``
@@ -89,24 +86,9 @@ class EntropyGatedChatModel(FrontChatModel):
     deeper: BaseChatModel | Branch[Any, Any] = Field(
         description="Answers where the gate is not satisfied; a name will do. A Branch asks the draft's model again."
     )
-    gate: EntropyGate = Field(description="Decides which answer is taken.")
-    mode: Mode = Field(
-        default="hold",
-        description="hold: nobody sees a draft before it is accepted. abort: held, and its request is cancelled once "
-        "it is sure to be rejected. annotate: the draft passes through and is the answer; the decision is in it.",
-    )
-    on_branch_error: OnBranchError = Field(
-        default="draft", description="When the deeper model fails: return the draft and say so, or raise."
-    )
-    threshold: float | None = Field(
-        default=None,
-        description="A threshold in the signal's unit in the place of the profile's; None: the profile's.",
-    )
     each_own: EachOwn = Field(
         default_factory=EachOwn, repr=False, exclude=True, description="What bind_tools bound to each model."
     )
-
-    _prepared: _Prepared | None = PrivateAttr(default=None)
 
     @field_validator("draft", "deeper", mode="before")
     @classmethod
@@ -273,60 +255,24 @@ class EntropyGatedChatModel(FrontChatModel):
                 yield chunk
 
     def _turn(self, messages: list[BaseMessage], stop: list[str] | None, settings: dict[str, Any]) -> ChatTurn:
-        prepared = self._prepare()
-        drafting, deepening = DirectCapture(), SpendingHandler()
-        of_deeper = self.each_own.for_deeper(settings)
-        # Of the deeper model logprobs are wanted only by the caller; one that refuses them answers without.
-        deeper = prepared.asked_deeper if of_deeper.get("logprobs") else self._second
+        delivery, _, visited = self._prepare()
+        of_deeper, deeper = self.each_own.for_deeper(settings), self._second
+        if of_deeper.get("logprobs"):
+            # The caller asks for them, and a deeper model that refuses them is to answer without.
+            deeper = Asking.by(delivery.gate, Visibility("annotate")).asked_model(deeper)
         return ChatTurn(
-            prepared.delivery,
-            branch=prepared.branch,
-            draft=DirectCall(prepared.asked_draft, messages, stop, without_asking(settings), drafting),
-            deeper=DirectCall(deeper, messages, stop, without_asking(of_deeper), deepening),
-            drafting=drafting,
-            deepening=deepening,
+            delivery,
+            visited,
+            deeper,
+            messages,
+            stop,
+            settings=without_asking(settings),
+            deeper_settings=without_asking(of_deeper),
             keeps_logprobs=bool(settings.get("logprobs")) or asks_for_logprobs(self.draft),
         )
 
-    def _prepare(self) -> _Prepared:
-        """What asks the models; made anew where a copy of this was given something else."""
-        made_of = (self.draft, self.deeper, self.gate, self.mode, self.on_branch_error, self.threshold)
-        prepared = self._prepared
-        if prepared is None or any(now is not then for now, then in zip(made_of, prepared.made_of, strict=True)):
-            gate = self.gate if self.threshold is None else self.gate.with_threshold(self.threshold)
-            branch = self.deeper if is_branch(self.deeper) else SecondModel()
-            delivery = Delivery(gate, self.mode, self.on_branch_error, branch=branch)
-            held = Visibility(delivery.mode_for(may_call_tools=False))
-            top_k, capabilities = gate.key.top_k, gate.capabilities
-            draft = Asking(top_k=top_k, capabilities=capabilities, visibility=held, gate=gate)
-            deeper = Asking(top_k=top_k, capabilities=capabilities, visibility=Visibility("annotate"))
-            prepared = self._prepared = _Prepared(
-                made_of=made_of,
-                asked_draft=draft.asked_model(self.draft),
-                asked_deeper=deeper.asked_model(self._second),
-                branch=branch,
-                delivery=delivery,
-            )
-        return prepared
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """What is derived from the fields once.
-
-    Attributes:
-        made_of: The fields.
-        asked_draft: The draft, asked for logprobs.
-        asked_deeper: The deeper model, asked for logprobs.
-        branch: The deeper branch.
-        delivery: The rules.
-    """
-
-    made_of: tuple[object, ...]
-    asked_draft: BaseChatModel
-    asked_deeper: BaseChatModel
-    branch: Branch[Any, Any]
-    delivery: Delivery
+    def _branch(self) -> DeeperBranch:
+        return self.deeper if is_branch(self.deeper) else SecondModel()
 
 
 class SettledAnswers(BaseCache):

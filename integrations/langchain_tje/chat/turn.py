@@ -16,85 +16,72 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_core.outputs.chat_generation import merge_chat_generation_chunks
 
 from tje_middleware import GateDecision
-from tje_middleware.branches import Branch, Message, StreamingBranch
+from tje_middleware.branches import Message
 from tje_middleware.calls.log import ModelCall
 from tje_middleware.calls.streams import aclosed, closed
 from tje_middleware.gate.decision import METADATA_KEY
 from tje_middleware.gate.delivery import Delivery
 
+from ..asking.chain import Visited
 from ..branches.deeper import as_message
-from ..callbacks.handler import SpendingHandler
 from ..messages.answer import in_words
-from ..messages.turn import DraftCapture, MessageTurn
+from ..messages.turn import MessageTurn
 
 
 class ChatTurn(MessageTurn):
     """What one question asks of two models.
 
     Args:
-        delivery: The rules.
-        branch: The deeper branch.
-        draft: The request to the draft's model, which asks for logprobs.
-        deeper: The same request to the model that the branch asks, if it comes to that.
-        drafting: Hears of the first.
-        deepening: Hears of the second.
+        delivery: The rules, with the deeper branch.
+        visited: The draft's model, which asks for logprobs.
+        deeper: The model that the branch asks.
+        messages: The question.
+        stop: Where an answer is to stop.
+        settings: Of the request, as the draft's model gets them.
+        deeper_settings: The same as the deeper model gets them.
         keeps_logprobs: Whether the user asks for logprobs anyway, and expects them in the answer.
     """
 
     def __init__(
         self,
         delivery: Delivery,
+        visited: Visited,
+        deeper: BaseChatModel,
+        messages: list[BaseMessage],
+        stop: list[str] | None,
         *,
-        branch: Branch[ChatAsk, Answer],
-        draft: DirectCall,
-        deeper: DirectCall,
-        drafting: DirectCapture,
-        deepening: SpendingHandler,
+        settings: dict[str, Any],
+        deeper_settings: dict[str, Any],
         keeps_logprobs: bool,
     ) -> None:
-        super().__init__(delivery, drafting=drafting, deepening=deepening, keeps_logprobs=keeps_logprobs)
-        self._branch = branch
-        self._draft_call = draft
-        self._deeper_call = deeper
+        super().__init__(delivery, visited, keeps_logprobs=keeps_logprobs)
+        model = cast("BaseChatModel", visited.runnable)
+        self._draft_call = DirectCall(model, messages, stop, settings, self._drafting)
+        self._deeper_call = DirectCall(deeper, messages, stop, deeper_settings, self._deepening)
 
-    def draft(self) -> Answer:
+    def draft(self) -> ChatAnswer:
         """The first model's answer."""
         return self._draft_call.whole()
 
-    async def adraft(self) -> Answer:
+    async def adraft(self) -> ChatAnswer:
         """The same on the event loop."""
         return await self._draft_call.awhole()
 
-    def draft_chunks(self) -> Iterator[Answer]:
+    def draft_chunks(self) -> Iterator[ChatAnswer]:
         """The first model's stream."""
         return self._draft_call.chunks()
 
-    def adraft_chunks(self) -> AsyncIterator[Answer]:
+    def adraft_chunks(self) -> AsyncIterator[ChatAnswer]:
         """The same on the event loop."""
         return self._draft_call.achunks()
 
-    def deeper(self, decision: GateDecision) -> Answer:
-        """What the branch answers."""
-        return self._branch.run(self._ask(decision))
-
-    async def adeeper(self, decision: GateDecision) -> Answer:
-        """The same on the event loop."""
-        return await self._branch.arun(self._ask(decision))
-
-    def deeper_chunks(self, decision: GateDecision) -> Iterator[Answer]:
-        """What the branch streams, where it can."""
-        if isinstance(self._branch, StreamingBranch):
-            return self._branch.chunks(self._ask(decision))
-        return super().deeper_chunks(decision)
-
-    def adeeper_chunks(self, decision: GateDecision) -> AsyncIterator[Answer]:
-        """The same on the event loop."""
-        if isinstance(self._branch, StreamingBranch):
-            return self._branch.achunks(self._ask(decision))
-        return super().adeeper_chunks(decision)
-
-    def _ask(self, decision: GateDecision) -> ChatAsk:
+    def ask(self, decision: GateDecision) -> ChatAsk:
+        """The call of the model that the branch asks."""
         return ChatAsk(self._deeper_call, self.kept, decision)
+
+    def writer_of(self, draft: Any) -> ModelCall:
+        """The last call: nothing else can have written the draft."""
+        return self._drafting.calls[-1]
 
     def question_text(self) -> str | None:
         """The conversation so far."""
@@ -112,18 +99,18 @@ class ChatAsk:
     """
 
     call: DirectCall
-    draft: Answer | None
+    draft: ChatAnswer | None
     decision: GateDecision
 
-    def again(self, *following: Message, **settings: object) -> Answer:
+    def again(self, *following: Message, **settings: object) -> ChatAnswer:
         """Ask the model the conversation, followed by these messages."""
         return self._followed(following, settings).whole()
 
-    async def aagain(self, *following: Message, **settings: object) -> Answer:
+    async def aagain(self, *following: Message, **settings: object) -> ChatAnswer:
         """The same on the event loop."""
         return await self._followed(following, settings).awhole()
 
-    def text_of(self, answer: Answer, /) -> str:
+    def text_of(self, answer: ChatAnswer, /) -> str:
         """The text of its message."""
         return str(answer["raw"].text)
 
@@ -138,24 +125,24 @@ class SecondModel:
     needs_draft = False
     includes_draft = False
 
-    def run(self, ask: ChatAsk) -> Answer:
+    def run(self, ask: ChatAsk) -> ChatAnswer:
         """The model's answer."""
         return ask.again()
 
-    async def arun(self, ask: ChatAsk) -> Answer:
+    async def arun(self, ask: ChatAsk) -> ChatAnswer:
         """The same on the event loop."""
         return await ask.aagain()
 
-    def chunks(self, ask: ChatAsk) -> Iterator[Answer]:
+    def chunks(self, ask: ChatAsk) -> Iterator[ChatAnswer]:
         """The model's stream."""
         return ask.call.chunks()
 
-    def achunks(self, ask: ChatAsk) -> AsyncIterator[Answer]:
+    def achunks(self, ask: ChatAsk) -> AsyncIterator[ChatAnswer]:
         """The same on the event loop."""
         return ask.call.achunks()
 
 
-class Answer(TypedDict):
+class ChatAnswer(TypedDict):
     """What a model gave, or a chunk of it, in the form in which a gated call takes answers: the message is ``raw``.
 
     LangChain merges the generation's info, and the client's output, into the message's metadata only after a model's
@@ -166,14 +153,6 @@ class Answer(TypedDict):
     info: dict[str, Any] | None
     others: list[ChatGeneration]
     llm_output: dict[str, Any] | None
-
-
-class DirectCapture(DraftCapture):
-    """Hears of a draft's call from whoever makes it."""
-
-    def writer_of(self, draft: object, *, trusted: bool) -> ModelCall:
-        """The last call: nothing else can have written the draft."""
-        return self.calls[-1]
 
 
 @dataclass(frozen=True)
@@ -194,7 +173,7 @@ class DirectCall:
     settings: dict[str, Any]
     capture: BaseCallbackHandler
 
-    def whole(self) -> Answer:
+    def whole(self) -> ChatAnswer:
         """The answer; streamed only where the model says by itself that it streams."""
         self._wait()
         with self._heard() as run_id:
@@ -205,7 +184,7 @@ class DirectCall:
                 run_id, self.model._generate(self.messages, stop=self.stop, **self._unstreamed_settings)
             )
 
-    async def awhole(self) -> Answer:
+    async def awhole(self) -> ChatAnswer:
         """The same on the event loop."""
         await self._await()
         with self._heard() as run_id:
@@ -216,7 +195,7 @@ class DirectCall:
                 run_id, await self.model._agenerate(self.messages, stop=self.stop, **self._unstreamed_settings)
             )
 
-    def chunks(self) -> Iterator[Answer]:
+    def chunks(self) -> Iterator[ChatAnswer]:
         """The answer as it comes; in one where the model does not stream."""
         if not self.model._should_stream(async_api=False, **{**self.settings, "stream": True}):
             yield self.whole()
@@ -229,7 +208,7 @@ class DirectCall:
                 yield self._came(run_id, chunk, kept)
             self._ended(run_id, _merged(kept))
 
-    async def achunks(self) -> AsyncIterator[Answer]:
+    async def achunks(self) -> AsyncIterator[ChatAnswer]:
         """The same on the event loop."""
         if not self.model._should_stream(async_api=True, **{**self.settings, "stream": True}):
             yield await self.awhole()
@@ -269,19 +248,19 @@ class DirectCall:
             self.capture.on_llm_error(error, run_id=run_id)
             raise
 
-    def _came(self, run_id: UUID, chunk: ChatGenerationChunk, kept: list[ChatGenerationChunk]) -> Answer:
+    def _came(self, run_id: UUID, chunk: ChatGenerationChunk, kept: list[ChatGenerationChunk]) -> ChatAnswer:
         kept.append(chunk)
         self.capture.on_llm_new_token(chunk.text, chunk=chunk, run_id=run_id)
         return _opened(chunk)
 
-    def _ended(self, run_id: UUID, result: ChatResult) -> Answer:
+    def _ended(self, run_id: UUID, result: ChatResult) -> ChatAnswer:
         answer = _opened(result.generations[0], result.generations[1:], result.llm_output)
         first = ChatGeneration(message=answer["raw"], generation_info=answer["info"])
         self.capture.on_llm_end(LLMResult(generations=[[first]], llm_output=result.llm_output), run_id=run_id)
         return answer
 
 
-def result_of(answer: Answer) -> ChatResult:
+def result_of(answer: ChatAnswer) -> ChatResult:
     """The answer as a model's own code gives it whole."""
     first = ChatGeneration(message=answer["raw"], generation_info=_shown_info(answer, answer["info"]))
     for other in answer["others"]:
@@ -289,7 +268,7 @@ def result_of(answer: Answer) -> ChatResult:
     return ChatResult(generations=[first, *answer["others"]], llm_output=answer["llm_output"])
 
 
-def chunk_of(answer: Answer) -> ChatGenerationChunk:
+def chunk_of(answer: ChatAnswer) -> ChatGenerationChunk:
     """The answer, or a chunk of it, as a model's own code streams it; the decision marks the last one."""
     message = answer["raw"]
     if isinstance(message, AIMessageChunk):
@@ -303,10 +282,10 @@ def chunk_of(answer: Answer) -> ChatGenerationChunk:
 
 def _opened(
     generation: ChatGeneration, others: list[ChatGeneration] | None = None, llm_output: dict[str, Any] | None = None
-) -> Answer:
+) -> ChatAnswer:
     message = generation.message
     metadata = {**(llm_output or {}), **(generation.generation_info or {}), **message.response_metadata}
-    return Answer(
+    return ChatAnswer(
         raw=message.model_copy(update={"response_metadata": metadata}),
         info=generation.generation_info,
         others=others or [],
@@ -321,7 +300,7 @@ def _merged(chunks: list[ChatGenerationChunk]) -> ChatResult:
     return ChatResult(generations=[cast("ChatGeneration", whole)])
 
 
-def _shown_info(answer: Answer, info: dict[str, Any] | None) -> dict[str, Any] | None:
+def _shown_info(answer: ChatAnswer, info: dict[str, Any] | None) -> dict[str, Any] | None:
     """Where the logprobs were taken out of the message, they are not left in the copy of them."""
     if info is None or "logprobs" in answer["raw"].response_metadata:
         return info

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any, cast
 from uuid import UUID
 
 import numpy as np
@@ -11,13 +12,15 @@ from langchain_core.messages import AIMessage
 from langchain_core.outputs import LLMResult
 
 from tje_middleware import GateDecision, MissingLogprobs, SequenceLogprobs, TokenUsage, UnreadableLogprobs
+from tje_middleware.branches import Branch, StreamingBranch
 from tje_middleware.calls.log import ModelCall, RunId
 from tje_middleware.gate.decision import METADATA_KEY, decision_held
 from tje_middleware.gate.delivery import Delivery
 from tje_middleware.gate.turn import GatedTurn
 from tje_middleware.logprobs.evidence import Evidence, read
 
-from ..branches.deeper import is_control_flow
+from ..asking.chain import Visited
+from ..branches.deeper import ChainBranch, is_control_flow
 from ..callbacks.handler import EntropyCallbackHandler, SpendingHandler
 from .answer import annotated, message_in, usage_in, without_logprobs
 from .visibility import EVENT
@@ -37,31 +40,48 @@ class MessageTurn(GatedTurn[Any]):
     """A turn whose answers are messages, have one under ``raw``, or are what a chain made of one.
 
     Args:
-        delivery: The rules.
-        drafting: Watches the draft's model calls.
-        deepening: Counts what those of the deeper branch spend.
-        model_seen: Whether there was a model to be asked; a draft without one is explained otherwise.
-        one_writer: Whether no more than one of them writes the draft.
+        delivery: The rules, with the deeper branch.
+        visited: What writes the draft, its models asked for logprobs.
         keeps_logprobs: Whether the user asks for logprobs anyway, and expects them in the answer.
     """
 
-    def __init__(
-        self,
-        delivery: Delivery,
-        *,
-        drafting: DraftCapture,
-        deepening: SpendingHandler,
-        model_seen: bool = True,
-        one_writer: bool = True,
-        keeps_logprobs: bool = False,
-    ) -> None:
+    def __init__(self, delivery: Delivery, visited: Visited, *, keeps_logprobs: bool = False) -> None:
         super().__init__(delivery)
-        self._drafting = drafting
-        self._deepening = deepening
-        self._model_seen = model_seen
-        self._one_writer = one_writer
+        self._branch = cast("Branch[Any, Any]", delivery.branch)
+        self._visited = visited
         self._keeps_logprobs = keeps_logprobs
+        self._drafting = DraftCapture()
+        self._deepening = SpendingHandler()
         self._told = TokenUsage()
+
+    @abstractmethod
+    def ask(self, decision: GateDecision) -> Any:
+        """The question as the deeper branch is asked it."""
+
+    def deeper(self, decision: GateDecision) -> Any:
+        """The branch's answer."""
+        return self._branch.run(self.ask(decision))
+
+    async def adeeper(self, decision: GateDecision) -> Any:
+        """The same on the event loop."""
+        return await self._branch.arun(self.ask(decision))
+
+    def deeper_chunks(self, decision: GateDecision) -> Iterator[Any]:
+        """The branch's stream, where it has one."""
+        if isinstance(self._branch, StreamingBranch):
+            return self._branch.chunks(self.ask(decision))
+        return super().deeper_chunks(decision)
+
+    def adeeper_chunks(self, decision: GateDecision) -> AsyncIterator[Any]:
+        """The same on the event loop."""
+        if isinstance(self._branch, StreamingBranch):
+            return self._branch.achunks(self.ask(decision))
+        return super().adeeper_chunks(decision)
+
+    def require_deeper(self, *, on_loop: bool) -> None:
+        """Refuse a user's function that cannot be called this way."""
+        if isinstance(self._branch, ChainBranch):
+            self._branch.require(on_loop=on_loop)
 
     def message_in(self, answer: Any) -> AIMessage | None:
         """The model's message in an answer, where there is one."""
@@ -69,7 +89,9 @@ class MessageTurn(GatedTurn[Any]):
 
     def writer_of(self, draft: Any) -> ModelCall:
         """The call that the message names, or the last one that can have written it."""
-        return self._drafting.writer_of(self.message_in(draft) or draft, trusted=self._one_writer)
+        return self._drafting.writer_of(
+            self.message_in(draft) or draft, trusted=self._visited.asked and not self._visited.several
+        )
 
     def annotated(self, answer: Any, decision: GateDecision) -> Any:
         """The message with the decision, and with the usage that earlier chunks did not tell of."""
@@ -121,7 +143,7 @@ class MessageTurn(GatedTurn[Any]):
     def why_missing(self, draft: Any) -> str | None:
         """A model out of sight, or a call of tools, for which some providers give none."""
         message = self.message_in(draft)
-        if not self._model_seen:
+        if not self._visited.asked:
             return _HIDDEN
         return _CALL if message is not None and message.tool_calls else None
 
