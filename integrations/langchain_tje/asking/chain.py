@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import wraps
 from typing import Any, NamedTuple, TypeVar, cast
 
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
@@ -212,12 +213,22 @@ class Asking:
         if not all(each is None or _may_return_runnable(each) for each in (sync, asynchronous)):
             return Visited(function, asked=False)
         wrapped: list[Callable[..., Any]] = []
+        # LangChain reads a function's signature to know whether to hand it the config and the run manager.
         if sync is not None:
-            wrapped.append(_then(sync, self._ask_if_runnable))
+
+            @wraps(sync)
+            def call(*args: Any, **kwargs: Any) -> object:
+                return self._ask_if_runnable(sync(*args, **kwargs))
+
+            wrapped.append(call)
         if asynchronous is not None:
-            wrapped.append(_athen(asynchronous, self._ask_if_runnable))
-        name = getattr(function, "name", None)
-        rebuilt: AnyRunnable = RunnableLambda(*wrapped, name=name)  # type: ignore[call-overload]
+
+            @wraps(asynchronous)
+            async def acall(*args: Any, **kwargs: Any) -> object:
+                return self._ask_if_runnable(await asynchronous(*args, **kwargs))
+
+            wrapped.append(acall)
+        rebuilt: AnyRunnable = RunnableLambda(*wrapped, name=getattr(function, "name", None))  # type: ignore[call-overload]
         return Visited(rebuilt, asked=False)
 
     def _ask_if_runnable(self, result: object) -> object:
@@ -228,27 +239,6 @@ def _may_return_runnable(function: Callable[..., Any]) -> bool:
     # Generators yield parts of an answer; what is not written in Python (operator.itemgetter) builds no chains.
     streams = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
     return inspect.isroutine(function) and not inspect.isbuiltin(function) and not streams
-
-
-def _then(function: Callable[..., Any], finish: Callable[[object], object]) -> Callable[..., Any]:
-    def call(*args: Any, **kwargs: Any) -> object:
-        return finish(function(*args, **kwargs))
-
-    return _signed_like(function, call)
-
-
-def _athen(function: Callable[..., Any], finish: Callable[[object], object]) -> Callable[..., Any]:
-    async def call(*args: Any, **kwargs: Any) -> object:
-        return finish(await function(*args, **kwargs))
-
-    return _signed_like(function, call)
-
-
-def _signed_like(function: Callable[..., Any], wrapper: Callable[..., Any]) -> Callable[..., Any]:
-    """LangChain reads a function's signature to know whether to hand it the config and the run manager."""
-    wrapper.__name__ = getattr(function, "__name__", "function")
-    wrapper.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
-    return wrapper
 
 
 def named_model(name: str, role: str) -> BaseChatModel:

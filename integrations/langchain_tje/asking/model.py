@@ -28,6 +28,9 @@ from ..messages.visibility import Visibility, can_stream
 if TYPE_CHECKING:
     from tje_middleware.gate.stopping.watch import RejectionWatch
 
+SyncRun = CallbackManagerForLLMRun | None
+AsyncRun = AsyncCallbackManagerForLLMRun | None
+
 #: What LangChain does around every model's own code; the wrapper does it, because the wrapped model's is bypassed.
 _TAKEN_OVER = (
     "cache",
@@ -227,11 +230,7 @@ class AskedModel(WrappedChatModel):
     # without any. Only streams are given the run manager: it is passed by those event streams that hear of each token
     # from the model's own code.
     def _generate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: SyncRun = None, **kwargs: Any
     ) -> ChatResult:
         kwargs.pop("stream", None)  # this is the whole answer; a model would give a stream in its place
         request = self._draft_request(kwargs)
@@ -249,11 +248,7 @@ class AskedModel(WrappedChatModel):
         return request.answered(self.inner._generate(messages, stop=stop, **kwargs))
 
     async def _agenerate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: AsyncRun = None, **kwargs: Any
     ) -> ChatResult:
         kwargs.pop("stream", None)
         request = self._draft_request(kwargs)
@@ -273,11 +268,7 @@ class AskedModel(WrappedChatModel):
         return request.answered(await self.inner._agenerate(messages, stop=stop, **kwargs))
 
     def _stream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: SyncRun = None, **kwargs: Any
     ) -> Iterator[ChatGenerationChunk]:
         request = self._draft_request(kwargs)
         if request.may_ask(streamed=True):
@@ -295,11 +286,7 @@ class AskedModel(WrappedChatModel):
             yield request.answered(chunk)
 
     async def _astream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: AsyncRun = None, **kwargs: Any
     ) -> AsyncIterator[ChatGenerationChunk]:
         request = self._draft_request(kwargs)
         if request.may_ask(streamed=True):

@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple, cast
 
-from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
+from langchain_core.callbacks import (
+    AsyncCallbackManagerForChainRun,
+    BaseCallbackHandler,
+    CallbackManagerForChainRun,
+    adispatch_custom_event,
+    dispatch_custom_event,
+)
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable
 from langchain_core.runnables.base import RunnableBindingBase
+from langchain_core.runnables.config import patch_config
 from langchain_core.runnables.utils import ConfigurableFieldSpec, Input, Output, get_unique_config_specs
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 from typing_extensions import Self
@@ -22,7 +29,10 @@ from ..branches.deeper import ChainBranch, RejectedQuestion, is_branch
 from ..branches.refinement import over_chain
 from ..messages.answer import in_words
 from ..messages.turn import MessageTurn
-from ..messages.visibility import Visibility, atraced, deeper_config, draft_config, traced
+from ..messages.visibility import EVENT, Visibility, trace_metadata
+
+#: The name of the run that shows the decision in a trace.
+_RUN_NAME = "EntropyGate"
 
 
 class Prepared(NamedTuple):
@@ -274,50 +284,71 @@ class ChainTurn(MessageTurn):
         self._visibility = prepared.visibility
         self._question = question
         self._config = config
-        self._run_manager = run_manager
+        self._run_manager: Any = run_manager
         self._settings = settings
 
     def draft(self) -> Any:
         """What the chain answers."""
-        return self._visited.runnable.invoke(self._question, self._watched, **self._settings)
+        return self._visited.runnable.invoke(self._question, self._draft_config, **self._settings)
 
     async def adraft(self) -> Any:
         """The same on the event loop."""
-        return await self._visited.runnable.ainvoke(self._question, self._watched, **self._settings)
+        return await self._visited.runnable.ainvoke(self._question, self._draft_config, **self._settings)
 
     def draft_chunks(self) -> Iterator[Any]:
         """What the chain streams."""
-        return self._visited.runnable.stream(self._question, self._watched, **self._settings)
+        return self._visited.runnable.stream(self._question, self._draft_config, **self._settings)
 
     def adraft_chunks(self) -> AsyncIterator[Any]:
         """The same on the event loop."""
-        return self._visited.runnable.astream(self._question, self._watched, **self._settings)
+        return self._visited.runnable.astream(self._question, self._draft_config, **self._settings)
 
     def announce(self, decision: GateDecision) -> None:
-        """As a run and an event of its own."""
-        traced(decision, cast("CallbackManagerForChainRun", self._run_manager), self._config)
+        """As a run between the draft's and the deeper branch's, and as an event."""
+        callbacks = self._run_manager.get_child("tje:gate")
+        if callbacks.handlers:
+            callbacks.add_metadata(trace_metadata(decision), inherit=False)
+            callbacks.on_chain_start(None, {}, name=_RUN_NAME).on_chain_end(decision.as_dict())
+        dispatch_custom_event(EVENT, decision.as_dict(), config=self._child_config())
 
     async def aannounce(self, decision: GateDecision) -> None:
         """The same on the event loop."""
-        await atraced(decision, cast("AsyncCallbackManagerForChainRun", self._run_manager), self._config)
+        callbacks = self._run_manager.get_child("tje:gate")
+        if callbacks.handlers:
+            callbacks.add_metadata(trace_metadata(decision), inherit=False)
+            await (await callbacks.on_chain_start(None, {}, name=_RUN_NAME)).on_chain_end(decision.as_dict())
+        await adispatch_custom_event(EVENT, decision.as_dict(), config=self._child_config())
 
     def question_text(self) -> str | None:
         """The run's input."""
         return in_words(self._question)
 
-    @property
-    def _watched(self) -> RunnableConfig:
-        return draft_config(self._config, self._run_manager, self._drafting, self._visibility)
-
     def ask(self, decision: GateDecision) -> RejectedQuestion:
-        """The question, and what the user passed on with it."""
+        """The question, and what the user passed on with it; the branch's runs say why they run."""
         return RejectedQuestion(
             question=self._question,
             draft=self.kept,
             decision=decision,
-            config=deeper_config(self._config, self._run_manager, decision, self._deepening),
+            config=self._role_config("deeper", self._deepening, trace_metadata(decision)),
             settings=self._settings,
         )
+
+    @property
+    def _draft_config(self) -> RunnableConfig:
+        return self._role_config("draft", self._drafting, {}, self._visibility.tags)
+
+    def _role_config(
+        self, role: str, capture: BaseCallbackHandler, metadata: dict[str, Any], tags: Sequence[str] = ()
+    ) -> RunnableConfig:
+        """The config of runs within the gate's, which say what they are for, and which ``capture`` hears of."""
+        callbacks = self._run_manager.get_child(f"tje:{role}")
+        callbacks.add_metadata({"tje.role": role, **metadata})
+        callbacks.add_tags([*tags])
+        callbacks.add_handler(capture)
+        return patch_config(self._config, callbacks=callbacks)
+
+    def _child_config(self) -> RunnableConfig:
+        return patch_config(self._config, callbacks=self._run_manager.get_child())
 
 
 def _unconfigured(draft: Runnable[Any, Any]) -> Runnable[Any, Any]:

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, ClassVar, cast
 
 from langchain_core.caches import RETURN_VAL_TYPE, BaseCache
-from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.globals import get_llm_cache
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, BaseMessage
@@ -22,7 +21,7 @@ from tje_middleware.gate.decision import METADATA_KEY
 from tje_middleware.gate.delivery import DeeperBranch
 
 from ..asking.chain import Asking, asks_for_logprobs
-from ..asking.model import FrontChatModel
+from ..asking.model import AsyncRun, FrontChatModel, SyncRun
 from ..branches.deeper import is_branch
 from ..chains.runnable import EntropyGateRunnable, GateOptions
 from ..messages.answer import message_in
@@ -209,29 +208,17 @@ class EntropyGatedChatModel(GateOptions, FrontChatModel):
         return self.model_copy(update=update).bind(**draft[1])
 
     def _generate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: SyncRun = None, **kwargs: Any
     ) -> ChatResult:
         return result_of(self._turn(messages, stop, kwargs).answer())
 
     async def _agenerate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: AsyncRun = None, **kwargs: Any
     ) -> ChatResult:
         return result_of(await self._turn(messages, stop, kwargs).aanswer())
 
     def _stream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: SyncRun = None, **kwargs: Any
     ) -> Iterator[ChatGenerationChunk]:
         with closed(self._turn(messages, stop, kwargs).answers()) as answers:
             for answer in answers:
@@ -241,11 +228,7 @@ class EntropyGatedChatModel(GateOptions, FrontChatModel):
                 yield chunk
 
     async def _astream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: AsyncRun = None, **kwargs: Any
     ) -> AsyncIterator[ChatGenerationChunk]:
         async with aclosed(self._turn(messages, stop, kwargs).aanswers()) as answers:
             async for answer in answers:

@@ -177,23 +177,22 @@ class DirectCall:
         """The answer; streamed only where the model says by itself that it streams."""
         self._wait()
         with self._heard() as run_id:
-            if self._streams_by_itself(async_api=False):
-                chunks = self.model._stream(self.messages, stop=self.stop, **self.settings)
-                return self._ended(run_id, generate_from_stream(chunks))
-            return self._ended(
-                run_id, self.model._generate(self.messages, stop=self.stop, **self._unstreamed_settings)
-            )
+            if self.model._should_stream(async_api=False, **self.settings):
+                result = generate_from_stream(self.model._stream(self.messages, stop=self.stop, **self.settings))
+            else:
+                result = self.model._generate(self.messages, stop=self.stop, **self._unstreamed_settings)
+            return self._ended(run_id, result)
 
     async def awhole(self) -> ChatAnswer:
         """The same on the event loop."""
         await self._await()
         with self._heard() as run_id:
-            if self._streams_by_itself(async_api=True):
-                chunks = self.model._astream(self.messages, stop=self.stop, **self.settings)
-                return self._ended(run_id, await agenerate_from_stream(chunks))
-            return self._ended(
-                run_id, await self.model._agenerate(self.messages, stop=self.stop, **self._unstreamed_settings)
-            )
+            if self.model._should_stream(async_api=True, **self.settings):
+                stream = self.model._astream(self.messages, stop=self.stop, **self.settings)
+                result = await agenerate_from_stream(stream)
+            else:
+                result = await self.model._agenerate(self.messages, stop=self.stop, **self._unstreamed_settings)
+            return self._ended(run_id, result)
 
     def chunks(self) -> Iterator[ChatAnswer]:
         """The answer as it comes; in one where the model does not stream."""
@@ -225,9 +224,6 @@ class DirectCall:
     @property
     def _unstreamed_settings(self) -> dict[str, Any]:
         return {name: value for name, value in self.settings.items() if name != "stream"}
-
-    def _streams_by_itself(self, *, async_api: bool) -> bool:
-        return self.model._should_stream(async_api=async_api, **self.settings)
 
     def _wait(self) -> None:
         if self.model.rate_limiter is not None:

@@ -19,7 +19,7 @@ from tje_middleware.gate.delivery import Delivery
 from ..branches.deeper import ChainBranch, as_runnable, is_control_flow, rejecting
 from ..callbacks.handler import spending
 from ..messages.answer import annotated, usage_in
-from .judging import Judged, decision_in, spent_on, text_for
+from .judging import Judged, decision_in, model_of, spent_on, text_for
 from .state import last_message, messages_of, update_of, with_messages
 
 #: A node as LangGraph takes it: a function of the state, sync or async, or a Runnable.
@@ -144,7 +144,7 @@ class DraftPlace:
         gate = self.delivery.gate
         gate.amend(
             decision,
-            deeper_model=_model_of(last),
+            deeper_model=model_of(last),
             deeper_includes_draft=self._includes,
             answer=text_for(gate, last),
         )
@@ -202,60 +202,47 @@ def replacing(
 
     A function keeps its signature and annotations: LangGraph reads from them what to give it, and where it goes.
     """
-    if isinstance(branch, ChainBranch):
-        return _replacing_runnable(branch, find, sees_draft=sees_draft)
-    function = cast("Callable[..., Any]", node)
-    if _is_async(function):
-
-        @wraps(function)
-        async def ain_place(state: Any, *args: Any, **kwargs: Any) -> Any:
-            return await _areplace(find(state), lambda shown: function(shown, *args, **kwargs), sees_draft=sees_draft)
-
-        return ain_place
-
-    @wraps(function)
-    def in_place(state: Any, *args: Any, **kwargs: Any) -> Any:
-        return _replace(find(state), lambda shown: function(shown, *args, **kwargs), sees_draft=sees_draft)
-
-    return in_place
-
-
-def _replacing_runnable(
-    branch: ChainBranch, find: Callable[[Any], DraftPlace], *, sees_draft: bool
-) -> Runnable[Any, Any]:
+    if not isinstance(branch, ChainBranch):
+        function = cast("Callable[..., Any]", node)
+        return wraps(function)((_areplacing if _is_async(function) else _replacing)(function, find, sees_draft))
     runnable = branch.runnable
+    replace_draft = _replacing(runnable.invoke, find, sees_draft)
+    areplace_draft = _areplacing(runnable.ainvoke, find, sees_draft)
 
     def in_place(state: Any, config: RunnableConfig) -> Any:
         branch.require(on_loop=False)
-        return _replace(find(state), lambda shown: runnable.invoke(shown, config), sees_draft=sees_draft)
+        return replace_draft(state, config)
 
     async def ain_place(state: Any, config: RunnableConfig) -> Any:
-        return await _areplace(find(state), lambda shown: runnable.ainvoke(shown, config), sees_draft=sees_draft)
+        return await areplace_draft(state, config)
 
     return RunnableLambda(in_place, ain_place, name=runnable.get_name())
 
 
-def _replace(place: DraftPlace, call: Callable[[Any], Any], *, sees_draft: bool) -> Any:
-    try:
-        with rejecting(place.message), spending() as log:
-            result = call(place.shown(with_draft=sees_draft))
-    except Exception as error:
-        return place.kept(error)
-    return place.filled(result, log.usage)
+def _replacing(call: Callable[..., Any], find: Callable[[Any], DraftPlace], sees_draft: bool) -> Callable[..., Any]:
+    def in_place(state: Any, *args: Any, **kwargs: Any) -> Any:
+        place = find(state)
+        try:
+            with rejecting(place.message), spending() as log:
+                result = call(place.shown(with_draft=sees_draft), *args, **kwargs)
+        except Exception as error:
+            return place.kept(error)
+        return place.filled(result, log.usage)
+
+    return in_place
 
 
-async def _areplace(place: DraftPlace, call: Callable[[Any], Awaitable[Any]], *, sees_draft: bool) -> Any:
-    try:
-        with rejecting(place.message), spending() as log:
-            result = await call(place.shown(with_draft=sees_draft))
-    except Exception as error:
-        return place.kept(error)
-    return place.filled(result, log.usage)
+def _areplacing(call: Callable[..., Any], find: Callable[[Any], DraftPlace], sees_draft: bool) -> Callable[..., Any]:
+    async def in_place(state: Any, *args: Any, **kwargs: Any) -> Any:
+        place = find(state)
+        try:
+            with rejecting(place.message), spending() as log:
+                result = await call(place.shown(with_draft=sees_draft), *args, **kwargs)
+        except Exception as error:
+            return place.kept(error)
+        return place.filled(result, log.usage)
 
-
-def _model_of(message: AIMessage) -> str | None:
-    name = message.response_metadata.get("model_name")
-    return name if isinstance(name, str) else None
+    return in_place
 
 
 def _is_async(node: Callable[..., Any]) -> bool:

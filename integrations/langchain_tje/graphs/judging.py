@@ -57,8 +57,7 @@ def judged(message: AIMessage, delivery: Delivery, *, asked: Any, hands_over: bo
     evidence = read(message)
     if isinstance(evidence, MissingLogprobs):
         evidence = MissingLogprobs(f"{without_advice(evidence)}; {_HINT}")
-    name = message.response_metadata.get("model_name")
-    model = name if isinstance(name, str) else None
+    model = model_of(message)
     decision = _named(delivery.gate.judge(evidence, model=model), message, asked, is_kept=is_kept)
     decision = delivery.handed_on(decision, spent_on(message), hands_over=hands_over)
     delivery.gate.settle(  # a node that answers instead amends it
@@ -75,6 +74,12 @@ def judged(message: AIMessage, delivery: Delivery, *, asked: Any, hands_over: bo
 def decision_in(message: object) -> GateDecision | None:
     """The decision that a message holds, out of a checkpoint, too; None where it holds none that can be read."""
     return decision_held(message.response_metadata.get(METADATA_KEY)) if isinstance(message, AIMessage) else None
+
+
+def model_of(message: AIMessage) -> str | None:
+    """The model that a message names as its writer."""
+    name = message.response_metadata.get("model_name")
+    return name if isinstance(name, str) else None
 
 
 def spent_on(message: AIMessage) -> TokenUsage:

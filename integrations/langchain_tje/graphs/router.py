@@ -143,7 +143,7 @@ class EntropyRouter:
             ValueError: there is no draft at the end of its messages.
         """
         messages = messages_of(state, self.messages_key)
-        draft = self._judged(draft_in(messages, self.messages_key), messages[:-1], is_kept=True)
+        draft = self._draft_in(messages, is_kept=True)
         _announce(draft.decision, config, writer)
         update = update_of(state, self.messages_key, [draft.message])
         carried = with_messages(state, self.messages_key, [*messages[:-1], draft.message])
@@ -171,8 +171,7 @@ class EntropyRouter:
             TypeError: this is no state with messages.
             ValueError: there is no draft at the end of its messages.
         """
-        messages = messages_of(state, self.messages_key)
-        draft = self._judged(draft_in(messages, self.messages_key), messages[:-1])
+        draft = self._draft_in(messages_of(state, self.messages_key))
         _announce(draft.decision, config, writer)
         return self._target(draft.decision)
 
@@ -240,7 +239,7 @@ class EntropyRouter:
             ValueError: there is no draft at the end of the state's messages.
         """
         messages = messages_of(state, self.messages_key)
-        draft = self._judged(draft_in(messages, self.messages_key), messages[:-1])
+        draft = self._draft_in(messages)
         asked = {
             "question": question_of(messages),
             "draft": str(draft.message.text),
@@ -248,6 +247,9 @@ class EntropyRouter:
         }
         answer = answer_of(reply_to(asked, config), draft, self._delivery)
         return update_of(state, self.messages_key, [answer])
+
+    def _draft_in(self, messages: list[Any], *, is_kept: bool = False) -> Judged:
+        return self._judged(draft_in(messages, self.messages_key), messages[:-1], is_kept=is_kept)
 
     def _judged(self, message: AIMessage, asked: Any, *, is_kept: bool = False) -> Judged:
         hands_over = self.abstain is not None
