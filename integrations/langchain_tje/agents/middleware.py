@@ -13,9 +13,9 @@ from langgraph.types import Command
 from tje_middleware import EntropyGate
 from tje_middleware.gate.delivery import Delivery, Mode, OnBranchError, ToolCalls
 
-from .branch import AgentDeeper, branch_of
-from .state import DeeperCount, state_schema_of
-from .turn import AgentTurn
+from .agent_branch import AgentDeeper, branch_of
+from .agent_turn import AgentTurn
+from .deeper_count import DeeperCount, state_schema_of
 
 
 class EntropyGateMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, ResponseT]):

@@ -28,7 +28,7 @@ from tje_middleware import EntropyGate
 from tje_middleware.calls.request import LogprobsCapabilities
 
 from ..messages.visibility import Visibility
-from .model import AskedModel
+from .asked_model import AskedModel
 
 Input = TypeVar("Input")
 Output = TypeVar("Output")
@@ -107,9 +107,9 @@ class Asking:
         visibility: Visibility = _HELD,
         gate: EntropyGate | None = None,
     ) -> None:
-        self._top_k = top_k
-        self._capabilities = LogprobsCapabilities() if capabilities is None else capabilities
         self._visibility = visibility
+        capabilities = LogprobsCapabilities() if capabilities is None else capabilities
+        self._request: dict[str, Any] = {"top_k": top_k, "capabilities": capabilities}
         self._gate = gate
         self._by_kind: tuple[tuple[type[AnyRunnable], Callable[[Any], Visited]], ...] = (
             (RunnableSequence, self._sequence),
@@ -154,13 +154,7 @@ class Asking:
         """A chat model that asks; one that does already is made anew."""
         if isinstance(model, AskedModel):
             model = model.inner
-        return AskedModel.of(
-            model,
-            top_k=self._top_k,
-            capabilities=self._capabilities,
-            visibility=self._visibility,
-            gate=self._gate,
-        )
+        return AskedModel.of(model, **self._request, visibility=self._visibility, gate=self._gate)
 
     def _sequence(self, sequence: RunnableSequence[Any, Any]) -> Visited:
         """Ask the last step that has a model: its output is the draft."""
@@ -203,7 +197,7 @@ class Asking:
         several = sum(step.asked for step in steps.values()) > 1 or any(step.several for step in steps.values())
         if several and self._visibility.is_stopped:
             # What one of them writes must not stop the others.
-            return Asking(top_k=self._top_k, capabilities=self._capabilities)._parallel(parallel)
+            return Asking(**self._request)._parallel(parallel)
         rebuilt = parallel.model_copy(update={"steps__": {name: step.runnable for name, step in steps.items()}})
         return Visited(rebuilt, any(step.asked for step in steps.values()), several)
 

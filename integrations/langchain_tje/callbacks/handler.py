@@ -23,6 +23,10 @@ from tje_middleware.logprobs.fields import field
 
 from ..messages.answer import is_cached
 
+#: A streamed token as LangChain tells of it: its text, or its content blocks; and the chunk that it came in.
+Token = str | list[Any]
+Chunk = GenerationChunk | ChatGenerationChunk | None
+
 
 class TokenCounts(TypedDict):
     """What a provider says of one call; None where it does not say (tokens)."""
@@ -43,8 +47,13 @@ class ScopedHandler(Scoped, BaseCallbackHandler):
         self.on_chat_model_start(*args, **kwargs)
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        """A call that failed, or was stopped, may have cost something all the same."""
-        self._log.fail(run_id, **tokens_at_failure(error, kwargs.get("response")))
+        """A call that failed, or was stopped, may have cost something: what the error or a last answer says of it."""
+        usage = getattr(error, "usage", None)
+        if isinstance(usage, TokenUsage):  # a draft that was stopped where its chunks were not to be seen
+            spent = _tokens(usage.input_tokens, usage.output_tokens)
+        else:
+            spent = tokens_of(kwargs.get("response"))
+        self._log.fail(run_id, **spent)
 
 
 class SpendingHandler(ScopedHandler):
@@ -66,20 +75,14 @@ class SpendingHandler(ScopedHandler):
         """A model is called."""
         self._log.start(run_id)
 
-    def on_llm_new_token(
-        self,
-        token: str | list[Any],
-        *,
-        chunk: GenerationChunk | ChatGenerationChunk | None = None,
-        run_id: UUID,
-        **kwargs: Any,
-    ) -> None:
+    def on_llm_new_token(self, token: Token, *, chunk: Chunk = None, run_id: UUID, **kwargs: Any) -> None:
         """A stream that is closed early has spent what came until then."""
         self._log.wrote(run_id, tokens_of_chunk(token, chunk))
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
         """Read what the provider says."""
-        self.model = _model_of(response) or self.model
+        name = field(getattr(message_of(response), "response_metadata", None), "model_name", "model")
+        self.model = name if isinstance(name, str) else self.model
         self._log.end(run_id, **tokens_of(response))
 
 
@@ -136,14 +139,7 @@ class EntropyCallbackHandler(CapturedCalls, ScopedHandler):
         self._log = CallLog(max_calls=max_calls, on_call=on_call)
 
     def on_chat_model_start(
-        self,
-        serialized: object,
-        messages: object,
-        *,
-        run_id: UUID,
-        parent_run_id: UUID | None = None,
-        metadata: dict[str, Any] | None = None,
-        **kwargs: Any,
+        self, *args: object, run_id: UUID, parent_run_id: UUID | None = None, metadata: Any = None, **kwargs: Any
     ) -> None:
         """Remember which model is asked, and how."""
         model, temperature = field(metadata, "ls_model_name"), field(metadata, "ls_temperature")
@@ -154,14 +150,7 @@ class EntropyCallbackHandler(CapturedCalls, ScopedHandler):
             temperature=float(temperature) if isinstance(temperature, (int, float)) else None,
         )
 
-    def on_llm_new_token(
-        self,
-        token: str | list[Any],
-        *,
-        chunk: GenerationChunk | ChatGenerationChunk | None = None,
-        run_id: UUID,
-        **kwargs: Any,
-    ) -> None:
+    def on_llm_new_token(self, token: Token, *, chunk: Chunk = None, run_id: UUID, **kwargs: Any) -> None:
         """Collect a streamed chunk's logprobs: one kind of event streaming has only the last of them in the end."""
         payload = _payload(token, chunk, kwargs.get("logprobs"))
         self._log.chunk(run_id, payload, tokens=tokens_of_chunk(token, chunk))
@@ -247,7 +236,7 @@ def _deeper_model(message: object) -> str | None:
     return str(metadata.get("model_name") or "the deeper model of a gate")
 
 
-def _payload(token: object, chunk: GenerationChunk | ChatGenerationChunk | None, logprobs: object) -> object:
+def _payload(token: object, chunk: Chunk, logprobs: object) -> object:
     """A chunk as one message with its logprobs, wherever the integration put them.
 
     They may stand apart from the text, and text without logprobs must not be overlooked.
@@ -257,12 +246,8 @@ def _payload(token: object, chunk: GenerationChunk | ChatGenerationChunk | None,
     message, info = getattr(chunk, "message", None), chunk.generation_info or {}
     if message is None:
         return {"content": chunk.text, "response_metadata": info}
-    metadata = {**info, **message.response_metadata}
-    return {
-        "content": message.content,
-        "response_metadata": metadata,
-        "additional_kwargs": message.additional_kwargs,
-    }
+    metadata, more = {**info, **message.response_metadata}, message.additional_kwargs
+    return {"content": message.content, "response_metadata": metadata, "additional_kwargs": more}
 
 
 def tokens_of(response: LLMResult | None) -> TokenCounts:
@@ -279,21 +264,6 @@ def tokens_of(response: LLMResult | None) -> TokenCounts:
     return _tokens(field(said, "prompt_tokens", "input_tokens"), field(said, "completion_tokens", "output_tokens"))
 
 
-def tokens_at_failure(error: BaseException, response: LLMResult | None) -> TokenCounts:
-    """What a call had spent when it failed: what the error says of it, or the part of the answer that came."""
-    usage = getattr(error, "usage", None)
-    if isinstance(usage, TokenUsage):  # a draft that was stopped where its chunks were not to be seen
-        return _tokens(usage.input_tokens, usage.output_tokens)
-    return tokens_of(response)
-
-
-def _model_of(response: LLMResult) -> str | None:
-    """The model that a call's answer names."""
-    message = message_of(response)
-    name = None if message is None else field(message.response_metadata, "model_name", "model")
-    return name if isinstance(name, str) else None
-
-
 def message_of(response: LLMResult) -> BaseMessage | None:
     """The message that a chat model wrote; None where there is none."""
     first: Generation | None = next((generation for prompt in response.generations for generation in prompt), None)
@@ -301,7 +271,7 @@ def message_of(response: LLMResult) -> BaseMessage | None:
     return message if isinstance(message, BaseMessage) else None
 
 
-def tokens_of_chunk(token: str | list[Any], chunk: GenerationChunk | ChatGenerationChunk | None) -> int:
+def tokens_of_chunk(token: Token, chunk: Chunk) -> int:
     """What a chunk counts for where nobody says: 1 where something was written, 0 where it opens or ends a stream."""
     message = getattr(chunk, "message", None)
     thought = field(getattr(message, "additional_kwargs", None), "reasoning_content", "reasoning")

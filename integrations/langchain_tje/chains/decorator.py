@@ -129,10 +129,9 @@ def _as_chain(chain: Gateable[Any, Any]) -> Runnable[Any, Any]:
 
 def _is_builder(function: Callable[..., Any]) -> bool:
     """Whether the function can be called without an input."""
-    required = [
-        parameter
-        for parameter in inspect.signature(function).parameters.values()
-        if parameter.default is parameter.empty
-        and parameter.kind not in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}
-    ]
-    return not required
+    signature = inspect.signature(function)
+    try:
+        signature.bind()
+    except TypeError:
+        return False
+    return True

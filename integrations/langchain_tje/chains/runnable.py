@@ -28,9 +28,10 @@ from ..asking.chain import Asking, Visited, asks_for_logprobs
 from ..branches.deeper import ChainBranch, RejectedQuestion, is_branch
 from ..branches.refinement import over_chain
 from ..messages.answer import in_words
-from ..messages.turn import MessageTurn
+from ..messages.message_turn import MessageTurn
 from ..messages.visibility import EVENT, Visibility, trace_metadata
 
+RunManager = CallbackManagerForChainRun | AsyncCallbackManagerForChainRun
 #: The name of the run that shows the decision in a trace.
 _RUN_NAME = "EntropyGate"
 
@@ -42,11 +43,13 @@ class Prepared(NamedTuple):
         delivery: The rules, with the deeper branch.
         visibility: What is shown of drafts.
         visited: What writes the draft, its models asked for logprobs.
+        keeps_logprobs: Whether the user asks the draft for logprobs anyway, and expects them in the answer.
     """
 
     delivery: Delivery
     visibility: Visibility
     visited: Visited
+    keeps_logprobs: bool
 
 
 class GateOptions(BaseModel):
@@ -85,7 +88,8 @@ class GateOptions(BaseModel):
         gate = self.gate if self.threshold is None else self.gate.with_threshold(self.threshold)
         delivery = Delivery(gate, self.mode, self.on_branch_error, branch=self._branch())
         visibility = Visibility(delivery.mode_for(may_call_tools=False))
-        prepared = Prepared(delivery, visibility, Asking.by(gate, visibility).visit(_unconfigured(self.draft)))
+        visited = Asking.by(gate, visibility).visit(_unconfigured(self.draft))
+        prepared = Prepared(delivery, visibility, visited, asks_for_logprobs(self.draft))
         self._prepared = prepared, made_of
         return prepared
 
@@ -200,46 +204,26 @@ class EntropyGateRunnable(GateOptions, RunnableSerializable[Input, Output]):
         """The same on the event loop."""
         return await super().abatch(inputs, self._limited(config), **kwargs)
 
-    def _answer(
-        self, question: Input, run_manager: CallbackManagerForChainRun, config: RunnableConfig, **kwargs: Any
-    ) -> Output:
-        return cast("Output", self._turn(question, run_manager, config, kwargs).answer())
+    def _answer(self, question: Input, run_manager: RunManager, config: RunnableConfig, **settings: Any) -> Output:
+        return cast("Output", ChainTurn(self._prepare(), question, config, run_manager, settings).answer())
 
     async def _aanswer(
-        self, question: Input, run_manager: AsyncCallbackManagerForChainRun, config: RunnableConfig, **kwargs: Any
+        self, question: Input, run_manager: RunManager, config: RunnableConfig, **settings: Any
     ) -> Output:
-        return cast("Output", await self._turn(question, run_manager, config, kwargs).aanswer())
+        return cast("Output", await ChainTurn(self._prepare(), question, config, run_manager, settings).aanswer())
 
     def _chunks(
-        self,
-        questions: Iterator[Input],
-        run_manager: CallbackManagerForChainRun,
-        config: RunnableConfig,
-        **kwargs: Any,
+        self, questions: Iterator[Input], run_manager: RunManager, config: RunnableConfig, **settings: Any
     ) -> Iterator[Output]:
-        yield from self._turn(next(questions), run_manager, config, kwargs).answers()
+        return ChainTurn(self._prepare(), next(questions), config, run_manager, settings).answers()
 
     async def _achunks(
-        self,
-        questions: AsyncIterator[Input],
-        run_manager: AsyncCallbackManagerForChainRun,
-        config: RunnableConfig,
-        **kwargs: Any,
+        self, questions: AsyncIterator[Input], run_manager: RunManager, config: RunnableConfig, **settings: Any
     ) -> AsyncIterator[Output]:
-        turn = self._turn(await anext(questions), run_manager, config, kwargs)
+        turn = ChainTurn(self._prepare(), await anext(questions), config, run_manager, settings)
         async with aclosed(turn.aanswers()) as chunks:
             async for chunk in chunks:
                 yield chunk
-
-    def _turn(
-        self,
-        question: Input,
-        run_manager: CallbackManagerForChainRun | AsyncCallbackManagerForChainRun,
-        config: RunnableConfig,
-        settings: dict[str, Any],
-    ) -> ChainTurn:
-        keeps_logprobs = bool(settings.get("logprobs")) or asks_for_logprobs(self.draft)
-        return ChainTurn(self._prepare(), question, config, run_manager, settings, keeps_logprobs=keeps_logprobs)
 
     def _configured(self, config: RunnableConfig | None) -> RunnableConfig | None:
         """With what is bound to the draft (name, tags, callbacks): it holds for the whole that takes its place."""
@@ -267,7 +251,6 @@ class ChainTurn(MessageTurn):
         config: The run's.
         run_manager: The run's; the event loop's where the turn is taken there.
         settings: What the user passed on to the draft and the deeper branch.
-        keeps_logprobs: Whether the user asks the draft for logprobs anyway, and expects them in the answer.
     """
 
     def __init__(
@@ -275,11 +258,10 @@ class ChainTurn(MessageTurn):
         prepared: Prepared,
         question: Any,
         config: RunnableConfig,
-        run_manager: CallbackManagerForChainRun | AsyncCallbackManagerForChainRun,
+        run_manager: RunManager,
         settings: dict[str, Any],
-        *,
-        keeps_logprobs: bool,
     ) -> None:
+        keeps_logprobs = prepared.keeps_logprobs or bool(settings.get("logprobs"))
         super().__init__(prepared.delivery, prepared.visited, keeps_logprobs=keeps_logprobs)
         self._visibility = prepared.visibility
         self._question = question

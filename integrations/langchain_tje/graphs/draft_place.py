@@ -20,7 +20,7 @@ from ..branches.deeper import ChainBranch, as_runnable, is_control_flow, rejecti
 from ..callbacks.handler import spending
 from ..messages.answer import annotated, usage_in
 from .judging import Judged, decision_in, model_of, spent_on, text_for
-from .state import last_message, messages_of, update_of, with_messages
+from .state_messages import last_message, messages_of, update_of, with_messages
 
 #: A node as LangGraph takes it: a function of the state, sync or async, or a Runnable.
 Node = Callable[..., Any] | Callable[..., Awaitable[Any]] | Runnable[Any, Any]
@@ -95,9 +95,12 @@ class DraftPlace:
         Raises:
             TypeError: there is no message in it.
         """
-        if isinstance(result, Command):
-            return replace(result, update=self._filled(_changes(result), seen))
-        return self._filled(result, seen)
+        if not isinstance(result, Command):
+            return self._filled(result, seen)
+        update = result.update
+        if isinstance(update, (list, tuple)) and update and all(isinstance(pair, tuple) for pair in update):
+            update = dict(update)  # keys and values in pairs
+        return replace(result, update=self._filled(update, seen))
 
     def kept(self, error: Exception) -> Any:
         """The update that keeps the draft where the node failed.
@@ -247,11 +250,3 @@ def _areplacing(call: Callable[..., Any], find: Callable[[Any], DraftPlace], see
 
 def _is_async(node: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(node) or inspect.iscoroutinefunction(getattr(node, "__call__", None))  # noqa: B004
-
-
-def _changes(command: Command[Any]) -> Any:
-    """A command's update, where it is a list of keys and values as a dict of them."""
-    pairs = command.update
-    if isinstance(pairs, (list, tuple)) and pairs and all(isinstance(pair, tuple) for pair in pairs):
-        return dict(pairs)
-    return pairs

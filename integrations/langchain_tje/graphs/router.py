@@ -19,7 +19,7 @@ from tje_middleware.gate.delivery import Delivery, OnBranchError
 from ..messages.visibility import EVENT
 from .draft_place import DraftPlace, Node, node_branch, replacing
 from .judging import Judged, answer_of, judged, question_of, reply_to
-from .state import draft_in, messages_of, update_of, values_in, with_messages, with_values
+from .state_messages import draft_in, messages_of, update_of, values_in, with_messages, with_values
 
 
 def _unheard(_: Any) -> None:

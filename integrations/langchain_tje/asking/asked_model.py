@@ -206,7 +206,8 @@ class AskedModel(WrappedChatModel):
 
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
         # Answers with logprobs and without are two entries in a cache.
-        return super()._get_llm_string(stop=stop, **self._asking(kwargs))
+        may_ask = self._draft_request(kwargs).may_ask()
+        return super()._get_llm_string(stop=stop, **(self._with_logprobs(kwargs) if may_ask else kwargs))
 
     def generate(self, *args: Any, **kwargs: Any) -> LLMResult:
         """As every model.
@@ -333,10 +334,6 @@ class AskedModel(WrappedChatModel):
 
     def _with_logprobs(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         return {**kwargs, "logprobs": True, "top_logprobs": self.top_k}
-
-    def _asking(self, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """The request's settings; with logprobs, unless such requests are known to be refused."""
-        return self._with_logprobs(kwargs) if self._draft_request(kwargs).may_ask() else kwargs
 
     def _draft_request(self, kwargs: dict[str, Any]) -> DraftRequest:
         name = provider_name(self.inner, kwargs) or type(self.inner).__name__

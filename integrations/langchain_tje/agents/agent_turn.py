@@ -22,9 +22,9 @@ from tje_middleware.gate.delivery import Delivery
 
 from ..asking.chain import Asking, resolved
 from ..messages.answer import annotated, in_words, without_logprobs
-from ..messages.turn import MessageTurn
+from ..messages.message_turn import MessageTurn
 from ..messages.visibility import EVENT, Visibility, trace_metadata
-from .branch import (
+from .agent_branch import (
     AgentAsk,
     AsyncHandler,
     CustomBranch,
@@ -34,7 +34,7 @@ from .branch import (
     response_in,
     with_instruction,
 )
-from .state import DeeperCount
+from .deeper_count import DeeperCount
 
 
 class AgentTurn(MessageTurn):

@@ -20,43 +20,40 @@ from tje_middleware.branches import Message
 from tje_middleware.calls.log import ModelCall
 from tje_middleware.calls.streams import aclosed, closed
 from tje_middleware.gate.decision import METADATA_KEY
-from tje_middleware.gate.delivery import Delivery
 
-from ..asking.chain import Visited
 from ..branches.deeper import as_message
+from ..chains.runnable import Prepared
 from ..messages.answer import in_words
-from ..messages.turn import MessageTurn
+from ..messages.message_turn import MessageTurn
+from .two_models import without_asking
 
 
 class ChatTurn(MessageTurn):
     """What one question asks of two models.
 
     Args:
-        delivery: The rules, with the deeper branch.
-        visited: The draft's model, which asks for logprobs.
+        prepared: What is the same for every question.
         deeper: The model that the branch asks.
         messages: The question.
         stop: Where an answer is to stop.
-        settings: Of the request, as the draft's model gets them.
+        settings: Of the request.
         deeper_settings: The same as the deeper model gets them.
-        keeps_logprobs: Whether the user asks for logprobs anyway, and expects them in the answer.
     """
 
     def __init__(
         self,
-        delivery: Delivery,
-        visited: Visited,
+        prepared: Prepared,
         deeper: BaseChatModel,
         messages: list[BaseMessage],
         stop: list[str] | None,
         *,
         settings: dict[str, Any],
         deeper_settings: dict[str, Any],
-        keeps_logprobs: bool,
     ) -> None:
-        super().__init__(delivery, visited, keeps_logprobs=keeps_logprobs)
-        model = cast("BaseChatModel", visited.runnable)
-        self._draft_call = DirectCall(model, messages, stop, settings, self._drafting)
+        keeps_logprobs = prepared.keeps_logprobs or bool(settings.get("logprobs"))
+        super().__init__(prepared.delivery, prepared.visited, keeps_logprobs=keeps_logprobs)
+        model = cast("BaseChatModel", prepared.visited.runnable)
+        self._draft_call = DirectCall(model, messages, stop, without_asking(settings), self._drafting)
         self._deeper_call = DirectCall(deeper, messages, stop, deeper_settings, self._deepening)
 
     def draft(self) -> ChatAnswer:

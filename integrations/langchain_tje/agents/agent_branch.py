@@ -17,8 +17,8 @@ from langgraph.pregel import Pregel
 from tje_middleware.branches import Branch, Message
 from tje_middleware.branches.base import OFFERED
 
+from ..asking.asked_model import AskedModel
 from ..asking.chain import is_chat_model, named_model
-from ..asking.model import AskedModel
 from ..branches.deeper import ChainBranch, RejectedQuestion, as_message, as_runnable, is_branch
 
 #: A model's name for ``init_chat_model``, a chat model, a Runnable of messages, a function of messages, or a branch.

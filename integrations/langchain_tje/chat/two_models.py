@@ -88,17 +88,14 @@ def unbound(runnable: Runnable[Any, Any]) -> tuple[BaseChatModel, dict[str, Any]
 
 def common_profile(one: BaseChatModel, other: BaseChatModel) -> dict[str, Any] | None:
     """What both models can do, since either may answer; None where that is not known of both."""
-    profiles = [dict(getattr(model, "profile", None) or {}) for model in (one, other)]  # not in every LangChain 1.x
-    if not all(profiles):
+    first, second = (
+        dict(getattr(model, "profile", None) or {}) for model in (one, other)
+    )  # not in every LangChain 1.x
+    if not first or not second:
         return None
-    common: dict[str, Any] = {}
-    for name in profiles[0].keys() & profiles[1].keys():
-        values = [profile[name] for profile in profiles]
-        if all(isinstance(value, bool) for value in values):
-            common[name] = all(values)
-        elif all(isinstance(value, int) for value in values):
-            common[name] = min(values)
-    return common
+    pairs = {name: (first[name], second[name]) for name in first.keys() & second.keys()}
+    # Of two limits the smaller one; of two abilities (bool) False, where one of the models lacks it.
+    return {name: min(pair) for name, pair in pairs.items() if all(isinstance(value, int) for value in pair)}
 
 
 def handlers_of(*models: BaseChatModel) -> list[BaseCallbackHandler]:

@@ -20,13 +20,14 @@ from tje_middleware.calls.streams import aclosed, closed
 from tje_middleware.gate.decision import METADATA_KEY
 from tje_middleware.gate.delivery import DeeperBranch
 
-from ..asking.chain import Asking, asks_for_logprobs
-from ..asking.model import AsyncRun, FrontChatModel, SyncRun
+from ..asking.asked_model import AsyncRun, FrontChatModel, SyncRun
+from ..asking.chain import Asking
 from ..branches.deeper import is_branch
 from ..chains.runnable import EntropyGateRunnable, GateOptions
 from ..messages.answer import message_in
 from ..messages.visibility import Visibility
-from .settings import (
+from .chat_turn import ChatTurn, SecondModel, chunk_of, result_of
+from .two_models import (
     AnswerersReader,
     EachOwn,
     StructuredModel,
@@ -36,7 +37,6 @@ from .settings import (
     unbound,
     without_asking,
 )
-from .turn import ChatTurn, SecondModel, chunk_of, result_of
 
 
 class EntropyGatedChatModel(GateOptions, FrontChatModel):
@@ -238,20 +238,13 @@ class EntropyGatedChatModel(GateOptions, FrontChatModel):
                 yield chunk
 
     def _turn(self, messages: list[BaseMessage], stop: list[str] | None, settings: dict[str, Any]) -> ChatTurn:
-        delivery, _, visited = self._prepare()
+        prepared = self._prepare()
         of_deeper, deeper = self.each_own.for_deeper(settings), self._second
         if of_deeper.get("logprobs"):
             # The caller asks for them, and a deeper model that refuses them is to answer without.
-            deeper = Asking.by(delivery.gate, Visibility("annotate")).asked_model(deeper)
+            deeper = Asking.by(prepared.delivery.gate, Visibility("annotate")).asked_model(deeper)
         return ChatTurn(
-            delivery,
-            visited,
-            deeper,
-            messages,
-            stop,
-            settings=without_asking(settings),
-            deeper_settings=without_asking(of_deeper),
-            keeps_logprobs=bool(settings.get("logprobs")) or asks_for_logprobs(self.draft),
+            prepared, deeper, messages, stop, settings=settings, deeper_settings=without_asking(of_deeper)
         )
 
     def _branch(self) -> DeeperBranch:
