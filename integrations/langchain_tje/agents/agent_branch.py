@@ -45,7 +45,7 @@ class AgentAsk(RejectedQuestion):
 
     @property
     def offered(self) -> dict[str, Any]:
-        """What a function is given beside the conversation, as far as it names it."""
+        """What a function is given beside the conversation, where it has parameters of these names."""
         return {**super().offered, "request": self.request, "handler": self.handler}
 
     def again(self, *following: Message, **settings: object) -> Response:
@@ -107,7 +107,7 @@ class ModelBranch:
         self._settings = {**bound, **settings}
 
     def run(self, ask: AgentAsk) -> Response:
-        """The agent's answer to the request as it is for the deeper branch."""
+        """The answer of the agent's handler to the request with the deeper model and its settings."""
         return self._of(ask).again(**self._settings)
 
     async def arun(self, ask: AgentAsk) -> Response:
@@ -133,14 +133,14 @@ class CustomBranch(ChainBranch):
         self._takes_state = isinstance(deeper, Pregel)
 
     def require(self, *, on_loop: bool) -> None:
-        """Refuse a way of calling that the user's code has not; on the loop, ``handler`` can be awaited alone."""
+        """As for a chain; and refuse a sync function that names ``handler``, which on the loop is async."""
         super().require(on_loop=on_loop)
         is_async = hasattr(self.runnable, "afunc") or not hasattr(self.runnable, "func")
         if on_loop and not is_async and self.names("handler"):
             raise TypeError("on the event loop, handler is to be awaited: make the deeper branch an async function")
 
     def input_of(self, ask: RejectedQuestion) -> Any:
-        """The messages."""
+        """The messages; as a state, where an agent or a graph answers."""
         return {"messages": ask.question} if self._takes_state else ask.question
 
     def read(self, answer: object, request: Request) -> Response:
@@ -190,7 +190,7 @@ def response_in(answer: object) -> Response:
     if isinstance(answer, str):
         return ModelResponse(result=[AIMessage(answer)])
     if isinstance(answer, dict) and isinstance(answer.get("messages"), list) and answer["messages"]:
-        # The state of an agent or a graph: what it said last is its answer.
+        # The state of an agent or a graph, whose last message is its answer.
         last = answer["messages"][-1]
         if isinstance(last, AIMessage):
             return ModelResponse(result=[last], structured_response=answer.get("structured_response"))
@@ -200,14 +200,14 @@ def response_in(answer: object) -> Response:
 
 
 def _goes_on(response: Response, request: Request) -> bool:
-    """Whether the agent goes on with tools after this answer; the tool that stands for an answer is none of them."""
+    """Whether the answer calls a tool of the agent; the pseudo tool of ``ToolStrategy`` is none."""
     offered = {tool.name for tool in request.tools if isinstance(tool, BaseTool)}
     answers = (message for message in response.result if isinstance(message, AIMessage))
     return any(call["name"] in offered for answer in answers for call in answer.tool_calls)
 
 
 def _as_asked(model: Any, asked: object) -> Any:
-    """The model, asked for logprobs as the request's own is: by a gate around this one, whose draft it writes."""
+    """The deeper model, asked for logprobs where a gate around this one asks the request's model for them."""
     if not isinstance(asked, AskedModel) or not isinstance(model, BaseChatModel):
         return model
     return AskedModel.of(model, top_k=asked.top_k, capabilities=asked.capabilities, visibility=asked.visibility)

@@ -1,4 +1,4 @@
-"""One model call of an agent: the agent's handler is what is called for the draft, and for the deeper answer."""
+"""One model call of an agent on its way through the gate: draft and deeper answer come from the agent's handler."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ class AgentTurn(MessageTurn):
         super().__init__(delivery, visited)
         self._instruction = instruction
         self._request = request
-        # Its model asks for logprobs, and no setting that another model would get.
+        # The model itself asks for logprobs: the request's settings would also reach a model that steps in for it.
         self._draft_request = request.override(model=cast("Any", visited.runnable))
         self._handler: Any = handler
         self._count = count
         self._unparsed: StructuredOutputError | None = None
 
     def draft(self) -> Response:
-        """The agent's answer, also one that is not what its response format says."""
+        """The agent's answer, also one that breaks the response format."""
         with self._writing_draft():
             try:
                 return cast("Response", self._handler(self._draft_request))
@@ -101,11 +101,11 @@ class AgentTurn(MessageTurn):
         return next((message for message in reversed(answer.result) if isinstance(message, AIMessage)), None)
 
     def is_draft(self, draft: Response) -> bool:
-        """Whether it was no middleware that answered in the model's place."""
+        """Whether a model wrote it; a middleware may answer in the model's place."""
         return self.message_in(draft) is not None
 
     def shown(self, draft: Response) -> Response:
-        """As it is: logprobs are taken out where the decision is put in."""
+        """The draft unchanged: ``annotated`` takes the logprobs out."""
         return draft
 
     def annotated(self, answer: Any, decision: GateDecision) -> ExtendedModelResponse[Any]:
@@ -130,11 +130,11 @@ class AgentTurn(MessageTurn):
 
     @property
     def cap_reached(self) -> str | None:
-        """The middleware's, for this turn or this run."""
+        """The cap of this turn or this run that is reached."""
         return self._count.cap_reached
 
     def announce(self, decision: GateDecision) -> None:
-        """To callback handlers, and to the stream of ``stream_mode="custom"``, where there is a run to tell it in."""
+        """Tell callback handlers and ``stream_mode="custom"`` of the decision; outside of a run there are none."""
         if _has_run():
             dispatch_custom_event(EVENT, decision.as_dict())
             self._write(decision)
@@ -156,7 +156,7 @@ class AgentTurn(MessageTurn):
 
     @contextmanager
     def _writing_draft(self) -> Iterator[None]:
-        """What runs inside writes a draft; one that may be rejected is kept out of the agent's streams."""
+        """Mark the runs in the block as the draft's; LangGraph streams no tokens of a draft that may be rejected."""
         # The tags are for the models of other middleware as well, such as one that a fallback brings in.
         tags = self._visibility.tags
         with _running(RunnableConfig(callbacks=[self._drafting], tags=tags, metadata={"tje.role": "draft"})):
@@ -164,7 +164,7 @@ class AgentTurn(MessageTurn):
 
     @contextmanager
     def _going_deeper(self, decision: GateDecision) -> Iterator[None]:
-        """What runs inside answers in the place of a rejected draft."""
+        """Mark the runs in the block as the deeper branch's, and count that the gate went deeper."""
         metadata = {"tje.role": "deeper", **trace_metadata(decision)}
         with self._count.going_deeper(), _running(RunnableConfig(callbacks=[self._deepening], metadata=metadata)):
             yield
@@ -174,7 +174,7 @@ class AgentTurn(MessageTurn):
             self._request.runtime.stream_writer({METADATA_KEY: decision.as_dict()})
 
     def _unread(self, error: StructuredOutputError) -> Response:
-        """The draft in an error: the agent could not read it, and the gate can judge it all the same."""
+        """The draft that the error holds: the agent could not parse it, but the gate can judge it."""
         self._unparsed = error
         return Response(result=[error.ai_message])
 
@@ -193,7 +193,7 @@ class AgentTurn(MessageTurn):
 
 
 def _known(model: Runnable[Any, Any]) -> Runnable[Any, Any]:
-    """The model that a configurable one, or one within a binding, is in this run."""
+    """The request's model; a configurable one, also within a binding, as this run's configuration makes it."""
     if isinstance(model, RunnableBindingBase):
         return model.model_copy(update={"bound": _known(model.bound)})
     if isinstance(model, RunnableWithFallbacks):

@@ -16,10 +16,10 @@ from typing_extensions import NotRequired, TypedDict
 
 from tje_middleware.gate.decision import METADATA_KEY
 
-# The reducer last: LangGraph looks for it there. A caller does not hand decisions in; they come out.
+# LangGraph looks for the reducer at the end. Decisions are output of an agent, and no input.
 _Decisions = Annotated[list[dict[str, Any]], OmitFromSchema(input=True, output=False), add]
 _Count = Annotated[int, UntrackedValue, PrivateStateAttr]
-# Whether a gate in front is going deeper; of the calls that a middleware makes at the same time each has its own.
+# Whether a gate in front is going deeper; per context, because a middleware may make several calls at once.
 _going_deeper: ContextVar[bool] = ContextVar("tje_going_deeper", default=False)
 _counting = threading.Lock()
 
@@ -36,10 +36,10 @@ def state_schema_of(name: str) -> type[AgentState[Any]]:
 
 
 class DeeperCount:
-    """How often one gate went deeper in this turn and in this run, and whether a gate is at it now.
+    """How often one gate went deeper in this turn and in this run, and whether a gate is going deeper now.
 
-    The run's count is in the agent's state. What is of the turn cannot be: a middleware around the gate that calls it
-    again undoes what it told the state. It is kept in the dict that holds the state for this turn, and goes with it.
+    The run's count is in the agent's state. The turn's count cannot be: when a middleware around the gate calls it
+    again, the first call's updates of the state are lost. It is a key of the dict that holds the state in this turn.
 
     Args:
         state: The state of a request; the same dict in every request of one turn.
@@ -63,7 +63,7 @@ class DeeperCount:
 
     @contextmanager
     def going_deeper(self) -> Iterator[None]:
-        """Count, and tell the gates behind this one what they are asked for."""
+        """Count once more, and let the gates behind this one know that the deeper branch is asking them."""
         with _counting:
             self._state[self._in_turn] = self._turn + 1
         before = _going_deeper.get()
@@ -80,7 +80,7 @@ class DeeperCount:
 
     @property
     def update(self) -> dict[str, int]:
-        """What to tell the state; nothing where nobody will ask for it."""
+        """The update of the agent's state; empty where no cap for a run needs the count."""
         return {} if self._caps["max_deeper_per_run"] is None or not self._turn else {self._in_run: self._run}
 
     @property

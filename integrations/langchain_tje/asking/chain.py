@@ -123,15 +123,15 @@ class Asking:
 
     @classmethod
     def by(cls, gate: EntropyGate, visibility: Visibility) -> Asking:
-        """Asks as a gate needs it."""
+        """Ask for what this gate's profile was made with, and remember refusals in the gate."""
         return cls(top_k=gate.key.top_k, capabilities=gate.capabilities, visibility=visibility, gate=gate)
 
     def visit(self, runnable: AnyRunnable) -> Visited:
-        """The runnable, its model asked, and whether one was found.
+        """The runnable with its model asked for logprobs, and whether a model was found.
 
         A chat model that asks by itself already is left alone.
         """
-        # Bindings and fallbacks pass for the model they wrap, so kinds come first.
+        # Bindings and fallbacks have the methods of the model that they wrap, so these kinds are looked for first.
         for kind, rebuild in self._by_kind:
             if isinstance(runnable, kind):
                 return rebuild(runnable)
@@ -151,7 +151,7 @@ class Asking:
         return LateRunnable(late=runnable, ask=lambda known: self.visit(known).runnable)
 
     def asked_model(self, model: BaseChatModel) -> AskedModel:
-        """A chat model that asks; one that does already is made anew."""
+        """The chat model, made to ask for logprobs; one that asks already is wrapped anew with these options."""
         if isinstance(model, AskedModel):
             model = model.inner
         return AskedModel.of(model, **self._request, visibility=self._visibility, gate=self._gate)
@@ -171,7 +171,7 @@ class Asking:
         return inner._replace(runnable=binding.model_copy(update={"bound": inner.runnable}))
 
     def _fallbacks(self, chain: RunnableWithFallbacks[Any, Any]) -> Visited:
-        """Ask every choice: one that refuses is asked again without, and answers all the same."""
+        """Ask every model for logprobs: one that refuses is asked again without them, and does not fall through."""
         first = self.visit(chain.runnable)
         others = [self.visit(other).runnable for other in chain.fallbacks]
         return first._replace(runnable=chain.model_copy(update={"runnable": first.runnable, "fallbacks": others}))
@@ -196,13 +196,13 @@ class Asking:
         steps = {name: self.visit(step) for name, step in parallel.steps__.items()}
         several = sum(step.asked for step in steps.values()) > 1 or any(step.several for step in steps.values())
         if several and self._visibility.is_stopped:
-            # What one of them writes must not stop the others.
+            # With several writers no draft is stopped: a rejection of one answer must not stop the others.
             return Asking(**self._request)._parallel(parallel)
         rebuilt = parallel.model_copy(update={"steps__": {name: step.runnable for name, step in steps.items()}})
         return Visited(rebuilt, any(step.asked for step in steps.values()), several)
 
     def _function(self, function: RunnableLambda[Any, Any]) -> Visited:
-        """A function may return the Runnable that answers: ask that one, when it comes."""
+        """A function may return the Runnable that answers; that Runnable is asked when it is returned."""
         sync, asynchronous = getattr(function, "func", None), getattr(function, "afunc", None)
         if not all(each is None or _may_return_runnable(each) for each in (sync, asynchronous)):
             return Visited(function, asked=False)
@@ -230,7 +230,7 @@ class Asking:
 
 
 def _may_return_runnable(function: Callable[..., Any]) -> bool:
-    # Generators yield parts of an answer; what is not written in Python (operator.itemgetter) builds no chains.
+    # A generator yields parts of an answer, and a callable written in C (operator.itemgetter) builds no chains.
     streams = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
     return inspect.isroutine(function) and not inspect.isbuiltin(function) and not streams
 
@@ -258,17 +258,17 @@ def named_model(name: str, role: str) -> BaseChatModel:
 
 
 class LateRunnable(RunnableSerializable[LanguageModelInput, Any]):
-    """What becomes a model or a chain by its configuration, and is asked for logprobs once it has."""
+    """A configurable runnable, asked for logprobs once a run's configuration has made a model or chain of it."""
 
     late: Any = Field(description="A configurable runnable, or a stand-in of init_chat_model.")
     ask: Callable[[AnyRunnable], AnyRunnable] = Field(exclude=True, repr=False, description="Makes its model ask.")
 
     def get_name(self, suffix: str | None = None, *, name: str | None = None) -> str:
-        """The configurable's."""
+        """The name of the configurable runnable."""
         return cast("str", self.late.get_name(suffix, name=name))
 
     def invoke(self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        """The answer of the model that this is now."""
+        """The answer of the model that the configuration names."""
         model, config = self._now(config)
         return model.invoke(input, config, **kwargs)
 
@@ -278,7 +278,7 @@ class LateRunnable(RunnableSerializable[LanguageModelInput, Any]):
         return await model.ainvoke(input, config, **kwargs)
 
     def stream(self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
-        """Its stream."""
+        """The stream of the model that the configuration names."""
         model, config = self._now(config)
         yield from model.stream(input, config, **kwargs)
 
@@ -303,7 +303,7 @@ def is_chat_model(runnable: AnyRunnable) -> bool:
 
 
 def resolved(model: AnyRunnable, config: RunnableConfig | None) -> tuple[AnyRunnable, RunnableConfig]:
-    """What a configurable runnable or a stand-in is under this configuration; anything else as it is.
+    """The model that a configurable runnable or a stand-in becomes by this configuration; a model unchanged.
 
     Raises:
         TypeError: it has a chat model's methods, but neither way of becoming one is known.

@@ -36,9 +36,9 @@ class TokenCounts(TypedDict):
 
 
 class ScopedHandler(Scoped, BaseCallbackHandler):
-    """A handler that a context variable, which LangChain looks into, puts into every chain of a block."""
+    """A handler for all chains of a block: it stands in a context variable that LangChain looks into."""
 
-    # On the event loop and in order: handlers in executor threads may see the end of a call too late.
+    # Called in order on the event loop; in executor threads it might hear of the end of a call too late.
     run_inline = True
     _log: Any  # what the calls are written into
 
@@ -47,9 +47,9 @@ class ScopedHandler(Scoped, BaseCallbackHandler):
         self.on_chat_model_start(*args, **kwargs)
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        """A call that failed, or was stopped, may have cost something: what the error or a last answer says of it."""
+        """Count what a call had spent when it failed or was stopped, from the error or from its last answer."""
         usage = getattr(error, "usage", None)
-        if isinstance(usage, TokenUsage):  # a draft that was stopped where its chunks were not to be seen
+        if isinstance(usage, TokenUsage):  # of a draft that was stopped below the callbacks
             spent = _tokens(usage.input_tokens, usage.output_tokens)
         else:
             spent = tokens_of(kwargs.get("response"))
@@ -76,11 +76,11 @@ class SpendingHandler(ScopedHandler):
         self._log.start(run_id)
 
     def on_llm_new_token(self, token: Token, *, chunk: Chunk = None, run_id: UUID, **kwargs: Any) -> None:
-        """A stream that is closed early has spent what came until then."""
+        """Count a chunk: a stream that is closed early reports no usage."""
         self._log.wrote(run_id, tokens_of_chunk(token, chunk))
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
-        """Read what the provider says."""
+        """Count the tokens that the provider reports."""
         name = field(getattr(message_of(response), "response_metadata", None), "model_name", "model")
         self.model = name if isinstance(name, str) else self.model
         self._log.end(run_id, **tokens_of(response))
@@ -151,7 +151,7 @@ class EntropyCallbackHandler(CapturedCalls, ScopedHandler):
         )
 
     def on_llm_new_token(self, token: Token, *, chunk: Chunk = None, run_id: UUID, **kwargs: Any) -> None:
-        """Collect a streamed chunk's logprobs: one kind of event streaming has only the last of them in the end."""
+        """Collect a chunk's logprobs: with one kind of event streaming the whole answer has only the last chunk's."""
         payload = _payload(token, chunk, kwargs.get("logprobs"))
         self._log.chunk(run_id, payload, tokens=tokens_of_chunk(token, chunk))
 
@@ -229,7 +229,7 @@ def capture_entropy(
 
 
 def _deeper_model(message: object) -> str | None:
-    """The model behind a gated one that answered in its place; a gated chat model passes for its draft's."""
+    """The deeper model of a gated one, where it answered; a gated chat model is called by its draft's name."""
     metadata = message.response_metadata if isinstance(message, AIMessage) else {}
     if field(metadata.get(METADATA_KEY), "answered_by") != "deeper":
         return None
@@ -272,7 +272,7 @@ def message_of(response: LLMResult) -> BaseMessage | None:
 
 
 def tokens_of_chunk(token: Token, chunk: Chunk) -> int:
-    """What a chunk counts for where nobody says: 1 where something was written, 0 where it opens or ends a stream."""
+    """The tokens of a chunk without logprobs: 1 where it has text, 0 where it only opens or ends a stream."""
     message = getattr(chunk, "message", None)
     thought = field(getattr(message, "additional_kwargs", None), "reasoning_content", "reasoning")
     return int(bool(token or getattr(message, "tool_call_chunks", None) or thought))

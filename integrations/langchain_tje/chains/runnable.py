@@ -128,30 +128,30 @@ class EntropyGateRunnable(GateOptions, RunnableSerializable[Input, Output]):
 
     @model_validator(mode="after")
     def _refuse_what_cannot_be_called(self) -> Self:
-        """What can be known of the deeper branch now is not to be found out where a draft is rejected."""
+        """Make the deeper branch once now: one that cannot be called is refused before any draft is rejected."""
         self._branch()
         return self
 
     @property
     def InputType(self) -> type[Input]:  # noqa: N802 (LangChain's name)
-        """The draft's."""
+        """The draft's input type."""
         return cast("type[Input]", self.draft.InputType)
 
     @property
     def OutputType(self) -> type[Output]:  # noqa: N802
-        """The draft's."""
+        """The draft's output type."""
         return cast("type[Output]", self.draft.OutputType)
 
     def get_input_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:
-        """The draft's."""
+        """The draft's input schema."""
         return cast("type[BaseModel]", self.draft.get_input_schema(config))
 
     def get_output_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:
-        """The draft's."""
+        """The draft's output schema."""
         return cast("type[BaseModel]", self.draft.get_output_schema(config))
 
     def get_name(self, suffix: str | None = None, *, name: str | None = None) -> str:
-        """Its own where it has one, else the draft's: traces go on under the name that they had."""
+        """Its own name where it has one, else the draft's, under which traces are known already."""
         return super().get_name(suffix, name=name) if name or self.name else self.draft.get_name(suffix)
 
     @property
@@ -195,7 +195,7 @@ class EntropyGateRunnable(GateOptions, RunnableSerializable[Input, Output]):
     def batch(
         self, inputs: list[Input], config: RunnableConfig | list[RunnableConfig] | None = None, **kwargs: Any
     ) -> list[Output]:
-        """One answer an input, each decided by itself."""
+        """One answer for each input; each draft is judged by itself."""
         return super().batch(inputs, self._limited(config), **kwargs)
 
     async def abatch(
@@ -226,11 +226,11 @@ class EntropyGateRunnable(GateOptions, RunnableSerializable[Input, Output]):
                 yield chunk
 
     def _configured(self, config: RunnableConfig | None) -> RunnableConfig | None:
-        """With what is bound to the draft (name, tags, callbacks): it holds for the whole that takes its place."""
+        """The config with what is bound to the draft (name, tags, callbacks), for the gated run as a whole."""
         return self.draft._merge_configs(config) if isinstance(self.draft, RunnableBindingBase) else config
 
     def _limited(self, config: RunnableConfig | list[RunnableConfig] | None) -> Any:
-        """With the concurrency that is bound to the draft."""
+        """The config with the concurrency that is bound to the draft."""
         limit = self.draft.config.get("max_concurrency") if isinstance(self.draft, RunnableBindingBase) else None
         if limit is None or isinstance(config, Sequence):
             return config
@@ -286,7 +286,7 @@ class ChainTurn(MessageTurn):
         return self._visited.runnable.astream(self._question, self._draft_config, **self._settings)
 
     def announce(self, decision: GateDecision) -> None:
-        """As a run between the draft's and the deeper branch's, and as an event."""
+        """Show the decision as a run between the draft's and the deeper branch's, and dispatch it as an event."""
         callbacks = self._run_manager.get_child("tje:gate")
         if callbacks.handlers:
             callbacks.add_metadata(trace_metadata(decision), inherit=False)
@@ -306,7 +306,7 @@ class ChainTurn(MessageTurn):
         return in_words(self._question)
 
     def ask(self, decision: GateDecision) -> RejectedQuestion:
-        """The question, and what the user passed on with it; the branch's runs say why they run."""
+        """The question with the user's settings; the decision is in the metadata of the branch's runs."""
         return RejectedQuestion(
             question=self._question,
             draft=self.kept,
@@ -322,7 +322,7 @@ class ChainTurn(MessageTurn):
     def _role_config(
         self, role: str, capture: BaseCallbackHandler, metadata: dict[str, Any], tags: Sequence[str] = ()
     ) -> RunnableConfig:
-        """The config of runs within the gate's, which say what they are for, and which ``capture`` hears of."""
+        """The config of child runs that have their role in their metadata and are watched by ``capture``."""
         callbacks = self._run_manager.get_child(f"tje:{role}")
         callbacks.add_metadata({"tje.role": role, **metadata})
         callbacks.add_tags([*tags])
@@ -334,7 +334,7 @@ class ChainTurn(MessageTurn):
 
 
 def _unconfigured(draft: Runnable[Any, Any]) -> Runnable[Any, Any]:
-    """The draft without what the gate's own run takes over from it; listeners would be told twice."""
+    """The draft without its bound config, which the gate's run has: its listeners would be called twice."""
     if not isinstance(draft, RunnableBindingBase):
         return draft
     return draft.model_copy(update={"config": {}, "config_factories": []})

@@ -1,4 +1,4 @@
-"""One question to a gated chat model: both models are called below their own callbacks, as parts of its one run."""
+"""One question to a gated chat model, which calls the code of both models within its own run, without theirs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .two_models import without_asking
 
 
 class ChatTurn(MessageTurn):
-    """What one question asks of two models.
+    """One question to a gated chat model.
 
     Args:
         prepared: What is the same for every question.
@@ -57,7 +57,7 @@ class ChatTurn(MessageTurn):
         self._deeper_call = DirectCall(deeper, messages, stop, deeper_settings, self._deepening)
 
     def draft(self) -> ChatAnswer:
-        """The first model's answer."""
+        """The answer of the draft's model."""
         return self._draft_call.whole()
 
     async def adraft(self) -> ChatAnswer:
@@ -65,7 +65,7 @@ class ChatTurn(MessageTurn):
         return await self._draft_call.awhole()
 
     def draft_chunks(self) -> Iterator[ChatAnswer]:
-        """The first model's stream."""
+        """The stream of the draft's model."""
         return self._draft_call.chunks()
 
     def adraft_chunks(self) -> AsyncIterator[ChatAnswer]:
@@ -192,7 +192,7 @@ class DirectCall:
             return self._ended(run_id, result)
 
     def chunks(self) -> Iterator[ChatAnswer]:
-        """The answer as it comes; in one where the model does not stream."""
+        """The answer in chunks; in one chunk where the model does not stream."""
         if not self.model._should_stream(async_api=False, **{**self.settings, "stream": True}):
             yield self.whole()
             return
@@ -254,7 +254,7 @@ class DirectCall:
 
 
 def result_of(answer: ChatAnswer) -> ChatResult:
-    """The answer as a model's own code gives it whole."""
+    """The answer in the form of ``_generate``."""
     first = ChatGeneration(message=answer["raw"], generation_info=_shown_info(answer, answer["info"]))
     for other in answer["others"]:
         other.generation_info = _shown_info(answer, other.generation_info)
@@ -262,7 +262,7 @@ def result_of(answer: ChatAnswer) -> ChatResult:
 
 
 def chunk_of(answer: ChatAnswer) -> ChatGenerationChunk:
-    """The answer, or a chunk of it, as a model's own code streams it; the decision marks the last one."""
+    """The answer, or a chunk of it, in the form of ``_stream``; the chunk with the decision is the last."""
     message = answer["raw"]
     if isinstance(message, AIMessageChunk):
         if METADATA_KEY in message.response_metadata:
@@ -294,7 +294,7 @@ def _merged(chunks: list[ChatGenerationChunk]) -> ChatResult:
 
 
 def _shown_info(answer: ChatAnswer, info: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Where the logprobs were taken out of the message, they are not left in the copy of them."""
+    """The generation's info, without its copy of the logprobs where the message has none any more."""
     if info is None or "logprobs" in answer["raw"].response_metadata:
         return info
     return {name: value for name, value in info.items() if name != "logprobs"}

@@ -98,7 +98,7 @@ class EntropyGatedChatModel(GateOptions, FrontChatModel):
 
     @model_validator(mode="after")
     def _take_over(self) -> Self:
-        """What LangChain does around a model's own code is done around this one instead."""
+        """Take over callbacks, cache and profile of the two models, whose own code alone is called."""
         self.callbacks = cast("Any", handlers_of(self, self.draft, self._second)) or None
         for name in ("cache", "output_version"):
             if name not in self.model_fields_set:
@@ -133,7 +133,7 @@ class EntropyGatedChatModel(GateOptions, FrontChatModel):
         }
 
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
-        """The cache's key: answers are shared only where the same models would be asked and alike be judged."""
+        """The cache's key: of the settings of both models, the gate and the options."""
         parts = (
             self._llm_type,
             self.draft._get_llm_string(stop=stop, **kwargs),
@@ -145,7 +145,7 @@ class EntropyGatedChatModel(GateOptions, FrontChatModel):
         )
         return repr(parts)
 
-    # Answers to several prompts may be of either model, and each client's output has a form of its own.
+    # The answers to several prompts may be of two models, whose outputs have different forms.
     def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None], /) -> dict[str, Any]:
         return {}
 
@@ -159,7 +159,7 @@ class EntropyGatedChatModel(GateOptions, FrontChatModel):
         cache = SettledAnswers.over(self.cache)
         if cache is self.cache:
             return self
-        self._prepare()  # once, and not in every copy
+        self._prepare()  # now, so that the copy below takes it over
         return self.model_copy(update={"cache": cache})
 
     def bind_tools(
@@ -241,7 +241,7 @@ class EntropyGatedChatModel(GateOptions, FrontChatModel):
         prepared = self._prepare()
         of_deeper, deeper = self.each_own.for_deeper(settings), self._second
         if of_deeper.get("logprobs"):
-            # The caller asks for them, and a deeper model that refuses them is to answer without.
+            # The caller asks for logprobs; a deeper model that refuses them is asked again without.
             deeper = Asking.by(prepared.delivery.gate, Visibility("annotate")).asked_model(deeper)
         return ChatTurn(
             prepared, deeper, messages, stop, settings=settings, deeper_settings=without_asking(of_deeper)
@@ -252,7 +252,7 @@ class EntropyGatedChatModel(GateOptions, FrontChatModel):
 
 
 class SettledAnswers(BaseCache):
-    """A view of a cache that keeps no answer of an hour of need.
+    """A view of a cache that keeps no provisional answer.
 
     A draft in the place of a deeper model that failed, or a decision by a profile that may be out of date, would
     stay the answer long after.
@@ -263,14 +263,14 @@ class SettledAnswers(BaseCache):
 
     @classmethod
     def over(cls, cache: BaseCache | bool | None) -> BaseCache | bool | None:
-        """The view of the cache that a model's setting means; the setting itself where it means none."""
+        """A view of the cache that a model's ``cache`` setting means; the setting itself where it means none."""
         meant = cache if isinstance(cache, BaseCache) else get_llm_cache()
         if cache is False or meant is None or isinstance(meant, cls):
             return cache
         return cls(meant)
 
     def lookup(self, prompt: str, llm_string: str) -> RETURN_VAL_TYPE | None:
-        """As the cache has it."""
+        """What the cache holds."""
         return self._cache.lookup(prompt, llm_string)
 
     async def alookup(self, prompt: str, llm_string: str) -> RETURN_VAL_TYPE | None:
@@ -278,7 +278,7 @@ class SettledAnswers(BaseCache):
         return await self._cache.alookup(prompt, llm_string)
 
     def update(self, prompt: str, llm_string: str, return_val: RETURN_VAL_TYPE) -> None:
-        """Keep a settled answer."""
+        """Keep the answer, if it is settled."""
         if _is_settled(return_val):
             self._cache.update(prompt, llm_string, return_val)
 

@@ -20,7 +20,7 @@ from tje_middleware.demo import Question, calculated, is_right
 
 from ..agents.middleware import EntropyGateMiddleware
 
-# Ids of calls that a model wrote as text begin with it: such a call is shown to the model as text again.
+# The ids of calls that a model wrote as text begin with it; these are shown to the model as text again.
 _WRITTEN = "written_"
 
 

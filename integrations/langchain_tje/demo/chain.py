@@ -75,7 +75,7 @@ def run_demo(
     records = run.records(labelled, key)
     registry.put(calibrate(records, key=key, alpha=ALPHA))
     profile = registry.get(key)
-    methods = [method for method in profile.thresholds if method != "cost"]  # there are no prices here
+    methods = [method for method in profile.thresholds if method != "cost"]  # it needs prices, and the demo has none
     missing = without_threshold(profile, methods)
     gates = gates_of(registry, profile, [method for method in methods if method not in missing])
     with warnings.catch_warnings():

@@ -52,7 +52,7 @@ class DraftPlace:
 
     @classmethod
     def in_state(cls, state: Any, key: str, delivery: Delivery, judge: Judge) -> DraftPlace:
-        """Find the place.
+        """The place of the last draft in a state, or of the answer that a node goes on with.
 
         Args:
             state: What the node was called with.
@@ -86,7 +86,7 @@ class DraftPlace:
         return with_messages(self.state, self.key, messages_of(self.state, self.key)[:-1])
 
     def filled(self, result: object, seen: TokenUsage) -> Any:
-        """What the node returned, its answer in the place and with the decision.
+        """What the node returned, with its answer in the draft's place and the decision in the answer.
 
         Args:
             result: An update of the state, a message, or a Command.
@@ -130,17 +130,17 @@ class DraftPlace:
         given = convert_to_messages(messages_of(self.state, self.key))
         known = {message.id for message in given if message.id} - {self.message.id}
         answers = [message for message in messages if isinstance(message, AIMessage) and message.id not in known]
-        # A graph that is a node gives back what it was given; a draft that comes back alone is the answer.
+        # A subgraph returns the messages that it was given, too; if only the draft comes back, it is the answer.
         new = [message for message in answers if not self._is_draft(message)] or answers
         if not new:
             raise TypeError("the deeper node returned no AIMessage that is new, and so nothing to replace the draft")
         return with_messages(update, self.key, self._placed(messages, new, seen))
 
     def _placed(self, messages: list[Any], new: list[AIMessage], seen: TokenUsage) -> list[Any]:
-        """The first new message stands where the draft stood; the last one is the answer, and tells of it all."""
+        """The first new message takes the draft's id; the last one is the answer, with the decision and all usage."""
         *earlier, last = new
         before = self.decision.deeper_usage or TokenUsage()
-        # Messages tell of calls that were not seen: made before an interrupt, or where no callbacks reach.
+        # Messages have the usage also of calls that no callback saw, such as those made before an interrupt.
         told_of = [message for message in new if message.usage_metadata and not self._is_draft(message)]
         spent = max(seen, sum(map(spent_on, told_of), TokenUsage()), key=lambda usage: usage.total_tokens)
         decision = self.delivery.with_deeper(self.decision, self.decision.draft_usage, before + spent)
@@ -201,7 +201,7 @@ def node_branch(node: Node, *, sees_draft: bool) -> ChainBranch | FunctionNode:
 def replacing(
     node: Node, branch: ChainBranch | FunctionNode, find: Callable[[Any], DraftPlace], *, sees_draft: bool
 ) -> Any:
-    """The node, its answers in the places that ``find`` names.
+    """The node, with its answers put in the places that ``find`` gives.
 
     A function keeps its signature and annotations: LangGraph reads from them what to give it, and where it goes.
     """

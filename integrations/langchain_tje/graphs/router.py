@@ -23,7 +23,7 @@ from .state_messages import draft_in, messages_of, update_of, values_in, with_me
 
 
 def _unheard(_: Any) -> None:
-    """The stream writer where there is none."""
+    """Stands in for a stream writer outside of a graph."""
 
 
 class EntropyRouter:
@@ -131,7 +131,7 @@ class EntropyRouter:
     def __call__(
         self,
         state: Any,
-        # The spellings of types that LangGraph looks for.
+        # LangGraph recognises these parameters by exactly these annotations.
         config: Optional[RunnableConfig] = None,  # noqa: UP045
         writer: StreamWriter = _unheard,
     ) -> Command[Any]:
@@ -261,11 +261,11 @@ class EntropyRouter:
 
 
 def _announce(decision: GateDecision, config: RunnableConfig | None, writer: StreamWriter) -> None:
-    """Tell the graph's stream, and its callbacks; outside of a graph there is nobody to tell."""
+    """Write the decision to the graph's custom stream and dispatch it to callbacks; outside of a graph do nothing."""
     if config is None:
         return
     fields = decision.as_dict()
-    # Before Python 3.11 an asynchronous graph does not set it, and its writer looks for it.
+    # Before Python 3.11 an asynchronous graph does not set the config in the context, where its writer looks for it.
     with set_config_context(config) as context:
         context.run(writer, {METADATA_KEY: fields})
     if getattr(config.get("callbacks"), "parent_run_id", None) is not None:

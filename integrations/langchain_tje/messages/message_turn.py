@@ -1,4 +1,4 @@
-"""What a gated turn knows of LangChain's answers, whatever asks for them: who wrote the draft, what it holds."""
+"""A gated turn whose answers are LangChain's: what a message holds, and which model call wrote the draft."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class MessageTurn(GatedTurn[Any]):
 
     @abstractmethod
     def ask(self, decision: GateDecision) -> Any:
-        """The question as the deeper branch is asked it."""
+        """The question in the form in which the deeper branch takes it."""
 
     def deeper(self, decision: GateDecision) -> Any:
         """The branch's answer."""
@@ -99,56 +99,56 @@ class MessageTurn(GatedTurn[Any]):
 
     @property
     def draft_usage(self) -> TokenUsage:
-        """That of all its model calls."""
+        """The usage of the draft's model calls."""
         return self._drafting.usage
 
     @property
     def deeper_usage(self) -> TokenUsage:
-        """That of all its model calls."""
+        """The usage of the deeper branch's model calls."""
         return self._deepening.usage
 
     @property
     def deeper_model(self) -> str | None:
-        """That of its last model call."""
+        """The model of the deeper branch's last call."""
         return self._deepening.model
 
     def decision_in(self, draft: Any) -> GateDecision | None:
-        """The one in its message."""
+        """The decision in the draft's message."""
         message = self.message_in(draft)
         return None if message is None else decision_held(message.response_metadata.get(METADATA_KEY))
 
     def text_of(self, answer: Any) -> str | None:
-        """That of its message; what is none, as Python writes it."""
+        """The text of its message; of an answer without one, its ``str``."""
         message = self.message_in(answer)
         return str(answer) if message is None else str(message.text)
 
     def shown(self, draft: Any) -> Any:
-        """Without the logprobs that only the gate wanted."""
+        """The draft without logprobs, unless the user asked for them, too."""
         return draft if self._keeps_logprobs else without_logprobs(draft)
 
     def passed_on(self, chunk: Any) -> Any:
-        """As it is; what it tells of usage is not told again."""
+        """The chunk unchanged; its usage is remembered, so that the last chunk does not count it again."""
         self._told += usage_in(chunk)
         return chunk
 
     def has_place(self, chunk: Any) -> bool:
-        """Whether it is a message."""
+        """Whether there is a message in the chunk."""
         return self.message_in(chunk) is not None
 
     def calls_tools(self, draft: Any) -> bool:
-        """Whether the message calls tools, be it wrongly."""
+        """Whether the message calls tools, with valid arguments or not."""
         message = self.message_in(draft)
         return message is not None and bool(message.tool_calls or message.invalid_tool_calls)
 
     def why_missing(self, draft: Any) -> str | None:
-        """A model out of sight, or a call of tools, for which some providers give none."""
+        """No model could be asked; or the draft calls tools, for which some providers give no logprobs."""
         message = self.message_in(draft)
         if not self._visited.asked:
             return _HIDDEN
         return _CALL if message is not None and message.tool_calls else None
 
     def is_control_flow(self, error: Exception) -> bool:
-        """Whether it is LangGraph's."""
+        """Whether the error is LangGraph's way to interrupt or redirect a graph."""
         return is_control_flow(error)
 
 
@@ -181,7 +181,7 @@ class DraftCapture(EntropyCallbackHandler):
         return calls[-1]
 
     def on_chain_error(self, *args: object, run_id: UUID, **kwargs: Any) -> None:
-        """What was called in a chain that failed did not write the draft, if something else did."""
+        """The calls of a chain that failed are no candidates for the one that wrote the draft."""
         self._given_up.update(call.run_id for call in self.calls_of(run_id))
         super().on_chain_error(*args, run_id=run_id, **kwargs)
 
@@ -191,25 +191,25 @@ class DraftCapture(EntropyCallbackHandler):
         self._last_failed = False
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        """A call that failed wrote no draft; unless another follows, nobody did."""
+        """Remember that the last call failed: unless another follows, no call wrote the draft."""
         super().on_llm_error(error, run_id=run_id, **kwargs)
         self._last_failed = True
 
     def on_custom_event(self, name: str, data: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        """A gate within the draft that rejects what it measured rejects it for this one, too."""
+        """Forget the calls that an inner gate rejected: its deeper branch, which comes next, writes the draft."""
         if name == EVENT and data.get("answered_by") != "draft":
             self.clear()
 
 
 def _writer_of_message(draft: AIMessage, calls: Sequence[ModelCall]) -> ModelCall:
-    """The call that wrote a message; one that is known by the message alone where none was seen to."""
+    """The call that wrote a message; where no call was seen to, one made of what the message itself says."""
     named = _named(draft, calls)
     if len(named) == 1:
         return named[0]
     evidence = read(draft)
     candidates = [call for call in named or calls if _alike(call.logprobs, evidence)]
     if candidates:
-        return candidates[-1]  # they say the same, whichever it was
+        return candidates[-1]  # all of them have the same logprobs
     if named:
         return _unknown(_several(named))
     model = draft.response_metadata.get("model_name")
@@ -227,7 +227,7 @@ def _alike(one: Evidence, other: Evidence) -> bool:
 
 
 def _spells(call: ModelCall, draft: AIMessage) -> bool:
-    """Whether a message without metadata has the words of the call's answer; True where nothing can be compared."""
+    """Whether a message has the text of the call's answer; True where the call has no text to compare."""
     text = call.logprobs.text if isinstance(call.logprobs, SequenceLogprobs) else None
     return text is None or draft.text.strip() == text.strip()
 

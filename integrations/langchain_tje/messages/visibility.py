@@ -46,7 +46,7 @@ class Visibility:
         return [_NOSTREAM] if self.is_hidden else []
 
     def settings_of(self, model: BaseChatModel) -> dict[str, Any]:
-        """What a chat model that writes the draft is made with, so that LangChain shows no more than that.
+        """The fields with which a chat model that writes the draft is made, so that LangChain shows no more of it.
 
         A hidden draft is asked for unstreamed: it must not reach the user by any kind of stream, and one kind of
         event streaming keeps only the last chunk's logprobs.
@@ -56,7 +56,7 @@ class Visibility:
         return {} if can_stream(model) else {"disable_streaming": True}
 
     def unstreamed(self, model: BaseChatModel) -> BaseChatModel:
-        """The model without a setting by which its integration asks for a stream in every request."""
+        """The model without ``streaming=True``, with which its integration would stream every request."""
         if self.is_hidden and getattr(model, "streaming", False):
             return model.model_copy(update={"streaming": False})
         return model
