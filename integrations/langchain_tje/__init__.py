@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from .callbacks.handler import EntropyCallbackHandler, capture_entropy
     from .chains.decorator import think_just_enough
     from .chains.runnable import EntropyGateRunnable
-    from .chat.model import EntropyGatedChatModel
+    from .chat.gated_model import EntropyGatedChatModel
     from .graphs.router import EntropyRouter
 
 _HOMES = {
     "EntropyCallbackHandler": "callbacks.handler",
     "EntropyGateMiddleware": "agents.middleware",
     "EntropyGateRunnable": "chains.runnable",
-    "EntropyGatedChatModel": "chat.model",
+    "EntropyGatedChatModel": "chat.gated_model",
     "EntropyRouter": "graphs.router",
     "ask_logprobs": "asking.chain",
     "capture_entropy": "callbacks.handler",

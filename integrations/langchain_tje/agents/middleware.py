@@ -13,9 +13,9 @@ from langgraph.types import Command
 from tje_middleware import EntropyGate
 from tje_middleware.gate.delivery import Delivery, Mode, OnBranchError, ToolCalls
 
-from .branch import AgentDeeper, branch_of
-from .state import Caps, DeeperCount, state_schema_of
-from .turn import AgentTurn, TurnRules
+from .agent_branch import AgentDeeper, branch_of
+from .agent_turn import AgentTurn
+from .deeper_count import DeeperCount, state_schema_of
 
 
 class EntropyGateMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, ResponseT]):
@@ -133,13 +133,16 @@ class EntropyGateMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Res
         self.gate = gate
         self.tools = []
         self._name = name or type(self).__name__
-        self._caps = Caps(max_deeper_per_turn, max_deeper_per_run)
-        branch = branch_of(deeper, deeper_settings)
-        self._rules = TurnRules(replace(delivery, branch=branch), branch, instruction)
+        self._caps = {"max_deeper_per_turn": max_deeper_per_turn, "max_deeper_per_run": max_deeper_per_run}
+        for option, cap in self._caps.items():
+            if cap is not None and (isinstance(cap, bool) or not isinstance(cap, int) or cap < 0):
+                raise ValueError(f"{option} must be None or a count of at least 0, not {cap!r}")
+        self._delivery = replace(delivery, branch=branch_of(deeper, deeper_settings))
+        self._instruction = instruction
         self.state_schema = cast("type[AgentState[ResponseT]]", state_schema_of(self._name))
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(gate={self.gate!r}, mode={self._rules.delivery.mode!r}, name={self._name!r})"
+        return f"{type(self).__name__}(gate={self.gate!r}, mode={self._delivery.mode!r}, name={self._name!r})"
 
     @property
     def name(self) -> str:
@@ -160,7 +163,8 @@ class EntropyGateMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Res
         count = DeeperCount(request.state, name=self._name, caps=self._caps)
         if count.is_for_another:
             return ExtendedModelResponse(handler(request), Command(update=count.update))
-        return cast("ModelCallResult[ResponseT]", AgentTurn(self._rules, request, handler, count).answer())
+        turn = AgentTurn(self._delivery, self._instruction, request, handler, count)
+        return cast("ModelCallResult[ResponseT]", turn.answer())
 
     async def awrap_model_call(
         self,
@@ -171,4 +175,5 @@ class EntropyGateMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Res
         count = DeeperCount(request.state, name=self._name, caps=self._caps)
         if count.is_for_another:
             return ExtendedModelResponse(await handler(request), Command(update=count.update))
-        return cast("ModelCallResult[ResponseT]", await AgentTurn(self._rules, request, handler, count).aanswer())
+        turn = AgentTurn(self._delivery, self._instruction, request, handler, count)
+        return cast("ModelCallResult[ResponseT]", await turn.aanswer())

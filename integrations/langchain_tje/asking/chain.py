@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import wraps
 from typing import Any, NamedTuple, TypeVar, cast
 
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
@@ -27,7 +28,7 @@ from tje_middleware import EntropyGate
 from tje_middleware.calls.request import LogprobsCapabilities
 
 from ..messages.visibility import Visibility
-from .model import AskedModel
+from .asked_model import AskedModel
 
 Input = TypeVar("Input")
 Output = TypeVar("Output")
@@ -106,9 +107,9 @@ class Asking:
         visibility: Visibility = _HELD,
         gate: EntropyGate | None = None,
     ) -> None:
-        self._top_k = top_k
-        self._capabilities = LogprobsCapabilities() if capabilities is None else capabilities
         self._visibility = visibility
+        capabilities = LogprobsCapabilities() if capabilities is None else capabilities
+        self._request: dict[str, Any] = {"top_k": top_k, "capabilities": capabilities}
         self._gate = gate
         self._by_kind: tuple[tuple[type[AnyRunnable], Callable[[Any], Visited]], ...] = (
             (RunnableSequence, self._sequence),
@@ -120,12 +121,17 @@ class Asking:
             (RunnableLambda, self._function),
         )
 
+    @classmethod
+    def by(cls, gate: EntropyGate, visibility: Visibility) -> Asking:
+        """Ask for what this gate's profile was made with, and remember refusals in the gate."""
+        return cls(top_k=gate.key.top_k, capabilities=gate.capabilities, visibility=visibility, gate=gate)
+
     def visit(self, runnable: AnyRunnable) -> Visited:
-        """The runnable, its model asked, and whether one was found.
+        """The runnable with its model asked for logprobs, and whether a model was found.
 
         A chat model that asks by itself already is left alone.
         """
-        # Bindings and fallbacks pass for the model they wrap, so kinds come first.
+        # Bindings and fallbacks have the methods of the model that they wrap, so these kinds are looked for first.
         for kind, rebuild in self._by_kind:
             if isinstance(runnable, kind):
                 return rebuild(runnable)
@@ -145,16 +151,10 @@ class Asking:
         return LateRunnable(late=runnable, ask=lambda known: self.visit(known).runnable)
 
     def asked_model(self, model: BaseChatModel) -> AskedModel:
-        """A chat model that asks; one that does already is made anew."""
+        """The chat model, made to ask for logprobs; one that asks already is wrapped anew with these options."""
         if isinstance(model, AskedModel):
             model = model.inner
-        return AskedModel.of(
-            model,
-            top_k=self._top_k,
-            capabilities=self._capabilities,
-            visibility=self._visibility,
-            gate=self._gate,
-        )
+        return AskedModel.of(model, **self._request, visibility=self._visibility, gate=self._gate)
 
     def _sequence(self, sequence: RunnableSequence[Any, Any]) -> Visited:
         """Ask the last step that has a model: its output is the draft."""
@@ -171,7 +171,7 @@ class Asking:
         return inner._replace(runnable=binding.model_copy(update={"bound": inner.runnable}))
 
     def _fallbacks(self, chain: RunnableWithFallbacks[Any, Any]) -> Visited:
-        """Ask every choice: one that refuses is asked again without, and answers all the same."""
+        """Ask every model for logprobs: one that refuses is asked again without them, and does not fall through."""
         first = self.visit(chain.runnable)
         others = [self.visit(other).runnable for other in chain.fallbacks]
         return first._replace(runnable=chain.model_copy(update={"runnable": first.runnable, "fallbacks": others}))
@@ -196,23 +196,33 @@ class Asking:
         steps = {name: self.visit(step) for name, step in parallel.steps__.items()}
         several = sum(step.asked for step in steps.values()) > 1 or any(step.several for step in steps.values())
         if several and self._visibility.is_stopped:
-            # What one of them writes must not stop the others.
-            return Asking(top_k=self._top_k, capabilities=self._capabilities)._parallel(parallel)
+            # With several writers no draft is stopped: a rejection of one answer must not stop the others.
+            return Asking(**self._request)._parallel(parallel)
         rebuilt = parallel.model_copy(update={"steps__": {name: step.runnable for name, step in steps.items()}})
         return Visited(rebuilt, any(step.asked for step in steps.values()), several)
 
     def _function(self, function: RunnableLambda[Any, Any]) -> Visited:
-        """A function may return the Runnable that answers: ask that one, when it comes."""
+        """A function may return the Runnable that answers; that Runnable is asked when it is returned."""
         sync, asynchronous = getattr(function, "func", None), getattr(function, "afunc", None)
         if not all(each is None or _may_return_runnable(each) for each in (sync, asynchronous)):
             return Visited(function, asked=False)
         wrapped: list[Callable[..., Any]] = []
+        # LangChain reads a function's signature to know whether to hand it the config and the run manager.
         if sync is not None:
-            wrapped.append(_then(sync, self._ask_if_runnable))
+
+            @wraps(sync)
+            def call(*args: Any, **kwargs: Any) -> object:
+                return self._ask_if_runnable(sync(*args, **kwargs))
+
+            wrapped.append(call)
         if asynchronous is not None:
-            wrapped.append(_athen(asynchronous, self._ask_if_runnable))
-        name = getattr(function, "name", None)
-        rebuilt: AnyRunnable = RunnableLambda(*wrapped, name=name)  # type: ignore[call-overload]
+
+            @wraps(asynchronous)
+            async def acall(*args: Any, **kwargs: Any) -> object:
+                return self._ask_if_runnable(await asynchronous(*args, **kwargs))
+
+            wrapped.append(acall)
+        rebuilt: AnyRunnable = RunnableLambda(*wrapped, name=getattr(function, "name", None))  # type: ignore[call-overload]
         return Visited(rebuilt, asked=False)
 
     def _ask_if_runnable(self, result: object) -> object:
@@ -220,30 +230,9 @@ class Asking:
 
 
 def _may_return_runnable(function: Callable[..., Any]) -> bool:
-    # Generators yield parts of an answer; what is not written in Python (operator.itemgetter) builds no chains.
+    # A generator yields parts of an answer, and a callable written in C (operator.itemgetter) builds no chains.
     streams = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
     return inspect.isroutine(function) and not inspect.isbuiltin(function) and not streams
-
-
-def _then(function: Callable[..., Any], finish: Callable[[object], object]) -> Callable[..., Any]:
-    def call(*args: Any, **kwargs: Any) -> object:
-        return finish(function(*args, **kwargs))
-
-    return _signed_like(function, call)
-
-
-def _athen(function: Callable[..., Any], finish: Callable[[object], object]) -> Callable[..., Any]:
-    async def call(*args: Any, **kwargs: Any) -> object:
-        return finish(await function(*args, **kwargs))
-
-    return _signed_like(function, call)
-
-
-def _signed_like(function: Callable[..., Any], wrapper: Callable[..., Any]) -> Callable[..., Any]:
-    """LangChain reads a function's signature to know whether to hand it the config and the run manager."""
-    wrapper.__name__ = getattr(function, "__name__", "function")
-    wrapper.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
-    return wrapper
 
 
 def named_model(name: str, role: str) -> BaseChatModel:
@@ -269,17 +258,17 @@ def named_model(name: str, role: str) -> BaseChatModel:
 
 
 class LateRunnable(RunnableSerializable[LanguageModelInput, Any]):
-    """What becomes a model or a chain by its configuration, and is asked for logprobs once it has."""
+    """A configurable runnable, asked for logprobs once a run's configuration has made a model or chain of it."""
 
     late: Any = Field(description="A configurable runnable, or a stand-in of init_chat_model.")
     ask: Callable[[AnyRunnable], AnyRunnable] = Field(exclude=True, repr=False, description="Makes its model ask.")
 
     def get_name(self, suffix: str | None = None, *, name: str | None = None) -> str:
-        """The configurable's."""
+        """The name of the configurable runnable."""
         return cast("str", self.late.get_name(suffix, name=name))
 
     def invoke(self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        """The answer of the model that this is now."""
+        """The answer of the model that the configuration names."""
         model, config = self._now(config)
         return model.invoke(input, config, **kwargs)
 
@@ -289,7 +278,7 @@ class LateRunnable(RunnableSerializable[LanguageModelInput, Any]):
         return await model.ainvoke(input, config, **kwargs)
 
     def stream(self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
-        """Its stream."""
+        """The stream of the model that the configuration names."""
         model, config = self._now(config)
         yield from model.stream(input, config, **kwargs)
 
@@ -314,7 +303,7 @@ def is_chat_model(runnable: AnyRunnable) -> bool:
 
 
 def resolved(model: AnyRunnable, config: RunnableConfig | None) -> tuple[AnyRunnable, RunnableConfig]:
-    """What a configurable runnable or a stand-in is under this configuration; anything else as it is.
+    """The model that a configurable runnable or a stand-in becomes by this configuration; a model unchanged.
 
     Raises:
         TypeError: it has a chat model's methods, but neither way of becoming one is known.

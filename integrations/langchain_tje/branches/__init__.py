@@ -1,1 +1,1 @@
-"""Deeper branches of LangChain's users: whatever they give as ``deeper=`` is made one kind of object here."""
+"""Deeper branches: whatever users give as ``deeper=`` is made one kind of object here."""

@@ -60,7 +60,7 @@ class RejectedQuestion:
 
     @property
     def offered(self) -> dict[str, Any]:
-        """What a function is given beside the question, as far as it names it."""
+        """What a function is given beside the question, where it has parameters of these names."""
         return {"draft": self.draft, "decision": self.decision}
 
 
@@ -100,7 +100,7 @@ class ChainBranch:
         self.includes_draft = by_function or any(branch.includes_draft for branch in branches)
 
     def require(self, *, on_loop: bool) -> None:
-        """Refuse a way of calling that the user's code has not; its failure would pass for a failed branch.
+        """Refuse a way of calling that the user's code lacks, which would look like a failure of the branch.
 
         Raises:
             TypeError: off the event loop, there is an asynchronous function alone; on it, a generator that is not
@@ -148,7 +148,7 @@ class ChainBranch:
         return parameter in self._names
 
     def _arguments(self, ask: RejectedQuestion) -> dict[str, Any]:
-        """What the function has parameters for; a branch that is no function is given the settings of its models."""
+        """What the function has parameters for; a branch without a function is given the models' settings."""
         if self._function is None:
             return dict(ask.settings)
         takes_any = any(each.kind is each.VAR_KEYWORD for each in self._names.values())
@@ -186,7 +186,7 @@ def is_branch(deeper: object) -> TypeGuard[Branch[Any, Any]]:
 
 @contextmanager
 def rejecting(draft: object) -> Iterator[None]:
-    """Make a rejected draft known to whatever runs within, however deep in a composition it stands."""
+    """Make a rejected draft known to all that runs in the block, through ``rejected_draft``."""
     before = _rejected.get()
     _rejected.set(draft)
     try:
@@ -237,7 +237,7 @@ class _Step(NamedTuple):
 
 
 def _steps(runnable: AnyRunnable, *, is_first: bool = True, bound: tuple[str, ...] = ()) -> Iterator[_Step]:
-    """What is called, as far as it can be seen from outside."""
+    """The runnables that a composition calls, as far as they can be seen from outside."""
     if isinstance(runnable, RunnableBindingBase):
         yield from _steps(runnable.bound, is_first=is_first, bound=(*runnable.kwargs, *bound))
     elif isinstance(runnable, RunnableSequence):
@@ -249,7 +249,7 @@ def _steps(runnable: AnyRunnable, *, is_first: bool = True, bound: tuple[str, ..
         for step in runnable.steps__.values():
             yield from _steps(step, is_first=False)
     elif isinstance(runnable, RunnableWithFallbacks):
-        # Its arguments reach what it tries first, and then each of the others.
+        # Its arguments are given to the first runnable and to every fallback.
         for step in (runnable.runnable, *runnable.fallbacks):
             yield from _steps(step, is_first=False, bound=bound)
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import Any, TypedDict
 from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler
@@ -23,61 +23,67 @@ from tje_middleware.logprobs.fields import field
 
 from ..messages.answer import is_cached
 
-
-class ScopedHandler(Scoped, BaseCallbackHandler):
-    """A handler that a context variable, which LangChain looks into, puts into every chain of a block."""
-
-    # On the event loop and in order: handlers in executor threads may see the end of a call too late.
-    run_inline = True
+#: A streamed token as LangChain tells of it: its text, or its content blocks; and the chunk that it came in.
+Token = str | list[Any]
+Chunk = GenerationChunk | ChatGenerationChunk | None
 
 
-class Tokens(NamedTuple):
+class TokenCounts(TypedDict):
     """What a provider says of one call; None where it does not say (tokens)."""
 
-    input_tokens: int | None = None
-    output_tokens: int | None = None
+    input_tokens: int | None
+    output_tokens: int | None
+
+
+class ScopedHandler(Scoped, BaseCallbackHandler):
+    """A handler for all chains of a block: it stands in a context variable that LangChain looks into."""
+
+    # Called in order on the event loop; in executor threads it might hear of the end of a call too late.
+    run_inline = True
+    _log: Any  # what the calls are written into
+
+    def on_llm_start(self, *args: Any, **kwargs: Any) -> None:
+        """The same for completion models."""
+        self.on_chat_model_start(*args, **kwargs)
+
+    def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        """Count what a call had spent when it failed or was stopped, from the error or from its last answer."""
+        usage = getattr(error, "usage", None)
+        if isinstance(usage, TokenUsage):  # of a draft that was stopped below the callbacks
+            spent = _tokens(usage.input_tokens, usage.output_tokens)
+        else:
+            spent = tokens_of(kwargs.get("response"))
+        self._log.fail(run_id, **spent)
 
 
 class SpendingHandler(ScopedHandler):
     """Adds up what model calls spend; looks at no logprobs."""
 
+    _log: SpendingLog
+
     def __init__(self, parent: SpendingLog | None = None) -> None:
-        self.log = SpendingLog(parent)
+        self._log = SpendingLog(parent)
         #: The model that answered last, as its provider calls it; None where none said.
         self.model: str | None = None
 
     @property
     def usage(self) -> TokenUsage:
         """What was spent so far."""
-        return self.log.usage
+        return self._log.usage
 
     def on_chat_model_start(self, serialized: object, messages: object, *, run_id: UUID, **kwargs: Any) -> None:
         """A model is called."""
-        self.log.start(run_id)
+        self._log.start(run_id)
 
-    def on_llm_start(self, serialized: object, prompts: object, *, run_id: UUID, **kwargs: Any) -> None:
-        """The same for completion models."""
-        self.log.start(run_id)
-
-    def on_llm_new_token(
-        self,
-        token: str | list[Any],
-        *,
-        chunk: GenerationChunk | ChatGenerationChunk | None = None,
-        run_id: UUID,
-        **kwargs: Any,
-    ) -> None:
-        """A stream that is closed early has spent what came until then."""
-        self.log.wrote(run_id, tokens_of_chunk(token, chunk))
+    def on_llm_new_token(self, token: Token, *, chunk: Chunk = None, run_id: UUID, **kwargs: Any) -> None:
+        """Count a chunk: a stream that is closed early reports no usage."""
+        self._log.wrote(run_id, tokens_of_chunk(token, chunk))
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
-        """Read what the provider says."""
-        self.model = _model_of(response) or self.model
-        self.log.end(run_id, **tokens_of(response)._asdict())
-
-    def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        """A call that failed may have cost something all the same."""
-        self.log.fail(run_id, **tokens_at_failure(error, kwargs.get("response"))._asdict())
+        """Count the tokens that the provider reports."""
+        name = field(getattr(message_of(response), "response_metadata", None), "model_name", "model")
+        self.model = name if isinstance(name, str) else self.model
+        self._log.end(run_id, **tokens_of(response))
 
 
 _spending: ContextVar[SpendingHandler | None] = ContextVar("tje_spending", default=None)
@@ -95,8 +101,8 @@ def spending() -> Iterator[SpendingLog]:
         >>> log.usage
         TokenUsage(input_tokens=0, output_tokens=0, calls=1, partly_known=1)
     """
-    with scope(_spending, lambda around: SpendingHandler(around.log if around else None)) as handler:
-        yield handler.log
+    with scope(_spending, lambda around: SpendingHandler(around._log if around else None)) as handler:
+        yield handler._log
 
 
 class EntropyCallbackHandler(CapturedCalls, ScopedHandler):
@@ -132,17 +138,8 @@ class EntropyCallbackHandler(CapturedCalls, ScopedHandler):
     def __init__(self, *, max_calls: int = MAX_CALLS, on_call: Callable[[ModelCall], None] | None = None) -> None:
         self._log = CallLog(max_calls=max_calls, on_call=on_call)
 
-    # LangChain's events: of models
-
     def on_chat_model_start(
-        self,
-        serialized: object,
-        messages: object,
-        *,
-        run_id: UUID,
-        parent_run_id: UUID | None = None,
-        metadata: dict[str, Any] | None = None,
-        **kwargs: Any,
+        self, *args: object, run_id: UUID, parent_run_id: UUID | None = None, metadata: Any = None, **kwargs: Any
     ) -> None:
         """Remember which model is asked, and how."""
         model, temperature = field(metadata, "ls_model_name"), field(metadata, "ls_temperature")
@@ -153,19 +150,8 @@ class EntropyCallbackHandler(CapturedCalls, ScopedHandler):
             temperature=float(temperature) if isinstance(temperature, (int, float)) else None,
         )
 
-    def on_llm_start(self, serialized: object, prompts: object, **kwargs: Any) -> None:
-        """The same for completion models."""
-        self.on_chat_model_start(serialized, prompts, **kwargs)
-
-    def on_llm_new_token(
-        self,
-        token: str | list[Any],
-        *,
-        chunk: GenerationChunk | ChatGenerationChunk | None = None,
-        run_id: UUID,
-        **kwargs: Any,
-    ) -> None:
-        """Collect a streamed chunk's logprobs: one kind of event streaming has only the last of them in the end."""
+    def on_llm_new_token(self, token: Token, *, chunk: Chunk = None, run_id: UUID, **kwargs: Any) -> None:
+        """Collect a chunk's logprobs: with one kind of event streaming the whole answer has only the last chunk's."""
         payload = _payload(token, chunk, kwargs.get("logprobs"))
         self._log.chunk(run_id, payload, tokens=tokens_of_chunk(token, chunk))
 
@@ -175,52 +161,23 @@ class EntropyCallbackHandler(CapturedCalls, ScopedHandler):
         self._log.end(
             run_id,
             response,
-            **tokens_of(response)._asdict(),
+            **tokens_of(response),
             message_id=message.id if message is not None else None,
             answered_by=_deeper_model(message),
         )
 
-    def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        """A call that failed, or was stopped, wrote no answer that could be measured."""
-        self._log.fail(run_id, **tokens_at_failure(error, kwargs.get("response"))._asdict())
+    # Chains, tools and retrievers: what a model call is part of; their inputs and outputs are not looked at.
 
-    # And of what calls them; of their inputs and outputs nothing is looked at
-
-    def on_chain_start(
-        self, serialized: object, inputs: object, *, run_id: UUID, parent_run_id: UUID | None = None, **kwargs: Any
-    ) -> None:
+    def on_chain_start(self, *args: object, run_id: UUID, parent_run_id: UUID | None = None, **kwargs: Any) -> None:
         """Remember what the run is part of, while it runs."""
         self._log.enter(run_id, parent_run_id)
 
-    def on_chain_end(self, outputs: object, *, run_id: UUID, **kwargs: Any) -> None:
+    def on_chain_end(self, *args: object, run_id: UUID, **kwargs: Any) -> None:
         """Forget the run."""
         self._log.leave(run_id)
 
-    def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        """Forget the run."""
-        self._log.leave(run_id)
-
-    def on_tool_start(
-        self, serialized: object, input_str: str, *, run_id: UUID, parent_run_id: UUID | None = None, **kwargs: Any
-    ) -> None:
-        """The same for tools."""
-        self._log.enter(run_id, parent_run_id)
-
-    def on_tool_end(self, output: object, *, run_id: UUID, **kwargs: Any) -> None:
-        """Forget the run."""
-        self._log.leave(run_id)
-
-    def on_retriever_start(
-        self, serialized: object, query: str, *, run_id: UUID, parent_run_id: UUID | None = None, **kwargs: Any
-    ) -> None:
-        """The same for retrievers."""
-        self._log.enter(run_id, parent_run_id)
-
-    def on_retriever_end(self, documents: object, *, run_id: UUID, **kwargs: Any) -> None:
-        """Forget the run."""
-        self._log.leave(run_id)
-
-    on_tool_error = on_retriever_error = on_chain_error
+    on_tool_start = on_retriever_start = on_chain_start
+    on_chain_error = on_tool_end = on_tool_error = on_retriever_end = on_retriever_error = on_chain_end
 
 
 _capturing: ContextVar[EntropyCallbackHandler | None] = ContextVar("tje_capture_entropy", default=None)
@@ -272,14 +229,14 @@ def capture_entropy(
 
 
 def _deeper_model(message: object) -> str | None:
-    """The model behind a gated one that answered in its place; a gated chat model passes for its draft's."""
+    """The deeper model of a gated one, where it answered; a gated chat model is called by its draft's name."""
     metadata = message.response_metadata if isinstance(message, AIMessage) else {}
     if field(metadata.get(METADATA_KEY), "answered_by") != "deeper":
         return None
     return str(metadata.get("model_name") or "the deeper model of a gate")
 
 
-def _payload(token: object, chunk: GenerationChunk | ChatGenerationChunk | None, logprobs: object) -> object:
+def _payload(token: object, chunk: Chunk, logprobs: object) -> object:
     """A chunk as one message with its logprobs, wherever the integration put them.
 
     They may stand apart from the text, and text without logprobs must not be overlooked.
@@ -289,43 +246,22 @@ def _payload(token: object, chunk: GenerationChunk | ChatGenerationChunk | None,
     message, info = getattr(chunk, "message", None), chunk.generation_info or {}
     if message is None:
         return {"content": chunk.text, "response_metadata": info}
-    metadata = {**info, **message.response_metadata}
-    return {
-        "content": message.content,
-        "response_metadata": metadata,
-        "additional_kwargs": message.additional_kwargs,
-    }
+    metadata, more = {**info, **message.response_metadata}, message.additional_kwargs
+    return {"content": message.content, "response_metadata": metadata, "additional_kwargs": more}
 
 
-def tokens_of(response: LLMResult | None) -> Tokens:
-    """What the provider says that a call spent; nothing where the answer came out of LangChain's cache."""
-    if response is None:
-        return Tokens()
-    message = message_of(response)
-    said = message.usage_metadata if isinstance(message, AIMessage) else None
-    if said:
-        if is_cached(said):
-            return Tokens(0, 0)
-        return Tokens(_count(said, "input_tokens"), _count(said, "output_tokens"))
-    of_client = field(response.llm_output, "token_usage", "usage")
-    return Tokens(
-        _count(of_client, "prompt_tokens", "input_tokens"), _count(of_client, "completion_tokens", "output_tokens")
-    )
+def tokens_of(response: LLMResult | None) -> TokenCounts:
+    """The ``input_tokens`` and ``output_tokens`` of a call as its provider counts them; None where it does not say.
 
-
-def tokens_at_failure(error: BaseException, response: LLMResult | None) -> Tokens:
-    """What a call had spent when it failed: what the error knows of it, or what its last words say."""
-    usage = getattr(error, "usage", None)
-    if isinstance(usage, TokenUsage):  # a draft that was stopped where its chunks were not to be seen
-        return Tokens(usage.input_tokens, usage.output_tokens)
-    return tokens_of(response)
-
-
-def _model_of(response: LLMResult) -> str | None:
-    """The model that a call's answer names."""
-    message = message_of(response)
-    name = None if message is None else field(message.response_metadata, "model_name", "model")
-    return name if isinstance(name, str) else None
+    Both are 0 where the answer came out of LangChain's cache.
+    """
+    message = message_of(response) if response is not None else None
+    said: Any = message.usage_metadata if isinstance(message, AIMessage) else None
+    if is_cached(said):
+        return _tokens(0, 0)
+    if not said and response is not None:
+        said = field(response.llm_output, "token_usage", "usage")
+    return _tokens(field(said, "prompt_tokens", "input_tokens"), field(said, "completion_tokens", "output_tokens"))
 
 
 def message_of(response: LLMResult) -> BaseMessage | None:
@@ -335,13 +271,13 @@ def message_of(response: LLMResult) -> BaseMessage | None:
     return message if isinstance(message, BaseMessage) else None
 
 
-def tokens_of_chunk(token: str | list[Any], chunk: GenerationChunk | ChatGenerationChunk | None) -> int:
-    """What a chunk counts for where nobody says: 1 where something was written, 0 where it opens or ends a stream."""
+def tokens_of_chunk(token: Token, chunk: Chunk) -> int:
+    """The tokens of a chunk without logprobs: 1 where it has text, 0 where it only opens or ends a stream."""
     message = getattr(chunk, "message", None)
     thought = field(getattr(message, "additional_kwargs", None), "reasoning_content", "reasoning")
     return int(bool(token or getattr(message, "tool_call_chunks", None) or thought))
 
 
-def _count(usage: object, *names: str) -> int | None:
-    number = field(usage, *names)
-    return number if isinstance(number, int) and number >= 0 else None
+def _tokens(*counts: object) -> TokenCounts:
+    read, written = (count if isinstance(count, int) and count >= 0 else None for count in counts)
+    return TokenCounts(input_tokens=read, output_tokens=written)

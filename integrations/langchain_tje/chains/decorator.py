@@ -94,7 +94,7 @@ def think_just_enough(
             requires what it is not given; or no gate.
         ValueError: an option that does not exist; or a branch is to ask a chain in which no chat model is to be seen.
     """
-    # What cannot work is refused here, and not first where a chain comes.
+    # As a decorator, too, a wrong gate or branch is refused at once, and not when a chain is given.
     Delivery(gate, mode, on_branch_error)
     checked = deeper if is_branch(deeper) else ChainBranch(as_runnable(deeper)).runnable
 
@@ -129,10 +129,9 @@ def _as_chain(chain: Gateable[Any, Any]) -> Runnable[Any, Any]:
 
 def _is_builder(function: Callable[..., Any]) -> bool:
     """Whether the function can be called without an input."""
-    required = [
-        parameter
-        for parameter in inspect.signature(function).parameters.values()
-        if parameter.default is parameter.empty
-        and parameter.kind not in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}
-    ]
-    return not required
+    signature = inspect.signature(function)
+    try:
+        signature.bind()
+    except TypeError:
+        return False
+    return True

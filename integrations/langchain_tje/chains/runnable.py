@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
-from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
+from langchain_core.callbacks import (
+    AsyncCallbackManagerForChainRun,
+    BaseCallbackHandler,
+    CallbackManagerForChainRun,
+    adispatch_custom_event,
+    dispatch_custom_event,
+)
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable
 from langchain_core.runnables.base import RunnableBindingBase
+from langchain_core.runnables.config import patch_config
 from langchain_core.runnables.utils import ConfigurableFieldSpec, Input, Output, get_unique_config_specs
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 from typing_extensions import Self
@@ -16,18 +22,79 @@ from typing_extensions import Self
 from tje_middleware import EntropyGate, GateDecision
 from tje_middleware.branches import Branch
 from tje_middleware.calls.streams import aclosed
-from tje_middleware.gate.delivery import Delivery, Mode, OnBranchError
+from tje_middleware.gate.delivery import DeeperBranch, Delivery, Mode, OnBranchError
 
-from ..asking.chain import Asking, asks_for_logprobs
+from ..asking.chain import Asking, Visited, asks_for_logprobs
 from ..branches.deeper import ChainBranch, RejectedQuestion, is_branch
 from ..branches.refinement import over_chain
-from ..callbacks.handler import SpendingHandler
 from ..messages.answer import in_words
-from ..messages.turn import DraftCapture, MessageTurn
-from ..messages.visibility import Visibility, atraced, deeper_config, draft_config, traced
+from ..messages.message_turn import MessageTurn
+from ..messages.visibility import EVENT, Visibility, trace_metadata
+
+RunManager = CallbackManagerForChainRun | AsyncCallbackManagerForChainRun
+#: The name of the run that shows the decision in a trace.
+_RUN_NAME = "EntropyGate"
 
 
-class EntropyGateRunnable(RunnableSerializable[Input, Output]):
+class Prepared(NamedTuple):
+    """What is the same for every question to one gated chain or chat model.
+
+    Attributes:
+        delivery: The rules, with the deeper branch.
+        visibility: What is shown of drafts.
+        visited: What writes the draft, its models asked for logprobs.
+        keeps_logprobs: Whether the user asks the draft for logprobs anyway, and expects them in the answer.
+    """
+
+    delivery: Delivery
+    visibility: Visibility
+    visited: Visited
+    keeps_logprobs: bool
+
+
+class GateOptions(BaseModel):
+    """The fields that a gated chain and a gated chat model have in common."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    draft: Any
+    deeper: Any
+    gate: EntropyGate = Field(description="Decides which answer is taken.")
+    mode: Mode = Field(
+        default="hold",
+        description="hold: nobody sees a draft before it is accepted. abort: held, and its request is cancelled once "
+        "it is sure to be rejected. annotate: the draft passes through and is the answer; the decision is in it.",
+    )
+    on_branch_error: OnBranchError = Field(
+        default="draft", description="When the deeper branch fails: return the draft and say so, or raise."
+    )
+    threshold: float | None = Field(
+        default=None,
+        description="A threshold in the signal's unit in the place of the profile's; None: the profile's.",
+    )
+
+    _prepared: tuple[Prepared, tuple[object, ...]] | None = PrivateAttr(default=None)
+
+    def _branch(self) -> DeeperBranch:
+        """The deeper branch that ``deeper`` stands for."""
+        raise NotImplementedError
+
+    def _prepare(self) -> Prepared:
+        """What every question needs; made anew where a copy of this was given another gate, model or option."""
+        made_of = (self.draft, self.deeper, self.gate, self.mode, self.on_branch_error, self.threshold)
+        known = self._prepared
+        if known is not None and all(now is then for now, then in zip(made_of, known[1], strict=True)):
+            return known[0]
+        gate = self.gate if self.threshold is None else self.gate.with_threshold(self.threshold)
+        delivery = Delivery(gate, self.mode, self.on_branch_error, branch=self._branch())
+        visibility = Visibility(delivery.mode_for(may_call_tools=False))
+        visited = Asking.by(gate, visibility).visit(_unconfigured(self.draft))
+        prepared = Prepared(delivery, visibility, visited, asks_for_logprobs(self.draft))
+        self._prepared = prepared, made_of
+        return prepared
+
+
+class EntropyGateRunnable(GateOptions, RunnableSerializable[Input, Output]):
     """Answer once; go deeper only where the answer's own entropy says that it is unsure.
 
     The draft's chat model is asked for logprobs. A message that comes out carries the decision, the fields of
@@ -51,8 +118,6 @@ class EntropyGateRunnable(RunnableSerializable[Input, Output]):
         ('Paris.', 'mean_entropy 1 is above the threshold 0.29')
     """
 
-    model_config = ConfigDict(arbitrary_types_allowed=True)
-
     #: For a gate around this one: its model is asked for logprobs already.
     asks_by_itself: ClassVar[bool] = True
 
@@ -60,49 +125,33 @@ class EntropyGateRunnable(RunnableSerializable[Input, Output]):
     deeper: Runnable[Any, Any] | Branch[Any, Any] = Field(
         description="Answers where the gate is not satisfied; a Branch asks the draft's model again."
     )
-    gate: EntropyGate = Field(description="Decides which answer is taken.")
-    mode: Mode = Field(
-        default="hold",
-        description="hold: nobody sees a draft before it is accepted. abort: held, and its request is cancelled once "
-        "it is sure to be rejected. annotate: the draft passes through and is the answer; the decision is in it.",
-    )
-    on_branch_error: OnBranchError = Field(
-        default="draft", description="When the deeper branch fails: return the draft and say so, or raise."
-    )
-    threshold: float | None = Field(
-        default=None,
-        description="A threshold in the signal's unit in the place of the profile's; None: the profile's.",
-    )
-
-    _prepared: Prepared | None = PrivateAttr(default=None)
-    _made_of: tuple[object, ...] = PrivateAttr(default=())
 
     @model_validator(mode="after")
     def _refuse_what_cannot_be_called(self) -> Self:
-        """What can be known of the deeper branch now is not to be found out where a draft is rejected."""
+        """Make the deeper branch once now: one that cannot be called is refused before any draft is rejected."""
         self._branch()
         return self
 
     @property
     def InputType(self) -> type[Input]:  # noqa: N802 (LangChain's name)
-        """The draft's."""
+        """The draft's input type."""
         return cast("type[Input]", self.draft.InputType)
 
     @property
     def OutputType(self) -> type[Output]:  # noqa: N802
-        """The draft's."""
+        """The draft's output type."""
         return cast("type[Output]", self.draft.OutputType)
 
     def get_input_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:
-        """The draft's."""
+        """The draft's input schema."""
         return cast("type[BaseModel]", self.draft.get_input_schema(config))
 
     def get_output_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:
-        """The draft's."""
+        """The draft's output schema."""
         return cast("type[BaseModel]", self.draft.get_output_schema(config))
 
     def get_name(self, suffix: str | None = None, *, name: str | None = None) -> str:
-        """Its own where it has one, else the draft's: traces go on under the name that they had."""
+        """Its own name where it has one, else the draft's, under which traces are known already."""
         return super().get_name(suffix, name=name) if name or self.name else self.draft.get_name(suffix)
 
     @property
@@ -146,7 +195,7 @@ class EntropyGateRunnable(RunnableSerializable[Input, Output]):
     def batch(
         self, inputs: list[Input], config: RunnableConfig | list[RunnableConfig] | None = None, **kwargs: Any
     ) -> list[Output]:
-        """One answer an input, each decided by itself."""
+        """One answer for each input; each draft is judged by itself."""
         return super().batch(inputs, self._limited(config), **kwargs)
 
     async def abatch(
@@ -155,71 +204,37 @@ class EntropyGateRunnable(RunnableSerializable[Input, Output]):
         """The same on the event loop."""
         return await super().abatch(inputs, self._limited(config), **kwargs)
 
-    def _answer(
-        self, question: Input, run_manager: CallbackManagerForChainRun, config: RunnableConfig, **kwargs: Any
-    ) -> Output:
-        return cast("Output", ChainTurn(self._prepare(), question, config, run_manager, kwargs).answer())
+    def _answer(self, question: Input, run_manager: RunManager, config: RunnableConfig, **settings: Any) -> Output:
+        return cast("Output", ChainTurn(self._prepare(), question, config, run_manager, settings).answer())
 
     async def _aanswer(
-        self, question: Input, run_manager: AsyncCallbackManagerForChainRun, config: RunnableConfig, **kwargs: Any
+        self, question: Input, run_manager: RunManager, config: RunnableConfig, **settings: Any
     ) -> Output:
-        return cast("Output", await ChainTurn(self._prepare(), question, config, run_manager, kwargs).aanswer())
+        return cast("Output", await ChainTurn(self._prepare(), question, config, run_manager, settings).aanswer())
 
     def _chunks(
-        self,
-        questions: Iterator[Input],
-        run_manager: CallbackManagerForChainRun,
-        config: RunnableConfig,
-        **kwargs: Any,
+        self, questions: Iterator[Input], run_manager: RunManager, config: RunnableConfig, **settings: Any
     ) -> Iterator[Output]:
-        yield from ChainTurn(self._prepare(), next(questions), config, run_manager, kwargs).answers()
+        return ChainTurn(self._prepare(), next(questions), config, run_manager, settings).answers()
 
     async def _achunks(
-        self,
-        questions: AsyncIterator[Input],
-        run_manager: AsyncCallbackManagerForChainRun,
-        config: RunnableConfig,
-        **kwargs: Any,
+        self, questions: AsyncIterator[Input], run_manager: RunManager, config: RunnableConfig, **settings: Any
     ) -> AsyncIterator[Output]:
-        turn = ChainTurn(self._prepare(), await anext(questions), config, run_manager, kwargs)
+        turn = ChainTurn(self._prepare(), await anext(questions), config, run_manager, settings)
         async with aclosed(turn.aanswers()) as chunks:
             async for chunk in chunks:
                 yield chunk
 
     def _configured(self, config: RunnableConfig | None) -> RunnableConfig | None:
-        """With what is bound to the draft (name, tags, callbacks): it holds for the whole that takes its place."""
+        """The config with what is bound to the draft (name, tags, callbacks), for the gated run as a whole."""
         return self.draft._merge_configs(config) if isinstance(self.draft, RunnableBindingBase) else config
 
     def _limited(self, config: RunnableConfig | list[RunnableConfig] | None) -> Any:
-        """With the concurrency that is bound to the draft."""
+        """The config with the concurrency that is bound to the draft."""
         limit = self.draft.config.get("max_concurrency") if isinstance(self.draft, RunnableBindingBase) else None
         if limit is None or isinstance(config, Sequence):
             return config
         return {"max_concurrency": limit, **(config or {})}
-
-    def _prepare(self) -> Prepared:
-        """What runs; made anew where a copy of this was given something else."""
-        made_of = (self.draft, self.deeper, self.gate, self.mode, self.on_branch_error, self.threshold)
-        if self._prepared is None or any(now is not then for now, then in zip(made_of, self._made_of, strict=True)):
-            gate = self.gate if self.threshold is None else self.gate.with_threshold(self.threshold)
-            branch = self._branch()
-            delivery = Delivery(gate, self.mode, self.on_branch_error, branch=branch)
-            visibility = Visibility(delivery.mode_for(may_call_tools=False))
-            asking = Asking(top_k=gate.key.top_k, capabilities=gate.capabilities, visibility=visibility, gate=gate)
-            visited = asking.visit(_unconfigured(self.draft))
-            self._prepared, self._made_of = (
-                Prepared(
-                    asking=visited.runnable,
-                    branch=branch,
-                    delivery=delivery,
-                    visibility=visibility,
-                    model_seen=visited.asked,
-                    one_writer=visited.asked and not visited.several,
-                    keeps_logprobs=asks_for_logprobs(self.draft),
-                ),
-                made_of,
-            )
-        return self._prepared
 
     def _branch(self) -> ChainBranch:
         if is_branch(self.deeper):
@@ -227,34 +242,11 @@ class EntropyGateRunnable(RunnableSerializable[Input, Output]):
         return ChainBranch(cast("Runnable[Any, Any]", self.deeper))
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """What is the same for every run of one gated runnable.
-
-    Attributes:
-        asking: The draft, its model asked for logprobs.
-        branch: The deeper branch.
-        delivery: The rules.
-        visibility: What is shown of drafts.
-        model_seen: Whether there was a model to be asked.
-        one_writer: Whether no more than one of them writes the draft.
-        keeps_logprobs: Whether the user asks for logprobs anyway, and expects them in the answer.
-    """
-
-    asking: Runnable[Any, Any]
-    branch: ChainBranch
-    delivery: Delivery
-    visibility: Visibility
-    model_seen: bool
-    one_writer: bool
-    keeps_logprobs: bool
-
-
 class ChainTurn(MessageTurn):
     """A question to a gated runnable.
 
     Args:
-        prepared: What is the same for every run.
+        prepared: What is the same for every question.
         question: The run's input.
         config: The run's.
         run_manager: The run's; the event loop's where the turn is taken there.
@@ -266,87 +258,83 @@ class ChainTurn(MessageTurn):
         prepared: Prepared,
         question: Any,
         config: RunnableConfig,
-        run_manager: CallbackManagerForChainRun | AsyncCallbackManagerForChainRun,
+        run_manager: RunManager,
         settings: dict[str, Any],
     ) -> None:
-        super().__init__(
-            prepared.delivery,
-            drafting=DraftCapture(),
-            deepening=SpendingHandler(),
-            model_seen=prepared.model_seen,
-            one_writer=prepared.one_writer,
-            keeps_logprobs=prepared.keeps_logprobs or bool(settings.get("logprobs")),
-        )
-        self._prepared = prepared
+        keeps_logprobs = prepared.keeps_logprobs or bool(settings.get("logprobs"))
+        super().__init__(prepared.delivery, prepared.visited, keeps_logprobs=keeps_logprobs)
+        self._visibility = prepared.visibility
         self._question = question
         self._config = config
-        self._run_manager = run_manager
+        self._run_manager: Any = run_manager
         self._settings = settings
 
     def draft(self) -> Any:
         """What the chain answers."""
-        return self._prepared.asking.invoke(self._question, self._watched, **self._settings)
+        return self._visited.runnable.invoke(self._question, self._draft_config, **self._settings)
 
     async def adraft(self) -> Any:
         """The same on the event loop."""
-        return await self._prepared.asking.ainvoke(self._question, self._watched, **self._settings)
+        return await self._visited.runnable.ainvoke(self._question, self._draft_config, **self._settings)
 
     def draft_chunks(self) -> Iterator[Any]:
         """What the chain streams."""
-        return self._prepared.asking.stream(self._question, self._watched, **self._settings)
+        return self._visited.runnable.stream(self._question, self._draft_config, **self._settings)
 
     def adraft_chunks(self) -> AsyncIterator[Any]:
         """The same on the event loop."""
-        return self._prepared.asking.astream(self._question, self._watched, **self._settings)
-
-    def deeper(self, decision: GateDecision) -> Any:
-        """What the branch answers."""
-        return self._prepared.branch.run(self._ask(decision))
-
-    async def adeeper(self, decision: GateDecision) -> Any:
-        """The same on the event loop."""
-        return await self._prepared.branch.arun(self._ask(decision))
-
-    def deeper_chunks(self, decision: GateDecision) -> Iterator[Any]:
-        """What the branch streams."""
-        return self._prepared.branch.chunks(self._ask(decision))
-
-    def adeeper_chunks(self, decision: GateDecision) -> AsyncIterator[Any]:
-        """The same on the event loop."""
-        return self._prepared.branch.achunks(self._ask(decision))
-
-    def require_deeper(self, *, on_loop: bool) -> None:
-        """Refuse a function without the event loop that it needs, and a generator that cannot run on it."""
-        self._prepared.branch.require(on_loop=on_loop)
+        return self._visited.runnable.astream(self._question, self._draft_config, **self._settings)
 
     def announce(self, decision: GateDecision) -> None:
-        """As a run and an event of its own."""
-        traced(decision, cast("CallbackManagerForChainRun", self._run_manager), self._config)
+        """Show the decision as a run between the draft's and the deeper branch's, and dispatch it as an event."""
+        callbacks = self._run_manager.get_child("tje:gate")
+        if callbacks.handlers:
+            callbacks.add_metadata(trace_metadata(decision), inherit=False)
+            callbacks.on_chain_start(None, {}, name=_RUN_NAME).on_chain_end(decision.as_dict())
+        dispatch_custom_event(EVENT, decision.as_dict(), config=self._child_config())
 
     async def aannounce(self, decision: GateDecision) -> None:
         """The same on the event loop."""
-        await atraced(decision, cast("AsyncCallbackManagerForChainRun", self._run_manager), self._config)
+        callbacks = self._run_manager.get_child("tje:gate")
+        if callbacks.handlers:
+            callbacks.add_metadata(trace_metadata(decision), inherit=False)
+            await (await callbacks.on_chain_start(None, {}, name=_RUN_NAME)).on_chain_end(decision.as_dict())
+        await adispatch_custom_event(EVENT, decision.as_dict(), config=self._child_config())
 
     def question_text(self) -> str | None:
         """The run's input."""
         return in_words(self._question)
 
-    @property
-    def _watched(self) -> RunnableConfig:
-        return draft_config(self._config, self._run_manager, self._drafting, self._prepared.visibility)
-
-    def _ask(self, decision: GateDecision) -> RejectedQuestion:
+    def ask(self, decision: GateDecision) -> RejectedQuestion:
+        """The question with the user's settings; the decision is in the metadata of the branch's runs."""
         return RejectedQuestion(
             question=self._question,
             draft=self.kept,
             decision=decision,
-            config=deeper_config(self._config, self._run_manager, decision, self._deepening),
+            config=self._role_config("deeper", self._deepening, trace_metadata(decision)),
             settings=self._settings,
         )
 
+    @property
+    def _draft_config(self) -> RunnableConfig:
+        return self._role_config("draft", self._drafting, {}, self._visibility.tags)
+
+    def _role_config(
+        self, role: str, capture: BaseCallbackHandler, metadata: dict[str, Any], tags: Sequence[str] = ()
+    ) -> RunnableConfig:
+        """The config of child runs that have their role in their metadata and are watched by ``capture``."""
+        callbacks = self._run_manager.get_child(f"tje:{role}")
+        callbacks.add_metadata({"tje.role": role, **metadata})
+        callbacks.add_tags([*tags])
+        callbacks.add_handler(capture)
+        return patch_config(self._config, callbacks=callbacks)
+
+    def _child_config(self) -> RunnableConfig:
+        return patch_config(self._config, callbacks=self._run_manager.get_child())
+
 
 def _unconfigured(draft: Runnable[Any, Any]) -> Runnable[Any, Any]:
-    """The draft without what the gate's own run takes over from it; listeners would be told twice."""
+    """The draft without its bound config, which the gate's run has: its listeners would be called twice."""
     if not isinstance(draft, RunnableBindingBase):
         return draft
     return draft.model_copy(update={"config": {}, "config_factories": []})

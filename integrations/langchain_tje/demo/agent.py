@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -20,35 +20,8 @@ from tje_middleware.demo import Question, calculated, is_right
 
 from ..agents.middleware import EntropyGateMiddleware
 
-# Ids of calls that a model wrote as text begin with it: such a call is shown to the model as text again.
+# The ids of calls that a model wrote as text begin with it; these are shown to the model as text again.
 _WRITTEN = "written_"
-
-
-@dataclass(frozen=True)
-class Example:
-    """A question with the call that answers it, to show a model the form.
-
-    Attributes:
-        question: What is asked.
-        call: The tool's name and its arguments.
-        result: What the tool says.
-        answer: What is said after that.
-    """
-
-    question: str
-    call: tuple[str, Mapping[str, object]]
-    result: str
-    answer: str
-
-
-def messages_of(examples: Sequence[Example]) -> list[AnyMessage]:
-    """Examples as a model reads them that knows nothing of tools."""
-    messages: list[AnyMessage] = []
-    for example in examples:
-        name, arguments = example.call
-        written = AIMessage(json.dumps({"name": name, "arguments": arguments}))
-        messages += [HumanMessage(example.question), written, _told(name, example.result), AIMessage(example.answer)]
-    return messages
 
 
 class TextToolCalls(AgentMiddleware[Any, Any, Any]):
@@ -64,10 +37,10 @@ class TextToolCalls(AgentMiddleware[Any, Any, Any]):
         examples: Shown before the conversation.
     """
 
-    def __init__(self, examples: Sequence[Example] = ()) -> None:
+    def __init__(self, examples: Sequence[AnyMessage] = ()) -> None:
         super().__init__()
         self.tools = []
-        self._shown = messages_of(examples)
+        self._examples = examples
 
     def wrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
@@ -82,7 +55,7 @@ class TextToolCalls(AgentMiddleware[Any, Any, Any]):
         return self._read(await handler(self._in_text(request)), request)
 
     def _in_text(self, request: ModelRequest[Any]) -> ModelRequest[Any]:
-        return request.override(messages=[*self._shown, *map(_as_text, request.messages)])
+        return request.override(messages=[*self._examples, *map(_as_text, request.messages)])
 
     def _read(self, response: ModelResponse[Any], request: ModelRequest[Any]) -> ModelResponse[Any]:
         tools = {tool.name: tool for tool in request.tools if isinstance(tool, BaseTool)}
@@ -90,13 +63,13 @@ class TextToolCalls(AgentMiddleware[Any, Any, Any]):
 
 
 def _with_call(message: Any, tools: Mapping[str, BaseTool]) -> Any:
-    if not isinstance(message, AIMessage) or message.tool_calls:
+    if (
+        not isinstance(message, AIMessage)
+        or message.tool_calls
+        or (call := written_call(message.text, tools)) is None
+    ):
         return message
-    call = written_call(message.text, tools)
-    if call is None:
-        return message
-    name, arguments = call
-    made = {"name": name, "args": arguments, "id": f"{_WRITTEN}{uuid4().hex[:12]}", "type": "tool_call"}
+    made = {"name": call[0], "args": call[1], "id": f"{_WRITTEN}{uuid4().hex[:12]}", "type": "tool_call"}
     return message.model_copy(update={"tool_calls": [made]})
 
 
@@ -145,23 +118,24 @@ SYSTEM = (
 Agent = Runnable[Any, Any]
 
 
-def _example(question: str, expression: str, result: str) -> Example:
-    return Example(question, ("calculate", {"expression": expression}), result, f"The answer is {result}.")
+def _example(question: str, expression: str, result: str) -> list[AnyMessage]:
+    """A question and its answer by a call, as a model reads them that knows nothing of tools."""
+    call = json.dumps({"name": "calculate", "arguments": {"expression": expression}})
+    told = _told("calculate", result)
+    return [HumanMessage(question), AIMessage(call), told, AIMessage(f"The answer is {result}.")]
 
 
-EXAMPLES = (
-    _example("What is 12 + 30?", "12 + 30", "42"),
-    _example(
+EXAMPLES = [
+    *_example("What is 12 + 30?", "12 + 30", "42"),
+    *_example(
         "Kim buys 3 books at 7 euros each and a pen for 2 euros. How many euros does she pay?", "3 * 7 + 2", "23"
     ),
-)
-
-
-MORE_EXAMPLES = (
-    _example("What is 57 - 19?", "57 - 19", "38"),
-    _example("A class of 30 pupils makes groups of 5. How many groups are there?", "30 / 5", "6"),
-    _example("What number comes next: 11, 15, 19, 23?", "23 + 4", "27"),
-)
+]
+MORE_EXAMPLES = [
+    *_example("What is 57 - 19?", "57 - 19", "38"),
+    *_example("A class of 30 pupils makes groups of 5. How many groups are there?", "30 / 5", "6"),
+    *_example("What number comes next: 11, 15, 19, 23?", "23 + 4", "27"),
+]
 
 
 @tool
@@ -176,10 +150,9 @@ def with_more_examples(
     handler: Callable[[ModelRequest[Any]], ModelResponse[Any]],
 ) -> ModelResponse[Any]:
     """The deeper branch: the same model and request, with more worked examples before the question."""
-    first, more = messages_of(EXAMPLES), messages_of(MORE_EXAMPLES)
-    # Behind the first ones, so that a server which keeps a prompt's beginning need not read those again.
-    conversation = request.messages[len(first) :]
-    return handler(request.override(messages=[*first, *more, *conversation]))
+    # Behind the first examples, so that a server which keeps a prompt's beginning need not read those again.
+    conversation = request.messages[len(EXAMPLES) :]
+    return handler(request.override(messages=[*EXAMPLES, *MORE_EXAMPLES, *conversation]))
 
 
 def demo_agent(chat: ChatOpenAI, gate: EntropyGateMiddleware | None = None) -> Agent:
@@ -204,15 +177,12 @@ def turns_right(question: Question, messages: Sequence[AnyMessage]) -> dict[str,
     for place, message in enumerate(messages):
         if not isinstance(message, AIMessage) or message.id is None:
             continue
-        before, after = messages[place - 1], messages[place + 1 :]
+        before, said, graded = messages[place - 1], str(message.text), question
         if message.tool_calls:
-            result = next((each.text for each in after if isinstance(each, ToolMessage)), "")
-            right[message.id] = is_right(question, result)
-        elif isinstance(before, ToolMessage):
-            said = question.model_copy(update={"answers": (before.text,)}) if _is_number(before.text) else question
-            right[message.id] = is_right(said, message.text)
-        else:
-            right[message.id] = is_right(question, message.text)
+            said = next((each.text for each in messages[place + 1 :] if isinstance(each, ToolMessage)), "")
+        elif isinstance(before, ToolMessage) and _is_number(before.text):
+            graded = question.model_copy(update={"answers": (before.text,)})
+        right[message.id] = is_right(graded, said)
     return right
 
 

@@ -22,7 +22,7 @@ from tje_middleware import (
     parse_logprobs,
 )
 from tje_middleware.demo import ALWAYS, NEVER, UNTIL_REPEATED, DemoResult, Question, is_right, label, load_questions
-from tje_middleware.evaluation import compare
+from tje_middleware.evaluation import Outcome, compare
 from tje_middleware.signals import AUTO
 
 from ..asking.chain import ask_logprobs
@@ -75,19 +75,13 @@ def run_demo(
     records = run.records(labelled, key)
     registry.put(calibrate(records, key=key, alpha=ALPHA))
     profile = registry.get(key)
-    methods = [method for method in profile.thresholds if method != "cost"]  # there are no prices here
+    methods = [method for method in profile.thresholds if method != "cost"]  # it needs prices, and the demo has none
     missing = without_threshold(profile, methods)
     gates = gates_of(registry, profile, [method for method in methods if method not in missing])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TjeWarning)  # what a gate warns of stands above the table
         answers = run.answers(tested, gates)
-    outcomes = {
-        name: [
-            each.outcome(correct=_right(each), accepted=name == NEVER or _route(each) == "final")
-            for each in of_policy
-        ]
-        for name, of_policy in answers.items()
-    }
+    outcomes = {name: [_outcome(each, name) for each in of_policy] for name, of_policy in answers.items()}
     return DemoResult(
         model=model,
         profile=profile,
@@ -122,10 +116,7 @@ class _Run:
             return refined
 
         refined = self._ask("their refinement", RunnableLambda(deepen), questions)
-        return [
-            _record(draft, deeper, deeper_tokens=deeper.output_tokens)
-            for draft, deeper in zip(drafts, refined, strict=True)
-        ]
+        return [_record(*pair, deeper_tokens=pair[1].output_tokens) for pair in zip(drafts, refined, strict=True)]
 
     def answers(self, questions: Sequence[Question], gates: Mapping[str, EntropyGate]) -> dict[str, list[Answer]]:
         """Run every policy on the same questions, each for real."""
@@ -171,9 +162,9 @@ def _right(answer: Answer) -> bool:
     return is_right(answer.question, answer.output.text)
 
 
-def _route(answer: Answer) -> str | None:
-    route: str | None = answer.output.response_metadata.get("tje", {}).get("route")
-    return route
+def _outcome(answer: Answer, policy: str) -> Outcome:
+    route = answer.output.response_metadata.get("tje", {}).get("route")
+    return answer.outcome(correct=_right(answer), accepted=policy == NEVER or route == "final")
 
 
 def _logprobs(answer: Answer) -> SequenceLogprobs:

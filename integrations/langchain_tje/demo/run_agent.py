@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
@@ -89,49 +88,20 @@ def run_agent_demo(
     )
 
 
-@dataclass(frozen=True)
 class _Run:
-    """One question's run, and the agent's state in the end."""
+    """One question's run: what was said, the gate's decisions, none where there is no gate, and how it ended."""
 
-    asked: Asked[dict[str, Any]]
-
-    @property
-    def messages(self) -> Sequence[AnyMessage]:
-        """All that was said."""
-        messages: Sequence[AnyMessage] = self.asked.output["messages"]
-        return messages
-
-    @property
-    def decisions(self) -> Sequence[Mapping[str, Any]]:
-        """The gate's, none where there is no gate."""
-        decisions: Sequence[Mapping[str, Any]] = self.asked.output.get("tje", ())
-        return decisions
-
-    @property
-    def turns(self) -> list[AIMessage]:
-        """What the model said; the limit of turns writes a message of its own, which no model counted tokens of."""
+    def __init__(self, asked: Asked[dict[str, Any]]) -> None:
+        self.asked = asked
+        self.messages: Sequence[AnyMessage] = asked.output["messages"]
+        self.decisions: Sequence[Mapping[str, Any]] = asked.output.get("tje", ())
         said = (message for message in self.messages if isinstance(message, AIMessage))
-        return [message for message in said if message.usage_metadata is not None]
-
-    @property
-    def cut_off(self) -> bool:
-        """Whether it ended without an answer."""
-        return not self.turns or self.messages[-1] is not self.turns[-1]
-
-    @property
-    def right(self) -> bool:
-        """Whether it ended with the right answer."""
-        return not self.cut_off and is_right(self.asked.question, self.messages[-1].text)
-
-    @property
-    def calls(self) -> int:
-        """Turns that called the tool."""
-        return sum(bool(turn.tool_calls) for turn in self.turns)
-
-    @property
-    def accepted(self) -> bool:
-        """Whether every turn's draft was its answer."""
-        return all(decision["answered_by"] == "draft" for decision in self.decisions)
+        # The limit of turns writes a message of its own, which no model counted tokens of.
+        self.turns = [message for message in said if message.usage_metadata is not None]
+        self.calls = sum(bool(turn.tool_calls) for turn in self.turns)
+        self.cut_off = not self.turns or self.messages[-1] is not self.turns[-1]
+        self.right = not self.cut_off and is_right(asked.question, self.messages[-1].text)
+        self.accepted = all(decision["answered_by"] == "draft" for decision in self.decisions)
 
 
 class _Runs:

@@ -158,7 +158,7 @@ def _tokens(meter: UsageMetadataCallbackHandler) -> tuple[int, int]:
 @contextmanager
 def _no_proxy() -> Iterator[None]:
     """Reach this machine directly; HTTP clients would send even that through a proxy from the environment."""
-    names = ("NO_PROXY", "no_proxy")  # where both are set, the second counts
+    names = ("NO_PROXY", "no_proxy")  # where both are set, clients read the second
     before = {name: os.environ.get(name) for name in names}
     known = before["no_proxy"] or before["NO_PROXY"]
     os.environ.update(dict.fromkeys(names, ",".join(filter(None, [known, "127.0.0.1"]))))

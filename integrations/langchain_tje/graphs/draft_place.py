@@ -19,8 +19,8 @@ from tje_middleware.gate.delivery import Delivery
 from ..branches.deeper import ChainBranch, as_runnable, is_control_flow, rejecting
 from ..callbacks.handler import spending
 from ..messages.answer import annotated, usage_in
-from .judging import Judged, decision_in, spent_on, text_for
-from .state import last_message, messages_of, update_of, with_messages
+from .judging import Judged, decision_in, model_of, spent_on, text_for
+from .state_messages import last_message, messages_of, update_of, with_messages
 
 #: A node as LangGraph takes it: a function of the state, sync or async, or a Runnable.
 Node = Callable[..., Any] | Callable[..., Awaitable[Any]] | Runnable[Any, Any]
@@ -52,7 +52,7 @@ class DraftPlace:
 
     @classmethod
     def in_state(cls, state: Any, key: str, delivery: Delivery, judge: Judge) -> DraftPlace:
-        """Find the place.
+        """The place of the last draft in a state, or of the answer that a node goes on with.
 
         Args:
             state: What the node was called with.
@@ -86,7 +86,7 @@ class DraftPlace:
         return with_messages(self.state, self.key, messages_of(self.state, self.key)[:-1])
 
     def filled(self, result: object, seen: TokenUsage) -> Any:
-        """What the node returned, its answer in the place and with the decision.
+        """What the node returned, with its answer in the draft's place and the decision in the answer.
 
         Args:
             result: An update of the state, a message, or a Command.
@@ -95,9 +95,12 @@ class DraftPlace:
         Raises:
             TypeError: there is no message in it.
         """
-        if isinstance(result, Command):
-            return replace(result, update=self._filled(_changes(result), seen))
-        return self._filled(result, seen)
+        if not isinstance(result, Command):
+            return self._filled(result, seen)
+        update = result.update
+        if isinstance(update, (list, tuple)) and update and all(isinstance(pair, tuple) for pair in update):
+            update = dict(update)  # keys and values in pairs
+        return replace(result, update=self._filled(update, seen))
 
     def kept(self, error: Exception) -> Any:
         """The update that keeps the draft where the node failed.
@@ -127,24 +130,24 @@ class DraftPlace:
         given = convert_to_messages(messages_of(self.state, self.key))
         known = {message.id for message in given if message.id} - {self.message.id}
         answers = [message for message in messages if isinstance(message, AIMessage) and message.id not in known]
-        # A graph that is a node gives back what it was given; a draft that comes back alone is the answer.
+        # A subgraph returns the messages that it was given, too; if only the draft comes back, it is the answer.
         new = [message for message in answers if not self._is_draft(message)] or answers
         if not new:
             raise TypeError("the deeper node returned no AIMessage that is new, and so nothing to replace the draft")
         return with_messages(update, self.key, self._placed(messages, new, seen))
 
     def _placed(self, messages: list[Any], new: list[AIMessage], seen: TokenUsage) -> list[Any]:
-        """The first new message stands where the draft stood; the last one is the answer, and tells of it all."""
+        """The first new message takes the draft's id; the last one is the answer, with the decision and all usage."""
         *earlier, last = new
         before = self.decision.deeper_usage or TokenUsage()
-        # Messages tell of calls that were not seen: made before an interrupt, or where no callbacks reach.
+        # Messages have the usage also of calls that no callback saw, such as those made before an interrupt.
         told_of = [message for message in new if message.usage_metadata and not self._is_draft(message)]
         spent = max(seen, sum(map(spent_on, told_of), TokenUsage()), key=lambda usage: usage.total_tokens)
         decision = self.delivery.with_deeper(self.decision, self.decision.draft_usage, before + spent)
         gate = self.delivery.gate
         gate.amend(
             decision,
-            deeper_model=_model_of(last),
+            deeper_model=model_of(last),
             deeper_includes_draft=self._includes,
             answer=text_for(gate, last),
         )
@@ -198,73 +201,52 @@ def node_branch(node: Node, *, sees_draft: bool) -> ChainBranch | FunctionNode:
 def replacing(
     node: Node, branch: ChainBranch | FunctionNode, find: Callable[[Any], DraftPlace], *, sees_draft: bool
 ) -> Any:
-    """The node, its answers in the places that ``find`` names.
+    """The node, with its answers put in the places that ``find`` gives.
 
     A function keeps its signature and annotations: LangGraph reads from them what to give it, and where it goes.
     """
-    if isinstance(branch, ChainBranch):
-        return _replacing_runnable(branch, find, sees_draft=sees_draft)
-    function = cast("Callable[..., Any]", node)
-    if _is_async(function):
-
-        @wraps(function)
-        async def ain_place(state: Any, *args: Any, **kwargs: Any) -> Any:
-            return await _areplace(find(state), lambda shown: function(shown, *args, **kwargs), sees_draft=sees_draft)
-
-        return ain_place
-
-    @wraps(function)
-    def in_place(state: Any, *args: Any, **kwargs: Any) -> Any:
-        return _replace(find(state), lambda shown: function(shown, *args, **kwargs), sees_draft=sees_draft)
-
-    return in_place
-
-
-def _replacing_runnable(
-    branch: ChainBranch, find: Callable[[Any], DraftPlace], *, sees_draft: bool
-) -> Runnable[Any, Any]:
+    if not isinstance(branch, ChainBranch):
+        function = cast("Callable[..., Any]", node)
+        return wraps(function)((_areplacing if _is_async(function) else _replacing)(function, find, sees_draft))
     runnable = branch.runnable
+    replace_draft = _replacing(runnable.invoke, find, sees_draft)
+    areplace_draft = _areplacing(runnable.ainvoke, find, sees_draft)
 
     def in_place(state: Any, config: RunnableConfig) -> Any:
         branch.require(on_loop=False)
-        return _replace(find(state), lambda shown: runnable.invoke(shown, config), sees_draft=sees_draft)
+        return replace_draft(state, config)
 
     async def ain_place(state: Any, config: RunnableConfig) -> Any:
-        return await _areplace(find(state), lambda shown: runnable.ainvoke(shown, config), sees_draft=sees_draft)
+        return await areplace_draft(state, config)
 
     return RunnableLambda(in_place, ain_place, name=runnable.get_name())
 
 
-def _replace(place: DraftPlace, call: Callable[[Any], Any], *, sees_draft: bool) -> Any:
-    try:
-        with rejecting(place.message), spending() as log:
-            result = call(place.shown(with_draft=sees_draft))
-    except Exception as error:
-        return place.kept(error)
-    return place.filled(result, log.usage)
+def _replacing(call: Callable[..., Any], find: Callable[[Any], DraftPlace], sees_draft: bool) -> Callable[..., Any]:
+    def in_place(state: Any, *args: Any, **kwargs: Any) -> Any:
+        place = find(state)
+        try:
+            with rejecting(place.message), spending() as log:
+                result = call(place.shown(with_draft=sees_draft), *args, **kwargs)
+        except Exception as error:
+            return place.kept(error)
+        return place.filled(result, log.usage)
+
+    return in_place
 
 
-async def _areplace(place: DraftPlace, call: Callable[[Any], Awaitable[Any]], *, sees_draft: bool) -> Any:
-    try:
-        with rejecting(place.message), spending() as log:
-            result = await call(place.shown(with_draft=sees_draft))
-    except Exception as error:
-        return place.kept(error)
-    return place.filled(result, log.usage)
+def _areplacing(call: Callable[..., Any], find: Callable[[Any], DraftPlace], sees_draft: bool) -> Callable[..., Any]:
+    async def in_place(state: Any, *args: Any, **kwargs: Any) -> Any:
+        place = find(state)
+        try:
+            with rejecting(place.message), spending() as log:
+                result = await call(place.shown(with_draft=sees_draft), *args, **kwargs)
+        except Exception as error:
+            return place.kept(error)
+        return place.filled(result, log.usage)
 
-
-def _model_of(message: AIMessage) -> str | None:
-    name = message.response_metadata.get("model_name")
-    return name if isinstance(name, str) else None
+    return in_place
 
 
 def _is_async(node: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(node) or inspect.iscoroutinefunction(getattr(node, "__call__", None))  # noqa: B004
-
-
-def _changes(command: Command[Any]) -> Any:
-    """A command's update, where it is a list of keys and values as a dict of them."""
-    pairs = command.update
-    if isinstance(pairs, (list, tuple)) and pairs and all(isinstance(pair, tuple) for pair in pairs):
-        return dict(pairs)
-    return pairs

@@ -1,4 +1,4 @@
-"""Drafts as the nodes of a graph pass them on: measured once, the decision in the message, the logprobs gone."""
+"""Judging a draft in a graph once: its message then holds the decision and no logprobs; and a human's reply to it."""
 
 from __future__ import annotations
 
@@ -57,24 +57,29 @@ def judged(message: AIMessage, delivery: Delivery, *, asked: Any, hands_over: bo
     evidence = read(message)
     if isinstance(evidence, MissingLogprobs):
         evidence = MissingLogprobs(f"{without_advice(evidence)}; {_HINT}")
-    name = message.response_metadata.get("model_name")
-    model = name if isinstance(name, str) else None
+    model = model_of(message)
     decision = _named(delivery.gate.judge(evidence, model=model), message, asked, is_kept=is_kept)
     decision = delivery.handed_on(decision, spent_on(message), hands_over=hands_over)
-    delivery.gate.settle(  # a node that answers instead amends it
+    delivery.gate.settle(  # a deeper node or a human that answers amends it
         decision,
         draft_model=model,
         prompt=in_words(asked) if asked is not None and delivery.gate.keeps_texts else None,
         answer=text_for(delivery.gate, message) if decision.answered_by == "draft" else None,
     )
     message = annotated(without_logprobs(message), decision)
-    # What replaces it has to find it.
+    # The answer that replaces the draft finds it by its id.
     return Judged(message if message.id else message.model_copy(update={"id": str(uuid4())}), decision)
 
 
 def decision_in(message: object) -> GateDecision | None:
-    """The decision that a message holds, out of a checkpoint, too; None where it holds none that can be read."""
+    """The decision in a message, also one out of a checkpoint; None where there is none that can be read."""
     return decision_held(message.response_metadata.get(METADATA_KEY)) if isinstance(message, AIMessage) else None
+
+
+def model_of(message: AIMessage) -> str | None:
+    """The model that a message names as its writer."""
+    name = message.response_metadata.get("model_name")
+    return name if isinstance(name, str) else None
 
 
 def spent_on(message: AIMessage) -> TokenUsage:
@@ -91,9 +96,9 @@ def text_for(gate: EntropyGate, answer: AIMessage) -> str | None:
 
 
 def _named(decision: GateDecision, message: AIMessage, asked: Any, *, is_kept: bool) -> GateDecision:
-    """The decision by a name that whoever judges the same draft in the same run comes to."""
+    """The decision with an id made of the draft's: judging one draft twice in a run gives the same id."""
     names = [message.id, decision.key]
-    if is_cached(message.usage_metadata):  # under the id of the run that it was first written in
+    if is_cached(message.usage_metadata):  # a cached message has the id of the run that first wrote it
         if is_kept:
             return decision
         messages = asked if isinstance(asked, list) else []
@@ -110,7 +115,7 @@ def reply_to(asked: dict[str, Any], config: RunnableConfig | None) -> Any:
         GraphInterrupt: LangGraph's own, which saves the graph where it stands.
     """
     reply = _interrupted(asked, config)
-    # What a graph is resumed with is kept: raising here would raise at every resumption to come.
+    # LangGraph keeps what a graph was resumed with, so an error here would come again at every resumption.
     while not _is_reply(reply):
         problem = f"a reply is a text, a message or a dict with its 'content', not {reply!r}"
         reply = _interrupted({**asked, "problem": problem}, config)
@@ -146,7 +151,7 @@ def answer_of(content: Any, draft: Judged, delivery: Delivery) -> AIMessage:
 def _interrupted(asked: dict[str, Any], config: RunnableConfig | None) -> object:
     if config is None:
         return interrupt(asked)
-    # Before Python 3.11 an asynchronous graph does not set it.
+    # Before Python 3.11 an asynchronous graph does not set the config in the context.
     with set_config_context(config) as context:
         return context.run(interrupt, asked)
 

@@ -19,11 +19,11 @@ from tje_middleware.gate.delivery import Delivery, OnBranchError
 from ..messages.visibility import EVENT
 from .draft_place import DraftPlace, Node, node_branch, replacing
 from .judging import Judged, answer_of, judged, question_of, reply_to
-from .state import draft_in, messages_of, update_of, values_in, with_messages, with_values
+from .state_messages import draft_in, messages_of, update_of, values_in, with_messages, with_values
 
 
 def _unheard(_: Any) -> None:
-    """The stream writer where there is none."""
+    """Stands in for a stream writer outside of a graph."""
 
 
 class EntropyRouter:
@@ -131,7 +131,7 @@ class EntropyRouter:
     def __call__(
         self,
         state: Any,
-        # The spellings of types that LangGraph looks for.
+        # LangGraph recognises these parameters by exactly these annotations.
         config: Optional[RunnableConfig] = None,  # noqa: UP045
         writer: StreamWriter = _unheard,
     ) -> Command[Any]:
@@ -143,7 +143,7 @@ class EntropyRouter:
             ValueError: there is no draft at the end of its messages.
         """
         messages = messages_of(state, self.messages_key)
-        draft = self._judged(draft_in(messages, self.messages_key), messages[:-1], is_kept=True)
+        draft = self._draft_in(messages, is_kept=True)
         _announce(draft.decision, config, writer)
         update = update_of(state, self.messages_key, [draft.message])
         carried = with_messages(state, self.messages_key, [*messages[:-1], draft.message])
@@ -171,8 +171,7 @@ class EntropyRouter:
             TypeError: this is no state with messages.
             ValueError: there is no draft at the end of its messages.
         """
-        messages = messages_of(state, self.messages_key)
-        draft = self._judged(draft_in(messages, self.messages_key), messages[:-1])
+        draft = self._draft_in(messages_of(state, self.messages_key))
         _announce(draft.decision, config, writer)
         return self._target(draft.decision)
 
@@ -240,7 +239,7 @@ class EntropyRouter:
             ValueError: there is no draft at the end of the state's messages.
         """
         messages = messages_of(state, self.messages_key)
-        draft = self._judged(draft_in(messages, self.messages_key), messages[:-1])
+        draft = self._draft_in(messages)
         asked = {
             "question": question_of(messages),
             "draft": str(draft.message.text),
@@ -248,6 +247,9 @@ class EntropyRouter:
         }
         answer = answer_of(reply_to(asked, config), draft, self._delivery)
         return update_of(state, self.messages_key, [answer])
+
+    def _draft_in(self, messages: list[Any], *, is_kept: bool = False) -> Judged:
+        return self._judged(draft_in(messages, self.messages_key), messages[:-1], is_kept=is_kept)
 
     def _judged(self, message: AIMessage, asked: Any, *, is_kept: bool = False) -> Judged:
         hands_over = self.abstain is not None
@@ -259,11 +261,11 @@ class EntropyRouter:
 
 
 def _announce(decision: GateDecision, config: RunnableConfig | None, writer: StreamWriter) -> None:
-    """Tell the graph's stream, and its callbacks; outside of a graph there is nobody to tell."""
+    """Write the decision to the graph's custom stream and dispatch it to callbacks; outside of a graph do nothing."""
     if config is None:
         return
     fields = decision.as_dict()
-    # Before Python 3.11 an asynchronous graph does not set it, and its writer looks for it.
+    # Before Python 3.11 an asynchronous graph does not set the config in the context, where its writer looks for it.
     with set_config_context(config) as context:
         context.run(writer, {METADATA_KEY: fields})
     if getattr(config.get("callbacks"), "parent_run_id", None) is not None:

@@ -28,10 +28,10 @@ def without_logprobs(answer: object) -> Any:
 
 
 def usage_in(answer: object) -> TokenUsage:
-    """What an answer's message, or a chunk of it, says that it cost; nothing where it says nothing."""
+    """The usage in the message of an answer, or of a chunk; no tokens where it has none."""
     message = message_in(answer)
-    own = _paid_for(message.usage_metadata) if message is not None else None
-    return TokenUsage(own["input_tokens"], own["output_tokens"]) if own else TokenUsage()
+    own = message.usage_metadata if message is not None else None
+    return TokenUsage() if own is None or is_cached(own) else TokenUsage(own["input_tokens"], own["output_tokens"])
 
 
 def annotated(answer: object, decision: GateDecision, told: TokenUsage | None = None) -> Any:
@@ -53,14 +53,14 @@ def annotated(answer: object, decision: GateDecision, told: TokenUsage | None = 
     }
     if decision.answered_by == "deeper" or decision.deeper_usage is not None:
         told = usage_in(message) + (told or TokenUsage())
-        # Of a branch that nobody counted it is known what its answer says of itself.
+        # Where no handler counted the branch's calls, the usage in its answer is all that is known.
         spent = (decision.draft_usage or TokenUsage()) + (decision.deeper_usage or told)
         update["usage_metadata"] = _with_rest(message.usage_metadata, spent, told)
     return _with(answer, **update)
 
 
 def _with(answer: object, **update: Any) -> object:
-    """Messages belong to whoever made them, and are copied."""
+    """A copy with these fields; the message that was given may be in use elsewhere."""
     message = cast("AIMessage", message_in(answer)).model_copy(update=update)
     return {**answer, "raw": message} if isinstance(answer, dict) else message
 
@@ -70,20 +70,14 @@ def is_cached(usage: UsageMetadata | None) -> bool:
     return usage is not None and cast("dict[str, Any]", usage).get("total_cost") == 0
 
 
-def _paid_for(own: UsageMetadata | None) -> UsageMetadata | None:
-    """A message's usage; none where nobody was asked."""
-    return None if is_cached(own) else own
-
-
 def _with_rest(own: UsageMetadata | None, spent: TokenUsage, told: TokenUsage) -> UsageMetadata | None:
-    """A message's own usage, and what was spent beyond what is told of already."""
+    """A message's own usage, increased by what was spent beyond the usage that is reported already."""
     more_in = max(spent.input_tokens - told.input_tokens, 0)
     more_out = max(spent.output_tokens - told.output_tokens, 0)
     if not more_in and not more_out:
         return own
-    return add_usage(
-        _paid_for(own), UsageMetadata(input_tokens=more_in, output_tokens=more_out, total_tokens=more_in + more_out)
-    )
+    more = UsageMetadata(input_tokens=more_in, output_tokens=more_out, total_tokens=more_in + more_out)
+    return add_usage(None if is_cached(own) else own, more)
 
 
 def in_words(question: Any) -> str:

@@ -1,20 +1,11 @@
-"""What others see of a gated run: of its draft while that is written, and of its decision in traces and callbacks."""
+"""What others see of a gated run: its draft while that is written, and its decision in traces and callbacks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
-from langchain_core.callbacks import (
-    AsyncCallbackManagerForChainRun,
-    BaseCallbackManager,
-    CallbackManagerForChainRun,
-    adispatch_custom_event,
-    dispatch_custom_event,
-)
 from langchain_core.language_models import BaseChatModel
-from langchain_core.runnables import RunnableConfig
-from langchain_core.runnables.config import patch_config
 
 from tje_middleware import GateDecision
 from tje_middleware.gate.delivery import Mode
@@ -23,7 +14,6 @@ from tje_middleware.gate.delivery import Mode
 EVENT = "tje_decision"
 #: LangGraph shows no message of a model that has this tag.
 _NOSTREAM = "nostream"
-_RUN_NAME = "EntropyGate"
 _IN_METADATA = ("route", "reason", "signal", "signal_value", "threshold", "method", "verdict", "profile_version")
 
 
@@ -56,7 +46,7 @@ class Visibility:
         return [_NOSTREAM] if self.is_hidden else []
 
     def settings_of(self, model: BaseChatModel) -> dict[str, Any]:
-        """What a chat model that writes the draft is made with, so that LangChain shows no more than that.
+        """The fields with which a chat model that writes the draft is made, so that LangChain shows no more of it.
 
         A hidden draft is asked for unstreamed: it must not reach the user by any kind of stream, and one kind of
         event streaming keeps only the last chunk's logprobs.
@@ -66,7 +56,7 @@ class Visibility:
         return {} if can_stream(model) else {"disable_streaming": True}
 
     def unstreamed(self, model: BaseChatModel) -> BaseChatModel:
-        """The model without a setting by which its integration asks for a stream in every request."""
+        """The model without ``streaming=True``, with which its integration would stream every request."""
         if self.is_hidden and getattr(model, "streaming", False):
             return model.model_copy(update={"streaming": False})
         return model
@@ -83,69 +73,3 @@ def trace_metadata(decision: GateDecision) -> dict[str, Any]:
     """The decision for a run's metadata; what is not known is left out."""
     fields = decision.as_dict()
     return {f"tje.{name}": fields[name] for name in _IN_METADATA if fields[name] is not None}
-
-
-def traced(decision: GateDecision, run_manager: CallbackManagerForChainRun, config: RunnableConfig) -> None:
-    """Show the decision as a run between the draft's and the deeper branch's, and dispatch it as an event."""
-    callbacks = run_manager.get_child("tje:gate")
-    if callbacks.handlers:
-        callbacks.add_metadata(trace_metadata(decision), inherit=False)
-        run = callbacks.on_chain_start(None, {}, name=_RUN_NAME)
-        run.on_chain_end(decision.as_dict())
-    dispatch_custom_event(EVENT, decision.as_dict(), config=patch_config(config, callbacks=run_manager.get_child()))
-
-
-async def atraced(
-    decision: GateDecision, run_manager: AsyncCallbackManagerForChainRun, config: RunnableConfig
-) -> None:
-    """The same on the event loop."""
-    callbacks = run_manager.get_child("tje:gate")
-    if callbacks.handlers:
-        callbacks.add_metadata(trace_metadata(decision), inherit=False)
-        run = await callbacks.on_chain_start(None, {}, name=_RUN_NAME)
-        await run.on_chain_end(decision.as_dict())
-    await adispatch_custom_event(
-        EVENT, decision.as_dict(), config=patch_config(config, callbacks=run_manager.get_child())
-    )
-
-
-def draft_config(
-    config: RunnableConfig,
-    run_manager: CallbackManagerForChainRun | AsyncCallbackManagerForChainRun,
-    capture: Any,
-    visibility: Visibility,
-) -> RunnableConfig:
-    """The draft's: its runs are children of the gate's, and say that they are a draft.
-
-    Args:
-        config: The gate's run's.
-        run_manager: The gate's run's.
-        capture: Watches the runs.
-        visibility: What is shown of the draft.
-    """
-    child = _child(config, run_manager, "draft", {}, capture)
-    cast("BaseCallbackManager", child["callbacks"]).add_tags(visibility.tags)
-    return child
-
-
-def deeper_config(
-    config: RunnableConfig,
-    run_manager: CallbackManagerForChainRun | AsyncCallbackManagerForChainRun,
-    decision: GateDecision,
-    capture: Any,
-) -> RunnableConfig:
-    """The deeper branch's: its runs say why they run."""
-    return _child(config, run_manager, "deeper", trace_metadata(decision), capture)
-
-
-def _child(
-    config: RunnableConfig,
-    run_manager: CallbackManagerForChainRun | AsyncCallbackManagerForChainRun,
-    role: str,
-    metadata: dict[str, Any],
-    capture: Any,
-) -> RunnableConfig:
-    callbacks = run_manager.get_child(f"tje:{role}")
-    callbacks.add_metadata({"tje.role": role, **metadata})
-    callbacks.add_handler(capture)
-    return patch_config(config, callbacks=callbacks)

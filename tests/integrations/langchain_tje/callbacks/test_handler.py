@@ -24,7 +24,7 @@ from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 from langchain_tje import ask_logprobs
 from langchain_tje.callbacks.handler import EntropyCallbackHandler, capture_entropy, spending
-from langchain_tje.messages.turn import DraftCapture
+from langchain_tje.messages.message_turn import DraftCapture
 from langchain_tje.messages.visibility import EVENT
 from langgraph.graph import END, START, StateGraph
 from openai import InternalServerError

@@ -1,4 +1,4 @@
-"""Of the settings of one request to two chat models: what each of them gets, and what is said of both together."""
+"""Two chat models behind one: the settings that each of them gets, and how the answer of each is read."""
 
 from __future__ import annotations
 
@@ -88,21 +88,17 @@ def unbound(runnable: Runnable[Any, Any]) -> tuple[BaseChatModel, dict[str, Any]
 
 def common_profile(one: BaseChatModel, other: BaseChatModel) -> dict[str, Any] | None:
     """What both models can do, since either may answer; None where that is not known of both."""
-    profiles = [dict(getattr(model, "profile", None) or {}) for model in (one, other)]  # not in every LangChain 1.x
-    if not all(profiles):
+    # Not every LangChain 1.x has profiles.
+    first, second = (dict(getattr(model, "profile", None) or {}) for model in (one, other))
+    if not first or not second:
         return None
-    common: dict[str, Any] = {}
-    for name in profiles[0].keys() & profiles[1].keys():
-        values = [profile[name] for profile in profiles]
-        if all(isinstance(value, bool) for value in values):
-            common[name] = all(values)
-        elif all(isinstance(value, int) for value in values):
-            common[name] = min(values)
-    return common
+    pairs = {name: (first[name], second[name]) for name in first.keys() & second.keys()}
+    # Of two limits the smaller one; of two abilities (bool) False, where one of the models lacks it.
+    return {name: min(pair) for name, pair in pairs.items() if all(isinstance(value, int) for value in pair)}
 
 
 def handlers_of(*models: BaseChatModel) -> list[BaseCallbackHandler]:
-    """The models' own callback handlers; LangChain calls one that is named twice once."""
+    """The models' own callback handlers; LangChain calls a handler that is listed twice only once."""
     found: list[BaseCallbackHandler] = []
     for model in models:
         own = model.callbacks
@@ -133,7 +129,7 @@ class StructuredModel:
 
     @classmethod
     def of(cls, structured: AnyRunnable) -> StructuredModel | None:
-        """The parts; None of what is composed in another way than LangChain's models do it.
+        """The parts; None where they are composed in another way than by LangChain's own models.
 
         A gated model is not taken apart, either: which of its models answered is no longer to be seen in a message
         that holds the decision of another gate.
@@ -154,7 +150,7 @@ class StructuredModel:
 
 
 class AnswerersReader(Runnable[Any, Any]):
-    """Reads a gated model's message, or its stream, as the model that answered is to be read.
+    """Parses a gated model's message, or its stream, with the parser of the model that answered.
 
     Args:
         draft: Reads the draft's.
@@ -169,11 +165,11 @@ class AnswerersReader(Runnable[Any, Any]):
 
     @property
     def OutputType(self) -> Any:  # noqa: N802 (LangChain's name)
-        """The draft's reader's."""
+        """The output type of the draft's parser."""
         return self.draft.OutputType
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        """What was asked for."""
+        """The parsed answer."""
         return self._reader(input).invoke(input, config, **kwargs)
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
@@ -181,7 +177,7 @@ class AnswerersReader(Runnable[Any, Any]):
         return await self._reader(input).ainvoke(input, config, **kwargs)
 
     def transform(self, input: Iterator[Any], config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
-        """As much of it as there is, whenever more has come."""
+        """The parsed answer as far as the stream has come."""
         for first in input:
             yield from self._reader(first).transform(chain([first], input), config, **kwargs)
 
@@ -196,7 +192,7 @@ class AnswerersReader(Runnable[Any, Any]):
                     yield part
 
     def _reader(self, first: object) -> AnyRunnable:
-        """For the whole answer or the first chunk of a stream.
+        """The parser for a whole answer, or for a stream with this first chunk.
 
         A draft that was held comes in one chunk, with the decision; what comes in several is the deeper model's.
         """

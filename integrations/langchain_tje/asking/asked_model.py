@@ -28,6 +28,9 @@ from ..messages.visibility import Visibility, can_stream
 if TYPE_CHECKING:
     from tje_middleware.gate.stopping.watch import RejectionWatch
 
+SyncRun = CallbackManagerForLLMRun | None
+AsyncRun = AsyncCallbackManagerForLLMRun | None
+
 #: What LangChain does around every model's own code; the wrapper does it, because the wrapped model's is bypassed.
 _TAKEN_OVER = (
     "cache",
@@ -50,19 +53,19 @@ def taken_over(inner: BaseChatModel) -> dict[str, Any]:
 
 
 class FrontChatModel(BaseChatModel):
-    """Passes for the model behind it in what is asked of a model without calling it: its settings, its tokens."""
+    """A chat model in front of another, which answers for its settings and counts its tokens."""
 
     @property
     @abstractmethod
     def _behind(self) -> BaseChatModel:
-        """The model that this one passes for."""
+        """The model whose settings and token counts this one shows."""
 
     def __getattr__(self, name: str) -> Any:
-        """What others ask of a model (``model_name``, ``temperature``) is that model's."""
+        """Attributes that this model lacks (``model_name``, ``temperature``) are those of the model behind it."""
         try:
             return super().__getattr__(name)  # type: ignore[misc]  # pydantic hides it from type checkers
         except AttributeError:
-            # While pydantic makes this model it has no fields, and so there is no model behind it to ask.
+            # Pydantic asks for attributes before the fields are set, when there is no model behind yet.
             if name.startswith("_") or not self.__dict__:
                 raise
             return getattr(self._behind, name)
@@ -77,22 +80,22 @@ class FrontChatModel(BaseChatModel):
         return self._behind._combine_llm_outputs(llm_outputs)
 
     def get_token_ids(self, text: str) -> list[int]:
-        """The wrapped model's."""
+        """The token ids by the model behind."""
         return self._behind.get_token_ids(text)
 
     def get_num_tokens(self, text: str) -> int:
-        """The wrapped model's."""
+        """The number of tokens by the model behind."""
         return self._behind.get_num_tokens(text)
 
     def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Sequence[Any] | None = None) -> int:
-        """The wrapped model's."""
+        """The number of tokens by the model behind."""
         return self._behind.get_num_tokens_from_messages(messages, tools)
 
 
 class WrappedChatModel(FrontChatModel):
-    """Passes for ``inner`` in names, traces and caches, too; subclasses say how it is called."""
+    """A chat model with the name, traces and cache keys of ``inner``; subclasses say how ``inner`` is called."""
 
-    inner: BaseChatModel = Field(description="The model that this one passes for.")
+    inner: BaseChatModel = Field(description="The wrapped model.")
 
     @property
     def _behind(self) -> BaseChatModel:
@@ -111,7 +114,7 @@ class WrappedChatModel(FrontChatModel):
         return self.inner._serialized
 
     def get_name(self, suffix: str | None = None, *, name: str | None = None) -> str:
-        """The wrapped model's."""
+        """The wrapped model's name."""
         return self.inner.get_name(suffix, name=name)
 
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
@@ -158,7 +161,7 @@ class AskedModel(WrappedChatModel):
     """
 
     top_k: int = Field(description="Alternatives a token that are asked for.")
-    # Any: pydantic would copy or validate what is shared here on purpose.
+    # Typed as Any, because pydantic would copy or validate these two objects, which are shared on purpose.
     capabilities: Any = Field(
         exclude=True, repr=False, description="The LogprobsCapabilities that remember refusals."
     )
@@ -196,17 +199,18 @@ class AskedModel(WrappedChatModel):
         )
 
     def _should_stream(self, **kwargs: Any) -> bool:
-        # Also where the wrapped model says by itself that it streams.
+        # A wrapped model may be set to stream by itself.
         return super()._should_stream(**kwargs) or (
             self.disable_streaming is not True and self.inner._should_stream(**kwargs)
         )
 
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
-        # Answers with logprobs and without are two entries in a cache.
-        return super()._get_llm_string(stop=stop, **self._asking(kwargs))
+        # An answer with logprobs and one without have different keys in a cache.
+        may_ask = self._draft_request(kwargs).may_ask()
+        return super()._get_llm_string(stop=stop, **(self._with_logprobs(kwargs) if may_ask else kwargs))
 
     def generate(self, *args: Any, **kwargs: Any) -> LLMResult:
-        """As every model.
+        """Answer, as every chat model does.
 
         Raises:
             DraftAborted: the draft was stopped, because it is sure to be rejected.
@@ -227,13 +231,9 @@ class AskedModel(WrappedChatModel):
     # without any. Only streams are given the run manager: it is passed by those event streams that hear of each token
     # from the model's own code.
     def _generate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: SyncRun = None, **kwargs: Any
     ) -> ChatResult:
-        kwargs.pop("stream", None)  # this is the whole answer; a model would give a stream in its place
+        kwargs.pop("stream", None)  # a model that is given it returns a stream instead of the answer
         request = self._draft_request(kwargs)
         watch = self._watch(kwargs)
         if watch is not None:
@@ -249,11 +249,7 @@ class AskedModel(WrappedChatModel):
         return request.answered(self.inner._generate(messages, stop=stop, **kwargs))
 
     async def _agenerate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: AsyncRun = None, **kwargs: Any
     ) -> ChatResult:
         kwargs.pop("stream", None)
         request = self._draft_request(kwargs)
@@ -273,11 +269,7 @@ class AskedModel(WrappedChatModel):
         return request.answered(await self.inner._agenerate(messages, stop=stop, **kwargs))
 
     def _stream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: SyncRun = None, **kwargs: Any
     ) -> Iterator[ChatGenerationChunk]:
         request = self._draft_request(kwargs)
         if request.may_ask(streamed=True):
@@ -295,11 +287,7 @@ class AskedModel(WrappedChatModel):
             yield request.answered(chunk)
 
     async def _astream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: AsyncRun = None, **kwargs: Any
     ) -> AsyncIterator[ChatGenerationChunk]:
         request = self._draft_request(kwargs)
         if request.may_ask(streamed=True):
@@ -341,22 +329,18 @@ class AskedModel(WrappedChatModel):
         return generate_from_stream(iter(kept))
 
     def _telling(self, asking: dict[str, Any]) -> dict[str, Any]:
-        """With the question for usage, which an unstreamed answer would have told unasked."""
+        """The settings with a request for usage, which a stream, unlike a whole answer, does not report unasked."""
         return {"stream_usage": True, **asking} if "stream_usage" in type(self.inner).model_fields else asking
 
     def _with_logprobs(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         return {**kwargs, "logprobs": True, "top_logprobs": self.top_k}
-
-    def _asking(self, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """The request's settings; with logprobs, unless such requests are known to be refused."""
-        return self._with_logprobs(kwargs) if self._draft_request(kwargs).may_ask() else kwargs
 
     def _draft_request(self, kwargs: dict[str, Any]) -> DraftRequest:
         name = provider_name(self.inner, kwargs) or type(self.inner).__name__
         return DraftRequest(self.capabilities, name, has_tools=bool(kwargs.get("tools")))
 
     def _watch(self, kwargs: dict[str, Any], *, async_api: bool = False) -> RejectionWatch | None:
-        """What foresees the rejection of one draft; None where nothing can, and streaming would be for nothing."""
+        """The watch that stops one draft; None where none can, so that the draft need not be streamed."""
         if self.stopping is None or not self._can_be_watched(kwargs, async_api=async_api):
             return None
         settings = self.inner._get_ls_params(**kwargs)
@@ -368,7 +352,7 @@ class AskedModel(WrappedChatModel):
         )
 
     def _can_be_watched(self, kwargs: dict[str, Any], *, async_api: bool) -> bool:
-        """Whether the draft can be asked for as one model's one stream."""
+        """Whether the draft can be had as one stream of one model."""
         # A gated model streams what one of two models writes; of several answers (n) a stream mixes the chunks.
         if getattr(type(self.inner), "answers_by_several", False) or any(
             isinstance(n, int) and n > 1 for n in _settings_of(self.inner, kwargs, ("n",))
@@ -382,7 +366,7 @@ class AskedModel(WrappedChatModel):
 
 
 def _settings_of(model: BaseChatModel, kwargs: dict[str, Any], names: tuple[str, ...]) -> list[Any]:
-    """What a request is sent with under these names, wherever it was set."""
+    """The values of these settings in a request, from the call, the model, or its extra fields."""
     own: list[Any] = [{name: getattr(model, name, None) for name in names}]
     for held in (kwargs, getattr(model, "model_kwargs", None), getattr(model, "extra_body", None)):
         own += [held, held.get("extra_body")] if isinstance(held, dict) else []

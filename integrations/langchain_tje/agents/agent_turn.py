@@ -1,10 +1,10 @@
-"""One model call of an agent: the agent's handler is what is called for the draft, and for the deeper answer."""
+"""One model call of an agent on its way through the gate: draft and deeper answer come from the agent's handler."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, cast
 
 from langchain.agents.middleware import ExtendedModelResponse
@@ -14,7 +14,6 @@ from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable, RunnableWithFallbacks
 from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.config import RunnableConfig, ensure_config, merge_configs, var_child_runnable_config
-from langgraph.runtime import Runtime
 from langgraph.types import Command
 
 from tje_middleware import GateDecision
@@ -22,67 +21,58 @@ from tje_middleware.gate.decision import METADATA_KEY
 from tje_middleware.gate.delivery import Delivery
 
 from ..asking.chain import Asking, resolved
-from ..callbacks.handler import SpendingHandler
 from ..messages.answer import annotated, in_words, without_logprobs
-from ..messages.turn import DraftCapture, MessageTurn
+from ..messages.message_turn import MessageTurn
 from ..messages.visibility import EVENT, Visibility, trace_metadata
-from .branch import AgentAsk, AgentBranch, AsyncHandler, Handler, Request, Response, with_instruction
-from .state import DeeperCount
-
-
-@dataclass(frozen=True)
-class TurnRules:
-    """What holds for every turn of one middleware.
-
-    Attributes:
-        delivery: How decisions are carried out.
-        branch: The deeper branch.
-        instruction: For the deeper branch's system message.
-    """
-
-    delivery: Delivery
-    branch: AgentBranch
-    instruction: str | None = None
+from .agent_branch import (
+    AgentAsk,
+    AsyncHandler,
+    CustomBranch,
+    Handler,
+    Request,
+    Response,
+    response_in,
+    with_instruction,
+)
+from .deeper_count import DeeperCount
 
 
 class AgentTurn(MessageTurn):
     """A model call of an agent.
 
     Args:
-        rules: The middleware's.
+        delivery: The rules, with the deeper branch.
+        instruction: For the deeper branch's system message.
         request: The agent's request.
         handler: Calls the agent's model; to be awaited where the turn is taken on the event loop.
         count: How often the gate went deeper.
     """
 
     def __init__(
-        self, rules: TurnRules, request: Request, handler: Handler | AsyncHandler, count: DeeperCount
+        self,
+        delivery: Delivery,
+        instruction: str | None,
+        request: Request,
+        handler: Handler | AsyncHandler,
+        count: DeeperCount,
     ) -> None:
-        gate = rules.delivery.gate
-        mode = rules.delivery.mode_for(
+        mode = delivery.mode_for(
             may_call_tools=bool(request.tools or request.response_format), capped=count.cap_reached is not None
         )
         self._visibility = Visibility(mode)
-        asking = Asking(top_k=gate.key.top_k, capabilities=gate.capabilities, visibility=self._visibility, gate=gate)
-        visited = asking.visit(_known(request.model))
-        super().__init__(
-            rules.delivery,
-            drafting=DraftCapture(),
-            deepening=SpendingHandler(),
-            model_seen=visited.asked,
-            one_writer=visited.asked,
-        )
-        self._rules = rules
+        visited = Asking.by(delivery.gate, self._visibility).visit(_known(request.model))
+        super().__init__(delivery, visited)
+        self._instruction = instruction
         self._request = request
-        # Its model asks for logprobs, and no setting that another model would get.
+        # The model itself asks for logprobs: the request's settings would also reach a model that steps in for it.
         self._draft_request = request.override(model=cast("Any", visited.runnable))
         self._handler: Any = handler
         self._count = count
         self._unparsed: StructuredOutputError | None = None
 
     def draft(self) -> Response:
-        """The agent's answer, also one that is not what its response format says."""
-        with drafting(self._drafting, self._visibility):
+        """The agent's answer, also one that breaks the response format."""
+        with self._writing_draft():
             try:
                 return cast("Response", self._handler(self._draft_request))
             except StructuredOutputError as error:
@@ -90,36 +80,32 @@ class AgentTurn(MessageTurn):
 
     async def adraft(self) -> Response:
         """The same on the event loop."""
-        with drafting(self._drafting, self._visibility):
+        with self._writing_draft():
             try:
                 return cast("Response", await self._handler(self._draft_request))
             except StructuredOutputError as error:
                 return self._unread(error)
 
     def deeper(self, decision: GateDecision) -> object:
-        """What the branch answers."""
-        with self._count.going_deeper(), deepening(self._deepening, decision):
-            return self._rules.branch.run(self._ask(decision))
+        """The branch's answer."""
+        with self._going_deeper(decision):
+            return super().deeper(decision)
 
     async def adeeper(self, decision: GateDecision) -> object:
         """The same on the event loop."""
-        with self._count.going_deeper(), deepening(self._deepening, decision):
-            return await self._rules.branch.arun(self._ask(decision))
-
-    def require_deeper(self, *, on_loop: bool) -> None:
-        """Refuse a way of calling that the branch has not."""
-        self._rules.branch.require(on_loop=on_loop)
+        with self._going_deeper(decision):
+            return await super().adeeper(decision)
 
     def message_in(self, answer: Response) -> AIMessage | None:
         """The model's message; a structured output's tool message may follow it."""
         return next((message for message in reversed(answer.result) if isinstance(message, AIMessage)), None)
 
     def is_draft(self, draft: Response) -> bool:
-        """Whether it was no middleware that answered in the model's place."""
+        """Whether a model wrote it; a middleware may answer in the model's place."""
         return self.message_in(draft) is not None
 
     def shown(self, draft: Response) -> Response:
-        """As it is: logprobs are taken out where the decision is put in."""
+        """The draft unchanged: ``annotated`` takes the logprobs out."""
         return draft
 
     def annotated(self, answer: Any, decision: GateDecision) -> ExtendedModelResponse[Any]:
@@ -130,7 +116,7 @@ class AgentTurn(MessageTurn):
             TypeError: the deeper branch answered with what is no answer, which is a mistake and no failure of it.
         """
         by_deeper = decision.answered_by == "deeper"
-        response = self._rules.branch.read(answer, self._request) if by_deeper else cast("Response", answer)
+        response = self._deeper_response(answer) if by_deeper else cast("Response", answer)
         plain = self.message_in(response)
         if plain is None:
             raise TypeError("the deeper branch answered without an AIMessage")
@@ -144,30 +130,58 @@ class AgentTurn(MessageTurn):
 
     @property
     def cap_reached(self) -> str | None:
-        """The middleware's, for this turn or this run."""
+        """The cap of this turn or this run that is reached."""
         return self._count.cap_reached
 
     def announce(self, decision: GateDecision) -> None:
-        """To callback handlers and the agent's stream."""
-        announce(decision, self._request.runtime)
+        """Tell callback handlers and ``stream_mode="custom"`` of the decision; outside of a run there are none."""
+        if _has_run():
+            dispatch_custom_event(EVENT, decision.as_dict())
+            self._write(decision)
 
     async def aannounce(self, decision: GateDecision) -> None:
         """The same on the event loop."""
-        await aannounce(decision, self._request.runtime)
+        if _has_run():
+            await adispatch_custom_event(EVENT, decision.as_dict())
+            self._write(decision)
 
     def question_text(self) -> str | None:
         """The conversation so far."""
         return in_words(self._request.messages)
 
+    def _deeper_response(self, answer: object) -> Response:
+        if isinstance(self._branch, CustomBranch):
+            return self._branch.read(answer, self._request)
+        return response_in(answer)
+
+    @contextmanager
+    def _writing_draft(self) -> Iterator[None]:
+        """Mark the runs in the block as the draft's; LangGraph streams no tokens of a draft that may be rejected."""
+        # The tags are for the models of other middleware as well, such as one that a fallback brings in.
+        tags = self._visibility.tags
+        with _running(RunnableConfig(callbacks=[self._drafting], tags=tags, metadata={"tje.role": "draft"})):
+            yield
+
+    @contextmanager
+    def _going_deeper(self, decision: GateDecision) -> Iterator[None]:
+        """Mark the runs in the block as the deeper branch's, and count that the gate went deeper."""
+        metadata = {"tje.role": "deeper", **trace_metadata(decision)}
+        with self._count.going_deeper(), _running(RunnableConfig(callbacks=[self._deepening], metadata=metadata)):
+            yield
+
+    def _write(self, decision: GateDecision) -> None:
+        if self._request.runtime is not None:
+            self._request.runtime.stream_writer({METADATA_KEY: decision.as_dict()})
+
     def _unread(self, error: StructuredOutputError) -> Response:
-        """The draft in an error: the agent could not read it, and the gate can judge it all the same."""
+        """The draft that the error holds: the agent could not parse it, but the gate can judge it."""
         self._unparsed = error
         return Response(result=[error.ai_message])
 
-    def _ask(self, decision: GateDecision) -> AgentAsk:
-        """What the branch is told."""
+    def ask(self, decision: GateDecision) -> AgentAsk:
+        """The conversation, and the agent's handler to ask its model again."""
         known = None if self.kept is None or self._unparsed is not None else self.message_in(self.kept)
-        request = with_instruction(self._request, self._rules.instruction)
+        request = with_instruction(self._request, self._instruction)
         system = request.system_message
         return AgentAsk(
             question=[*([system] if system else []), *request.messages],
@@ -179,46 +193,12 @@ class AgentTurn(MessageTurn):
 
 
 def _known(model: Runnable[Any, Any]) -> Runnable[Any, Any]:
-    """The model that a configurable one, or one within a binding, is in this run."""
+    """The request's model; a configurable one, also within a binding, as this run's configuration makes it."""
     if isinstance(model, RunnableBindingBase):
         return model.model_copy(update={"bound": _known(model.bound)})
     if isinstance(model, RunnableWithFallbacks):
         return model
     return resolved(model, None)[0]
-
-
-@contextmanager
-def drafting(capture: DraftCapture, visibility: Visibility) -> Iterator[None]:
-    """What runs inside writes a draft; one that may be rejected is kept out of the agent's streams."""
-    # The tags are for the models of other middleware as well, such as one that a fallback brings in.
-    with _running(RunnableConfig(callbacks=[capture], tags=visibility.tags, metadata={"tje.role": "draft"})):
-        yield
-
-
-@contextmanager
-def deepening(spent: SpendingHandler, decision: GateDecision) -> Iterator[None]:
-    """What runs inside answers in the place of a rejected draft."""
-    with _running(RunnableConfig(callbacks=[spent], metadata={"tje.role": "deeper", **trace_metadata(decision)})):
-        yield
-
-
-def announce(decision: GateDecision, runtime: Runtime[Any] | None) -> None:
-    """Tell callback handlers, and the stream of ``stream_mode="custom"``, where a run is known to tell it in."""
-    if _has_run():
-        dispatch_custom_event(EVENT, decision.as_dict())
-        _write(decision, runtime)
-
-
-async def aannounce(decision: GateDecision, runtime: Runtime[Any] | None) -> None:
-    """The same on the event loop."""
-    if _has_run():
-        await adispatch_custom_event(EVENT, decision.as_dict())
-        _write(decision, runtime)
-
-
-def _write(decision: GateDecision, runtime: Runtime[Any] | None) -> None:
-    if runtime is not None:
-        runtime.stream_writer({METADATA_KEY: decision.as_dict()})
 
 
 def _has_run() -> bool:

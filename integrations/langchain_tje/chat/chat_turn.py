@@ -1,4 +1,4 @@
-"""One question to a gated chat model: both models are called below their own callbacks, as parts of its one run."""
+"""One question to a gated chat model, which calls the code of both models within its own run, without theirs."""
 
 from __future__ import annotations
 
@@ -16,85 +16,69 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_core.outputs.chat_generation import merge_chat_generation_chunks
 
 from tje_middleware import GateDecision
-from tje_middleware.branches import Branch, Message, StreamingBranch
+from tje_middleware.branches import Message
 from tje_middleware.calls.log import ModelCall
 from tje_middleware.calls.streams import aclosed, closed
 from tje_middleware.gate.decision import METADATA_KEY
-from tje_middleware.gate.delivery import Delivery
 
 from ..branches.deeper import as_message
-from ..callbacks.handler import SpendingHandler
+from ..chains.runnable import Prepared
 from ..messages.answer import in_words
-from ..messages.turn import DraftCapture, MessageTurn
+from ..messages.message_turn import MessageTurn
+from .two_models import without_asking
 
 
 class ChatTurn(MessageTurn):
-    """What one question asks of two models.
+    """One question to a gated chat model.
 
     Args:
-        delivery: The rules.
-        branch: The deeper branch.
-        draft: The request to the draft's model, which asks for logprobs.
-        deeper: The same request to the model that the branch asks, if it comes to that.
-        drafting: Hears of the first.
-        deepening: Hears of the second.
-        keeps_logprobs: Whether the user asks for logprobs anyway, and expects them in the answer.
+        prepared: What is the same for every question.
+        deeper: The model that the branch asks.
+        messages: The question.
+        stop: Where an answer is to stop.
+        settings: Of the request.
+        deeper_settings: The same as the deeper model gets them.
     """
 
     def __init__(
         self,
-        delivery: Delivery,
+        prepared: Prepared,
+        deeper: BaseChatModel,
+        messages: list[BaseMessage],
+        stop: list[str] | None,
         *,
-        branch: Branch[ChatAsk, Answer],
-        draft: DirectCall,
-        deeper: DirectCall,
-        drafting: DirectCapture,
-        deepening: SpendingHandler,
-        keeps_logprobs: bool,
+        settings: dict[str, Any],
+        deeper_settings: dict[str, Any],
     ) -> None:
-        super().__init__(delivery, drafting=drafting, deepening=deepening, keeps_logprobs=keeps_logprobs)
-        self._branch = branch
-        self._draft_call = draft
-        self._deeper_call = deeper
+        keeps_logprobs = prepared.keeps_logprobs or bool(settings.get("logprobs"))
+        super().__init__(prepared.delivery, prepared.visited, keeps_logprobs=keeps_logprobs)
+        model = cast("BaseChatModel", prepared.visited.runnable)
+        self._draft_call = DirectCall(model, messages, stop, without_asking(settings), self._drafting)
+        self._deeper_call = DirectCall(deeper, messages, stop, deeper_settings, self._deepening)
 
-    def draft(self) -> Answer:
-        """The first model's answer."""
+    def draft(self) -> ChatAnswer:
+        """The answer of the draft's model."""
         return self._draft_call.whole()
 
-    async def adraft(self) -> Answer:
+    async def adraft(self) -> ChatAnswer:
         """The same on the event loop."""
         return await self._draft_call.awhole()
 
-    def draft_chunks(self) -> Iterator[Answer]:
-        """The first model's stream."""
+    def draft_chunks(self) -> Iterator[ChatAnswer]:
+        """The stream of the draft's model."""
         return self._draft_call.chunks()
 
-    def adraft_chunks(self) -> AsyncIterator[Answer]:
+    def adraft_chunks(self) -> AsyncIterator[ChatAnswer]:
         """The same on the event loop."""
         return self._draft_call.achunks()
 
-    def deeper(self, decision: GateDecision) -> Answer:
-        """What the branch answers."""
-        return self._branch.run(self._ask(decision))
-
-    async def adeeper(self, decision: GateDecision) -> Answer:
-        """The same on the event loop."""
-        return await self._branch.arun(self._ask(decision))
-
-    def deeper_chunks(self, decision: GateDecision) -> Iterator[Answer]:
-        """What the branch streams, where it can."""
-        if isinstance(self._branch, StreamingBranch):
-            return self._branch.chunks(self._ask(decision))
-        return super().deeper_chunks(decision)
-
-    def adeeper_chunks(self, decision: GateDecision) -> AsyncIterator[Answer]:
-        """The same on the event loop."""
-        if isinstance(self._branch, StreamingBranch):
-            return self._branch.achunks(self._ask(decision))
-        return super().adeeper_chunks(decision)
-
-    def _ask(self, decision: GateDecision) -> ChatAsk:
+    def ask(self, decision: GateDecision) -> ChatAsk:
+        """The call of the model that the branch asks."""
         return ChatAsk(self._deeper_call, self.kept, decision)
+
+    def writer_of(self, draft: Any) -> ModelCall:
+        """The last call: nothing else can have written the draft."""
+        return self._drafting.calls[-1]
 
     def question_text(self) -> str | None:
         """The conversation so far."""
@@ -112,18 +96,18 @@ class ChatAsk:
     """
 
     call: DirectCall
-    draft: Answer | None
+    draft: ChatAnswer | None
     decision: GateDecision
 
-    def again(self, *following: Message, **settings: object) -> Answer:
+    def again(self, *following: Message, **settings: object) -> ChatAnswer:
         """Ask the model the conversation, followed by these messages."""
         return self._followed(following, settings).whole()
 
-    async def aagain(self, *following: Message, **settings: object) -> Answer:
+    async def aagain(self, *following: Message, **settings: object) -> ChatAnswer:
         """The same on the event loop."""
         return await self._followed(following, settings).awhole()
 
-    def text_of(self, answer: Answer, /) -> str:
+    def text_of(self, answer: ChatAnswer, /) -> str:
         """The text of its message."""
         return str(answer["raw"].text)
 
@@ -138,24 +122,24 @@ class SecondModel:
     needs_draft = False
     includes_draft = False
 
-    def run(self, ask: ChatAsk) -> Answer:
+    def run(self, ask: ChatAsk) -> ChatAnswer:
         """The model's answer."""
         return ask.again()
 
-    async def arun(self, ask: ChatAsk) -> Answer:
+    async def arun(self, ask: ChatAsk) -> ChatAnswer:
         """The same on the event loop."""
         return await ask.aagain()
 
-    def chunks(self, ask: ChatAsk) -> Iterator[Answer]:
+    def chunks(self, ask: ChatAsk) -> Iterator[ChatAnswer]:
         """The model's stream."""
         return ask.call.chunks()
 
-    def achunks(self, ask: ChatAsk) -> AsyncIterator[Answer]:
+    def achunks(self, ask: ChatAsk) -> AsyncIterator[ChatAnswer]:
         """The same on the event loop."""
         return ask.call.achunks()
 
 
-class Answer(TypedDict):
+class ChatAnswer(TypedDict):
     """What a model gave, or a chunk of it, in the form in which a gated call takes answers: the message is ``raw``.
 
     LangChain merges the generation's info, and the client's output, into the message's metadata only after a model's
@@ -166,14 +150,6 @@ class Answer(TypedDict):
     info: dict[str, Any] | None
     others: list[ChatGeneration]
     llm_output: dict[str, Any] | None
-
-
-class DirectCapture(DraftCapture):
-    """Hears of a draft's call from whoever makes it."""
-
-    def writer_of(self, draft: object, *, trusted: bool) -> ModelCall:
-        """The last call: nothing else can have written the draft."""
-        return self.calls[-1]
 
 
 @dataclass(frozen=True)
@@ -194,30 +170,29 @@ class DirectCall:
     settings: dict[str, Any]
     capture: BaseCallbackHandler
 
-    def whole(self) -> Answer:
+    def whole(self) -> ChatAnswer:
         """The answer; streamed only where the model says by itself that it streams."""
         self._wait()
         with self._heard() as run_id:
-            if self._streams_by_itself(async_api=False):
-                chunks = self.model._stream(self.messages, stop=self.stop, **self.settings)
-                return self._ended(run_id, generate_from_stream(chunks))
-            return self._ended(
-                run_id, self.model._generate(self.messages, stop=self.stop, **self._unstreamed_settings)
-            )
+            if self.model._should_stream(async_api=False, **self.settings):
+                result = generate_from_stream(self.model._stream(self.messages, stop=self.stop, **self.settings))
+            else:
+                result = self.model._generate(self.messages, stop=self.stop, **self._unstreamed_settings)
+            return self._ended(run_id, result)
 
-    async def awhole(self) -> Answer:
+    async def awhole(self) -> ChatAnswer:
         """The same on the event loop."""
         await self._await()
         with self._heard() as run_id:
-            if self._streams_by_itself(async_api=True):
-                chunks = self.model._astream(self.messages, stop=self.stop, **self.settings)
-                return self._ended(run_id, await agenerate_from_stream(chunks))
-            return self._ended(
-                run_id, await self.model._agenerate(self.messages, stop=self.stop, **self._unstreamed_settings)
-            )
+            if self.model._should_stream(async_api=True, **self.settings):
+                stream = self.model._astream(self.messages, stop=self.stop, **self.settings)
+                result = await agenerate_from_stream(stream)
+            else:
+                result = await self.model._agenerate(self.messages, stop=self.stop, **self._unstreamed_settings)
+            return self._ended(run_id, result)
 
-    def chunks(self) -> Iterator[Answer]:
-        """The answer as it comes; in one where the model does not stream."""
+    def chunks(self) -> Iterator[ChatAnswer]:
+        """The answer in chunks; in one chunk where the model does not stream."""
         if not self.model._should_stream(async_api=False, **{**self.settings, "stream": True}):
             yield self.whole()
             return
@@ -229,7 +204,7 @@ class DirectCall:
                 yield self._came(run_id, chunk, kept)
             self._ended(run_id, _merged(kept))
 
-    async def achunks(self) -> AsyncIterator[Answer]:
+    async def achunks(self) -> AsyncIterator[ChatAnswer]:
         """The same on the event loop."""
         if not self.model._should_stream(async_api=True, **{**self.settings, "stream": True}):
             yield await self.awhole()
@@ -246,9 +221,6 @@ class DirectCall:
     @property
     def _unstreamed_settings(self) -> dict[str, Any]:
         return {name: value for name, value in self.settings.items() if name != "stream"}
-
-    def _streams_by_itself(self, *, async_api: bool) -> bool:
-        return self.model._should_stream(async_api=async_api, **self.settings)
 
     def _wait(self) -> None:
         if self.model.rate_limiter is not None:
@@ -269,28 +241,28 @@ class DirectCall:
             self.capture.on_llm_error(error, run_id=run_id)
             raise
 
-    def _came(self, run_id: UUID, chunk: ChatGenerationChunk, kept: list[ChatGenerationChunk]) -> Answer:
+    def _came(self, run_id: UUID, chunk: ChatGenerationChunk, kept: list[ChatGenerationChunk]) -> ChatAnswer:
         kept.append(chunk)
         self.capture.on_llm_new_token(chunk.text, chunk=chunk, run_id=run_id)
         return _opened(chunk)
 
-    def _ended(self, run_id: UUID, result: ChatResult) -> Answer:
+    def _ended(self, run_id: UUID, result: ChatResult) -> ChatAnswer:
         answer = _opened(result.generations[0], result.generations[1:], result.llm_output)
         first = ChatGeneration(message=answer["raw"], generation_info=answer["info"])
         self.capture.on_llm_end(LLMResult(generations=[[first]], llm_output=result.llm_output), run_id=run_id)
         return answer
 
 
-def result_of(answer: Answer) -> ChatResult:
-    """The answer as a model's own code gives it whole."""
+def result_of(answer: ChatAnswer) -> ChatResult:
+    """The answer in the form of ``_generate``."""
     first = ChatGeneration(message=answer["raw"], generation_info=_shown_info(answer, answer["info"]))
     for other in answer["others"]:
         other.generation_info = _shown_info(answer, other.generation_info)
     return ChatResult(generations=[first, *answer["others"]], llm_output=answer["llm_output"])
 
 
-def chunk_of(answer: Answer) -> ChatGenerationChunk:
-    """The answer, or a chunk of it, as a model's own code streams it; the decision marks the last one."""
+def chunk_of(answer: ChatAnswer) -> ChatGenerationChunk:
+    """The answer, or a chunk of it, in the form of ``_stream``; the chunk with the decision is the last."""
     message = answer["raw"]
     if isinstance(message, AIMessageChunk):
         if METADATA_KEY in message.response_metadata:
@@ -303,10 +275,10 @@ def chunk_of(answer: Answer) -> ChatGenerationChunk:
 
 def _opened(
     generation: ChatGeneration, others: list[ChatGeneration] | None = None, llm_output: dict[str, Any] | None = None
-) -> Answer:
+) -> ChatAnswer:
     message = generation.message
     metadata = {**(llm_output or {}), **(generation.generation_info or {}), **message.response_metadata}
-    return Answer(
+    return ChatAnswer(
         raw=message.model_copy(update={"response_metadata": metadata}),
         info=generation.generation_info,
         others=others or [],
@@ -321,8 +293,8 @@ def _merged(chunks: list[ChatGenerationChunk]) -> ChatResult:
     return ChatResult(generations=[cast("ChatGeneration", whole)])
 
 
-def _shown_info(answer: Answer, info: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Where the logprobs were taken out of the message, they are not left in the copy of them."""
+def _shown_info(answer: ChatAnswer, info: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The generation's info, without its copy of the logprobs where the message has none any more."""
     if info is None or "logprobs" in answer["raw"].response_metadata:
         return info
     return {name: value for name, value in info.items() if name != "logprobs"}

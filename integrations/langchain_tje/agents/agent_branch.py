@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from langchain.agents.middleware import ModelRequest, ModelResponse
 from langchain_core.language_models import BaseChatModel
@@ -17,8 +17,8 @@ from langgraph.pregel import Pregel
 from tje_middleware.branches import Branch, Message
 from tje_middleware.branches.base import OFFERED
 
+from ..asking.asked_model import AskedModel
 from ..asking.chain import is_chat_model, named_model
-from ..asking.model import AskedModel
 from ..branches.deeper import ChainBranch, RejectedQuestion, as_message, as_runnable, is_branch
 
 #: A model's name for ``init_chat_model``, a chat model, a Runnable of messages, a function of messages, or a branch.
@@ -45,7 +45,7 @@ class AgentAsk(RejectedQuestion):
 
     @property
     def offered(self) -> dict[str, Any]:
-        """What a function is given beside the conversation, as far as it names it."""
+        """What a function is given beside the conversation, where it has parameters of these names."""
         return {**super().offered, "request": self.request, "handler": self.handler}
 
     def again(self, *following: Message, **settings: object) -> Response:
@@ -68,39 +68,7 @@ class AgentAsk(RejectedQuestion):
         )
 
 
-class AgentBranch(Protocol):
-    """A deeper branch in an agent."""
-
-    @property
-    def needs_draft(self) -> bool:
-        """Whether it cannot answer without the draft."""
-
-    @property
-    def includes_draft(self) -> bool:
-        """Whether always going deeper costs the draft as well."""
-
-    def require(self, *, on_loop: bool) -> None:
-        """Refuse a way of calling that this branch has not.
-
-        Raises:
-            TypeError: it has not; such a mistake must not pass for a failure of the branch.
-        """
-
-    def run(self, ask: AgentAsk) -> object:
-        """Answer."""
-
-    async def arun(self, ask: AgentAsk) -> object:
-        """The same on the event loop."""
-
-    def read(self, answer: object, request: Request) -> Response:
-        """What it answered, as the agent takes it.
-
-        Raises:
-            TypeError: it is no answer to the request; the message says what would be.
-        """
-
-
-def branch_of(deeper: AgentDeeper | None, settings: Mapping[str, Any] | None) -> AgentBranch:
+def branch_of(deeper: AgentDeeper | None, settings: Mapping[str, Any] | None) -> Branch[Any, Any]:
     """The branch that ``deeper`` and its settings stand for.
 
     Raises:
@@ -108,41 +76,13 @@ def branch_of(deeper: AgentDeeper | None, settings: Mapping[str, Any] | None) ->
         ValueError: there are settings without a model that they could be of, or the model has tools of its own.
     """
     if deeper is None or isinstance(deeper, str) or (isinstance(deeper, Runnable) and is_chat_model(deeper)):
-        return AskingBranch(ModelBranch(deeper, settings or {}))
+        return ModelBranch(deeper, settings or {})
     if settings:
         kind = type(deeper).__name__
         raise ValueError(f"deeper_settings are a model's, and deeper is a {kind}, which has to set its model itself")
     if is_branch(deeper):
-        return AskingBranch(deeper)
+        return deeper
     return CustomBranch(cast("Runnable[Any, Any] | Callable[..., Any]", deeper))
-
-
-class AskingBranch:
-    """A branch that asks the agent's own handler, as often as it needs; its answer is the agent's own.
-
-    Args:
-        branch: What is asked.
-    """
-
-    def __init__(self, branch: Branch[AgentAsk, Response]) -> None:
-        self._branch = branch
-        self.needs_draft = branch.needs_draft
-        self.includes_draft = branch.includes_draft
-
-    def require(self, *, on_loop: bool) -> None:
-        """Both ways are the agent's own."""
-
-    def run(self, ask: AgentAsk) -> Response:
-        """Answer."""
-        return self._branch.run(ask)
-
-    async def arun(self, ask: AgentAsk) -> Response:
-        """The same on the event loop."""
-        return await self._branch.arun(ask)
-
-    def read(self, answer: object, request: Request) -> Response:
-        """The agent's own answer needs no reading."""
-        return _response_in(answer)
 
 
 class ModelBranch:
@@ -167,7 +107,7 @@ class ModelBranch:
         self._settings = {**bound, **settings}
 
     def run(self, ask: AgentAsk) -> Response:
-        """The agent's answer to the request as it is for the deeper branch."""
+        """The answer of the agent's handler to the request with the deeper model and its settings."""
         return self._of(ask).again(**self._settings)
 
     async def arun(self, ask: AgentAsk) -> Response:
@@ -193,14 +133,14 @@ class CustomBranch(ChainBranch):
         self._takes_state = isinstance(deeper, Pregel)
 
     def require(self, *, on_loop: bool) -> None:
-        """Refuse a way of calling that the user's code has not; on the loop, ``handler`` can be awaited alone."""
+        """As for a chain; and refuse a sync function that names ``handler``, which on the loop is async."""
         super().require(on_loop=on_loop)
         is_async = hasattr(self.runnable, "afunc") or not hasattr(self.runnable, "func")
         if on_loop and not is_async and self.names("handler"):
             raise TypeError("on the event loop, handler is to be awaited: make the deeper branch an async function")
 
     def input_of(self, ask: RejectedQuestion) -> Any:
-        """The messages."""
+        """The messages; as a state, where an agent or a graph answers."""
         return {"messages": ask.question} if self._takes_state else ask.question
 
     def read(self, answer: object, request: Request) -> Response:
@@ -210,7 +150,7 @@ class CustomBranch(ChainBranch):
             TypeError: there are none; or the agent's structured output is missing, which it reads off its own model's
                 answers alone.
         """
-        response = _response_in(answer)
+        response = response_in(answer)
         if request.response_format is None or response.structured_response is not None or _goes_on(response, request):
             return response
         raise TypeError(
@@ -237,7 +177,12 @@ def with_instruction(request: Request, instruction: str | None) -> Request:
     return request.override(system_message=system.model_copy(update={"content": content}))
 
 
-def _response_in(answer: object) -> Response:
+def response_in(answer: object) -> Response:
+    """A deeper branch's answer as the agent takes it.
+
+    Raises:
+        TypeError: it is of no form in which an agent's model answers.
+    """
     if isinstance(answer, ModelResponse):
         return answer
     if isinstance(answer, AIMessage):
@@ -245,7 +190,7 @@ def _response_in(answer: object) -> Response:
     if isinstance(answer, str):
         return ModelResponse(result=[AIMessage(answer)])
     if isinstance(answer, dict) and isinstance(answer.get("messages"), list) and answer["messages"]:
-        # The state of an agent or a graph: what it said last is its answer.
+        # The state of an agent or a graph, whose last message is its answer.
         last = answer["messages"][-1]
         if isinstance(last, AIMessage):
             return ModelResponse(result=[last], structured_response=answer.get("structured_response"))
@@ -255,14 +200,14 @@ def _response_in(answer: object) -> Response:
 
 
 def _goes_on(response: Response, request: Request) -> bool:
-    """Whether the agent goes on with tools after this answer; the tool that stands for an answer is none of them."""
+    """Whether the answer calls a tool of the agent; the pseudo tool of ``ToolStrategy`` is none."""
     offered = {tool.name for tool in request.tools if isinstance(tool, BaseTool)}
     answers = (message for message in response.result if isinstance(message, AIMessage))
     return any(call["name"] in offered for answer in answers for call in answer.tool_calls)
 
 
 def _as_asked(model: Any, asked: object) -> Any:
-    """The model, asked for logprobs as the request's own is: by a gate around this one, whose draft it writes."""
+    """The deeper model, asked for logprobs where a gate around this one asks the request's model for them."""
     if not isinstance(asked, AskedModel) or not isinstance(model, BaseChatModel):
         return model
     return AskedModel.of(model, top_k=asked.top_k, capabilities=asked.capabilities, visibility=asked.visibility)

@@ -3,34 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
 from langchain_core.caches import RETURN_VAL_TYPE, BaseCache
-from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.globals import get_llm_cache
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableParallel
 from langchain_core.tools import BaseTool
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from typing_extensions import Self
 
-from tje_middleware import EntropyGate
 from tje_middleware.branches import Branch
 from tje_middleware.calls.streams import aclosed, closed
 from tje_middleware.gate.decision import METADATA_KEY
-from tje_middleware.gate.delivery import Delivery, Mode, OnBranchError
+from tje_middleware.gate.delivery import DeeperBranch
 
-from ..asking.chain import Asking, asks_for_logprobs
-from ..asking.model import FrontChatModel
+from ..asking.asked_model import AsyncRun, FrontChatModel, SyncRun
+from ..asking.chain import Asking
 from ..branches.deeper import is_branch
-from ..callbacks.handler import SpendingHandler
-from ..chains.runnable import EntropyGateRunnable
+from ..chains.runnable import EntropyGateRunnable, GateOptions
 from ..messages.answer import message_in
 from ..messages.visibility import Visibility
-from .settings import (
+from .chat_turn import ChatTurn, SecondModel, chunk_of, result_of
+from .two_models import (
     AnswerersReader,
     EachOwn,
     StructuredModel,
@@ -40,10 +37,9 @@ from .settings import (
     unbound,
     without_asking,
 )
-from .turn import ChatTurn, DirectCall, DirectCapture, SecondModel, chunk_of, result_of
 
 
-class EntropyGatedChatModel(FrontChatModel):
+class EntropyGatedChatModel(GateOptions, FrontChatModel):
     """A chat model that answers with a draft, and with a deeper model's answer where the draft is unsure.
 
     For code that accepts nothing but a chat model. The message carries the decision, the fields of ``GateDecision``
@@ -89,24 +85,9 @@ class EntropyGatedChatModel(FrontChatModel):
     deeper: BaseChatModel | Branch[Any, Any] = Field(
         description="Answers where the gate is not satisfied; a name will do. A Branch asks the draft's model again."
     )
-    gate: EntropyGate = Field(description="Decides which answer is taken.")
-    mode: Mode = Field(
-        default="hold",
-        description="hold: nobody sees a draft before it is accepted. abort: held, and its request is cancelled once "
-        "it is sure to be rejected. annotate: the draft passes through and is the answer; the decision is in it.",
-    )
-    on_branch_error: OnBranchError = Field(
-        default="draft", description="When the deeper model fails: return the draft and say so, or raise."
-    )
-    threshold: float | None = Field(
-        default=None,
-        description="A threshold in the signal's unit in the place of the profile's; None: the profile's.",
-    )
     each_own: EachOwn = Field(
         default_factory=EachOwn, repr=False, exclude=True, description="What bind_tools bound to each model."
     )
-
-    _prepared: _Prepared | None = PrivateAttr(default=None)
 
     @field_validator("draft", "deeper", mode="before")
     @classmethod
@@ -117,7 +98,7 @@ class EntropyGatedChatModel(FrontChatModel):
 
     @model_validator(mode="after")
     def _take_over(self) -> Self:
-        """What LangChain does around a model's own code is done around this one instead."""
+        """Take over callbacks, cache and profile of the two models, whose own code alone is called."""
         self.callbacks = cast("Any", handlers_of(self, self.draft, self._second)) or None
         for name in ("cache", "output_version"):
             if name not in self.model_fields_set:
@@ -152,7 +133,7 @@ class EntropyGatedChatModel(FrontChatModel):
         }
 
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
-        """The cache's key: answers are shared only where the same models would be asked and alike be judged."""
+        """The cache's key: of the settings of both models, the gate and the options."""
         parts = (
             self._llm_type,
             self.draft._get_llm_string(stop=stop, **kwargs),
@@ -164,7 +145,7 @@ class EntropyGatedChatModel(FrontChatModel):
         )
         return repr(parts)
 
-    # Answers to several prompts may be of either model, and each client's output has a form of its own.
+    # The answers to several prompts may be of two models, whose outputs have different forms.
     def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None], /) -> dict[str, Any]:
         return {}
 
@@ -178,7 +159,7 @@ class EntropyGatedChatModel(FrontChatModel):
         cache = SettledAnswers.over(self.cache)
         if cache is self.cache:
             return self
-        self._prepare()  # once, and not in every copy
+        self._prepare()  # now, so that the copy below takes it over
         return self.model_copy(update={"cache": cache})
 
     def bind_tools(
@@ -227,29 +208,17 @@ class EntropyGatedChatModel(FrontChatModel):
         return self.model_copy(update=update).bind(**draft[1])
 
     def _generate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: SyncRun = None, **kwargs: Any
     ) -> ChatResult:
         return result_of(self._turn(messages, stop, kwargs).answer())
 
     async def _agenerate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: AsyncRun = None, **kwargs: Any
     ) -> ChatResult:
         return result_of(await self._turn(messages, stop, kwargs).aanswer())
 
     def _stream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: SyncRun = None, **kwargs: Any
     ) -> Iterator[ChatGenerationChunk]:
         with closed(self._turn(messages, stop, kwargs).answers()) as answers:
             for answer in answers:
@@ -259,11 +228,7 @@ class EntropyGatedChatModel(FrontChatModel):
                 yield chunk
 
     async def _astream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: AsyncRun = None, **kwargs: Any
     ) -> AsyncIterator[ChatGenerationChunk]:
         async with aclosed(self._turn(messages, stop, kwargs).aanswers()) as answers:
             async for answer in answers:
@@ -274,63 +239,20 @@ class EntropyGatedChatModel(FrontChatModel):
 
     def _turn(self, messages: list[BaseMessage], stop: list[str] | None, settings: dict[str, Any]) -> ChatTurn:
         prepared = self._prepare()
-        drafting, deepening = DirectCapture(), SpendingHandler()
-        of_deeper = self.each_own.for_deeper(settings)
-        # Of the deeper model logprobs are wanted only by the caller; one that refuses them answers without.
-        deeper = prepared.asked_deeper if of_deeper.get("logprobs") else self._second
+        of_deeper, deeper = self.each_own.for_deeper(settings), self._second
+        if of_deeper.get("logprobs"):
+            # The caller asks for logprobs; a deeper model that refuses them is asked again without.
+            deeper = Asking.by(prepared.delivery.gate, Visibility("annotate")).asked_model(deeper)
         return ChatTurn(
-            prepared.delivery,
-            branch=prepared.branch,
-            draft=DirectCall(prepared.asked_draft, messages, stop, without_asking(settings), drafting),
-            deeper=DirectCall(deeper, messages, stop, without_asking(of_deeper), deepening),
-            drafting=drafting,
-            deepening=deepening,
-            keeps_logprobs=bool(settings.get("logprobs")) or asks_for_logprobs(self.draft),
+            prepared, deeper, messages, stop, settings=settings, deeper_settings=without_asking(of_deeper)
         )
 
-    def _prepare(self) -> _Prepared:
-        """What asks the models; made anew where a copy of this was given something else."""
-        made_of = (self.draft, self.deeper, self.gate, self.mode, self.on_branch_error, self.threshold)
-        prepared = self._prepared
-        if prepared is None or any(now is not then for now, then in zip(made_of, prepared.made_of, strict=True)):
-            gate = self.gate if self.threshold is None else self.gate.with_threshold(self.threshold)
-            branch = self.deeper if is_branch(self.deeper) else SecondModel()
-            delivery = Delivery(gate, self.mode, self.on_branch_error, branch=branch)
-            held = Visibility(delivery.mode_for(may_call_tools=False))
-            top_k, capabilities = gate.key.top_k, gate.capabilities
-            draft = Asking(top_k=top_k, capabilities=capabilities, visibility=held, gate=gate)
-            deeper = Asking(top_k=top_k, capabilities=capabilities, visibility=Visibility("annotate"))
-            prepared = self._prepared = _Prepared(
-                made_of=made_of,
-                asked_draft=draft.asked_model(self.draft),
-                asked_deeper=deeper.asked_model(self._second),
-                branch=branch,
-                delivery=delivery,
-            )
-        return prepared
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """What is derived from the fields once.
-
-    Attributes:
-        made_of: The fields.
-        asked_draft: The draft, asked for logprobs.
-        asked_deeper: The deeper model, asked for logprobs.
-        branch: The deeper branch.
-        delivery: The rules.
-    """
-
-    made_of: tuple[object, ...]
-    asked_draft: BaseChatModel
-    asked_deeper: BaseChatModel
-    branch: Branch[Any, Any]
-    delivery: Delivery
+    def _branch(self) -> DeeperBranch:
+        return self.deeper if is_branch(self.deeper) else SecondModel()
 
 
 class SettledAnswers(BaseCache):
-    """A view of a cache that keeps no answer of an hour of need.
+    """A view of a cache that keeps no provisional answer.
 
     A draft in the place of a deeper model that failed, or a decision by a profile that may be out of date, would
     stay the answer long after.
@@ -341,14 +263,14 @@ class SettledAnswers(BaseCache):
 
     @classmethod
     def over(cls, cache: BaseCache | bool | None) -> BaseCache | bool | None:
-        """The view of the cache that a model's setting means; the setting itself where it means none."""
+        """A view of the cache that a model's ``cache`` setting means; the setting itself where it means none."""
         meant = cache if isinstance(cache, BaseCache) else get_llm_cache()
         if cache is False or meant is None or isinstance(meant, cls):
             return cache
         return cls(meant)
 
     def lookup(self, prompt: str, llm_string: str) -> RETURN_VAL_TYPE | None:
-        """As the cache has it."""
+        """What the cache holds."""
         return self._cache.lookup(prompt, llm_string)
 
     async def alookup(self, prompt: str, llm_string: str) -> RETURN_VAL_TYPE | None:
@@ -356,7 +278,7 @@ class SettledAnswers(BaseCache):
         return await self._cache.alookup(prompt, llm_string)
 
     def update(self, prompt: str, llm_string: str, return_val: RETURN_VAL_TYPE) -> None:
-        """Keep a settled answer."""
+        """Keep the answer, if it is settled."""
         if _is_settled(return_val):
             self._cache.update(prompt, llm_string, return_val)
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 
 def values_in(state: object, key: str) -> list[Any]:
-    """The list that a state has under a key; empty where it has none, as what a ``Send`` carries may be.
+    """The list that a state has under a key; empty where the key is missing, as in what a ``Send`` carries.
 
     Raises:
         TypeError: this is no state with keys.
@@ -29,7 +29,7 @@ def with_values(state: Any, values: dict[str, Any]) -> Any:
 
 
 def messages_of(state: object, key: str) -> list[Any]:
-    """The messages of a state, or of an update of one; a state may also be nothing but them.
+    """The messages of a state, or of an update of one; a state may also be a bare list of messages.
 
     Raises:
         TypeError: this is no state, or what is under the key are no messages.
