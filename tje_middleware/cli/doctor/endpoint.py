@@ -110,7 +110,7 @@ class Answer:
             evidence=evidence,
             text=text_of(field(message, "content")) or "",
             reasoning=text_of(field(message, *_REASONING)),
-            arguments=_arguments(calls) if calls and is_sequence(calls) else None,
+            arguments="".join(map(_arguments, calls)) if calls and is_sequence(calls) else None,
             model=text_of(field(payload, "model")),
             reasoning_tokens=thought if isinstance(thought, int) else None,
             has_usage=field(usage, "completion_tokens") is not None,
@@ -118,16 +118,10 @@ class Answer:
 
 
 class Endpoint:
-    """Asks one model, and counts how often.
+    """Asks one model, and counts how often; an answer may take ``timeout`` seconds. The key is shown nowhere.
 
     It speaks HTTP by the standard library: what is read of an answer has to be bounded, which the clients of
     providers do not offer, and what a client is built on changes with its releases.
-
-    Args:
-        base_url: Of the OpenAI-compatible API.
-        model: The model's name.
-        api_key: The key; it is sent there and shown nowhere.
-        timeout: What one whole answer may take (seconds).
     """
 
     def __init__(self, base_url: str, model: str, api_key: str, timeout: float) -> None:
@@ -151,23 +145,20 @@ class Endpoint:
 
     def _answer(self, path: str, asked: Mapping[str, Any]) -> Answer:
         self.requests += 1
-        request = self._request(path, {"model": self.model, **asked})
-        body = within(self.timeout, lambda: _body(request, self.timeout))
-        return Answer.of_stream(_chunks(body)) if asked.get("stream") else Answer.of(json.loads(body))
-
-    def _request(self, path: str, asked: Mapping[str, Any]) -> Request:
         url = urlsplit(self._base_url)
         user, _, host = url.netloc.rpartition("@")
         secret = f"Basic {base64.b64encode(unquote(user).encode()).decode()}" if user else f"Bearer {self._api_key}"
-        return Request(
+        request = Request(
             urlunsplit((url.scheme, host, f"{url.path.rstrip('/')}/{path}", url.query, "")),
-            data=json.dumps(asked).encode(),
+            data=json.dumps({"model": self.model, **asked}).encode(),
             headers={
                 "Authorization": secret,
                 "Content-Type": "application/json",
                 "User-Agent": f"tje-middleware/{__version__}",  # some providers turn Python's own away
             },
         )
+        body = within(self.timeout, lambda: _body(request, self.timeout))
+        return Answer.of_stream(_chunks(body)) if asked.get("stream") else Answer.of(json.loads(body))
 
 
 def trouble(error: Exception, timeout: float) -> tuple[str, str]:
@@ -214,29 +205,23 @@ def within(timeout: float, ask: Callable[[], T]) -> T:
         TimeoutError: the time is over.
     """
     asked = Future[T]()
-    Thread(target=_settle, args=(asked, ask), name="tje-doctor", daemon=True).start()
+
+    def settle() -> None:
+        try:
+            asked.set_result(ask())
+        except BaseException as error:  # it is raised where the answer is waited for
+            asked.set_exception(error)
+
+    Thread(target=settle, name="tje-doctor", daemon=True).start()
     return asked.result(timeout)
 
 
-def _settle(asked: Future[T], ask: Callable[[], T]) -> None:
-    try:
-        asked.set_result(ask())
-    except BaseException as error:  # it is raised where the answer is waited for
-        asked.set_exception(error)
-
-
 def _body(request: Request, timeout: float) -> bytes:
-    """What the server answers to a request.
-
-    Args:
-        request: The request.
-        timeout: How long it is read (seconds): it ends the thread that ``within`` has left to itself.
+    """What the server answers; it is read no longer than the timeout, which ends a thread that was left to itself.
 
     Raises:
         StatusError: the answer is an error, or sends the request elsewhere.
-        TooLongError: it is longer than ``MOST_BYTES``.
-        TimeoutError: it is not whole in time.
-        OSError: the server cannot be reached.
+        TooLongError, TimeoutError, OSError: it is longer than ``MOST_BYTES``, not whole in time, or not to be had.
     """
     end = time.monotonic() + timeout
     # No handler follows redirections, which would take the key along.
@@ -290,5 +275,5 @@ def _first_choice(payload: object) -> object:
     return choices[0] if is_sequence(choices) and choices else None
 
 
-def _arguments(calls: Iterable[object]) -> str:
-    return "".join(text_of(field(field(call, "function"), "arguments")) or "" for call in calls)
+def _arguments(call: object) -> str:
+    return text_of(field(field(call, "function"), "arguments")) or ""
