@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import MISSING, fields
 from datetime import datetime, timezone
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import typer
 from pydantic import ValidationError
@@ -30,6 +30,8 @@ from ..errors import TjeError
 # Results go to standard output, all else here, so that a pipe gets results alone.
 stderr = Console(stderr=True)
 
+#: The option of every command that prints a result.
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 #: Told the name of what is being done, how much of it is done, and how much there is.
 Show = Callable[[str, int, int], None]
 
@@ -116,16 +118,20 @@ def with_options(options: type, name: str) -> Callable[[Callable[..., None]], Ca
         options: A dataclass whose fields are annotated as a command's parameters are.
         name: The command's parameter that takes it, in whose place they stand.
     """
+    keyword, declared = inspect.Parameter.KEYWORD_ONLY, get_type_hints(options, include_extras=True)
 
     def given_to(command: Callable[..., None]) -> Callable[..., None]:
         own = get_type_hints(command, include_extras=True)
         parameters: list[inspect.Parameter] = []
         for parameter in inspect.signature(command).parameters.values():
-            if parameter.name == name:
-                parameters += _declared(options)
-            else:
-                kind, hint = inspect.Parameter.KEYWORD_ONLY, own[parameter.name]
-                parameters.append(parameter.replace(kind=kind, annotation=hint))
+            if parameter.name != name:
+                parameters.append(parameter.replace(kind=keyword, annotation=own[parameter.name]))
+                continue
+            for field in fields(options):
+                default = inspect.Parameter.empty if field.default is MISSING else field.default
+                parameters.append(
+                    inspect.Parameter(field.name, keyword, default=default, annotation=declared[field.name])
+                )
         names = [field.name for field in fields(options)]
 
         def run(**given: Any) -> None:  # noqa: ANN401 (whatever the command and the options declare)
@@ -137,12 +143,3 @@ def with_options(options: type, name: str) -> Callable[[Callable[..., None]], Ca
         return run
 
     return given_to
-
-
-def _declared(options: type) -> Iterator[inspect.Parameter]:
-    hints = get_type_hints(options, include_extras=True)
-    for field in fields(options):
-        default = inspect.Parameter.empty if field.default is MISSING else field.default
-        yield inspect.Parameter(
-            field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints[field.name]
-        )

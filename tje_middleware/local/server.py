@@ -161,9 +161,8 @@ class LocalServer:
         return self._child
 
     def _command(self, weights: Path, name: str) -> list[str]:
-        numbers = [f"--{option}={number}" for option, number in self._numbers.items()]
-        module = "tje_middleware.local.process"
-        return [sys.executable, "-m", module, f"--weights={weights}", f"--name={name}", *numbers]
+        options = json.dumps({"weights": str(weights), "name": name, **self._numbers})
+        return [sys.executable, "-m", "tje_middleware.local.process", options]
 
     def _await_ready(self, child: Child, weights: Path) -> str:
         """The base URL that the child reports, once it does."""
@@ -179,17 +178,12 @@ class LocalServer:
             return report["base_url"]
         status = child.wait()
         reason = report.get("error") or f"its process ended {_how(status)}"
-        raise LocalModelError(f"{weights} could not be served: {reason}{_remedy(reason)}{_quote(child.log())}")
+        remedy = " (on Debian or Ubuntu: apt-get install libgomp1)" if "libgomp" in reason else ""
+        raise LocalModelError(f"{weights} could not be served: {reason}{remedy}{_quote(child.log())}")
 
 
 def _how(status: int) -> str:
     return f"by signal {-status}" if status < 0 else f"with status {status}"
-
-
-def _remedy(reason: str) -> str:
-    if "libgomp" in reason:
-        return " (on Debian or Ubuntu: apt-get install libgomp1)"
-    return ""
 
 
 def _quote(log: list[str]) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from sqlalchemy import Connection, Row, insert, select
@@ -18,10 +18,11 @@ from ..errors import RegistryDamaged
 from ..storage import Read
 from .aliases import all_aliases, declare_alias
 from .lookup import no_profile
-from .promotions import Promotion, promotion_log
+from .promotions import promotion_log
 from .tables import KEYS, PROFILES, PROMOTIONS, storable_key
 from .transfer_format import Export, ExportedAlias, ExportedPromotion, ExportedVersion
 from .versions import (
+    PROVENANCE,
     body_of,
     canonical_key,
     held_numbers,
@@ -36,7 +37,6 @@ from .versions import (
 
 # Higher numbers of versions are not kept by an import: there would be no room for those that follow.
 _MOST_VERSIONS = 1_000_000
-_PROVENANCE = {"put_at", "put_by", "source", "library_version", "records_fingerprint"}
 
 
 @dataclass(frozen=True)
@@ -105,11 +105,6 @@ class ImportReport:
 def collect_export(read: Read, keys: Collection[ProfileKey] | None, shown: str) -> Export:
     """The versions of these keys or all, what was active when, and the aliases of their models.
 
-    Args:
-        read: Of one reading.
-        keys: None: all.
-        shown: The database, for errors.
-
     Raises:
         ProfileNotFound: one of the keys has no version.
         RegistryDamaged: a profile cannot be read.
@@ -120,13 +115,16 @@ def collect_export(read: Read, keys: Collection[ProfileKey] | None, shown: str) 
         rows = version_rows(read, key)
         if not rows and keys is not None:
             raise no_profile(read, key, shown)
+        for row in rows:
+            stored = vars(stored_version(row, shown, ()))
+            fields = {name: value for name, value in stored.items() if name != "alarms"}
+            export.versions.append(_line(ExportedVersion, f"{shown}: version {row.version} of {key}", key, fields))
         there = {row.version for row in rows}
-        try:
-            export.versions.extend(_exported(key, row, shown) for row in rows)
-            export.promotions.extend(_promotions(key, promotion_log(read, key), there))
-        except ValidationError as error:
-            said = error.errors()[0]["msg"]
-            raise RegistryDamaged(f"{shown}: {key} cannot be exported: {said}") from error
+        for one in promotion_log(read, key):
+            before, after = (number if number in there else None for number in (one.from_version, one.to_version))
+            if after == one.to_version and before != after:  # else it tells of deleted versions alone
+                fields = {**asdict(one), "from_version": before}
+                export.promotions.append(_line(ExportedPromotion, f"{shown}: a promotion of {key}", key, fields))
     models = {key.model for key in wanted}
     for alias, model in all_aliases(read).items():
         if keys is None or model in models:
@@ -147,19 +145,14 @@ def _readable_keys(read: Read, shown: str) -> list[ProfileKey]:
     return keys
 
 
-def _exported(key: ProfileKey, row: Row[Any], shown: str) -> ExportedVersion:
-    stored = stored_version(row, shown, ())
-    return ExportedVersion(
-        key=key, **{name: of for name, of in vars(stored).items() if name in ExportedVersion.model_fields}
-    )
+_Exported = TypeVar("_Exported", ExportedVersion, ExportedPromotion)
 
 
-def _promotions(key: ProfileKey, log: Sequence[Promotion], there: Collection[int]) -> Iterator[ExportedPromotion]:
-    """What was active when, of the versions that there are."""
-    for one in log:
-        before, after = (number if number in there else None for number in (one.from_version, one.to_version))
-        if after == one.to_version and before != after:  # else it tells of deleted versions alone
-            yield ExportedPromotion(key=key, **{**asdict(one), "from_version": before})
+def _line(kind: type[_Exported], what: str, key: ProfileKey, fields: Mapping[str, Any]) -> _Exported:
+    try:
+        return kind(key=key, **fields)
+    except ValidationError as error:
+        raise RegistryDamaged(f"{what} cannot be exported: {error.errors()[0]['msg']}") from error
 
 
 def store_export(connection: Connection, export: Export, *, promote: bool, by: str, shown: str) -> ImportReport:
@@ -169,13 +162,8 @@ def store_export(connection: Connection, export: Export, *, promote: bool, by: s
     here keeps the numbers of its versions. Of the others, versions that are the same are left out, the rest get the
     next numbers, and what is active stays so.
 
-    Args:
-        connection: Of the change.
-        export: What to store.
-        promote: Whether what is active in the file becomes active here in the place of what is, too; and whether
-            models that are here already get its aliases.
-        by: Who imports it.
-        shown: The database, for errors.
+    With ``promote``, what is active in the file becomes active here in the place of what is, too, and models that are
+    here already get its aliases.
 
     Raises:
         RegistryError: an alias that cannot be here, or a key that is too long.
@@ -225,9 +213,9 @@ def _store_key(
         if same is None:
             last = one.version if keeps_numbers else last + 1
             fields = {"key": canonical, "version": last, "body": body_of(one.profile, last)}
-            connection.execute(insert(PROFILES).values(**fields, **one.model_dump(include=_PROVENANCE)))
+            connection.execute(insert(PROFILES).values(**fields, **one.model_dump(include=set(PROVENANCE))))
         numbers[one.version], is_new[one.version] = same or last, same is None
-    if not rows:
+    if log and not rows:
         active = _store_log(connection, canonical, log, numbers)
     others = []
     wanted = next((numbers[one.version] for one in found if one.is_active), active)

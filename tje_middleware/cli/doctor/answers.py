@@ -34,13 +34,9 @@ UNKNOWN_CALLS = (
 )
 NO_FORMAT = "leave response_format out of drafts"
 
+_NO_TEMPERATURE = "set none on the model, and name none in the profile's key"
 #: Of a model that takes no temperature of 0.
-NO_TEMPERATURE = Finding(
-    "temperature",
-    "warn",
-    "a temperature of 0 is refused",
-    "set none on the model, and name none in the profile's key",
-)
+NO_TEMPERATURE = Finding("temperature", "warn", "a temperature of 0 is refused", _NO_TEMPERATURE)
 
 
 def logprobs_of(answer: Answer) -> Finding:
@@ -214,7 +210,7 @@ def tool_call_of(answer: Answer, name: str) -> Finding:
         return Finding(name, "missing", words, UNKNOWN_CALLS)
     if isinstance(found, UnreadableLogprobs):
         return _unmeasured(name, found, UNKNOWN_CALLS)
-    if _compact(arguments) in _compact(found.text or ""):
+    if "".join(arguments.split()) in "".join((found.text or "").split()):
         return Finding(name, "ok", f"{len(found)} logprobs cover the call and its arguments")
     return Finding(name, "warn", "logprobs came, but do not spell the call's arguments", UNKNOWN_CALLS)
 
@@ -243,10 +239,6 @@ def _unmeasured(name: str, error: UnreadableLogprobs, remedy: str = "") -> Findi
     return Finding(name, "missing", without_advice(error).replace("the draft", "the answer"), remedy)
 
 
-def _compact(text: str) -> str:
-    return "".join(text.split())
-
-
 def _likelier_elsewhere(sequence: SequenceLogprobs) -> int:
     """At how many positions another token than the sampled one was likelier; 0 where that is not known."""
     if sequence.sampled_logprobs is None:
@@ -260,5 +252,4 @@ def _plain(text: str) -> str:
 
 def _finite(logprobs: FloatArray) -> FloatArray:
     """Without -inf, which cannot be subtracted from itself."""
-    finite: FloatArray = np.maximum(logprobs, -1e4)
-    return finite
+    return np.maximum(logprobs, -1e4)

@@ -35,11 +35,7 @@ T = TypeVar("T")
 
 
 class StatusError(Exception):
-    """The server answered with an error.
-
-    Attributes:
-        status_code: The HTTP status.
-    """
+    """The server answered with an error, of which ``status_code`` is the HTTP status."""
 
     def __init__(self, status_code: int, said: str) -> None:
         super().__init__(f"HTTP {status_code}: {said}")
@@ -132,11 +128,7 @@ class Endpoint:
         self._api_key = api_key
 
     def chat(self, question: str, options: Mapping[str, Any]) -> Answer:
-        """An answer of chat completions, which the options may ask for as a stream.
-
-        Raises:
-            Exception: whatever goes wrong; ``trouble`` says it in words.
-        """
+        """An answer of chat completions, maybe as a stream; ``trouble`` says in words what this raises."""
         return self._answer("chat/completions", {"messages": [{"role": "user", "content": question}], **options})
 
     def complete(self, prompt: str, options: Mapping[str, Any]) -> Answer:
@@ -169,10 +161,8 @@ def trouble(error: Exception, timeout: float) -> tuple[str, str]:
         error = error.reason
     name = type(error).__name__
     if isinstance(error, TooLongError):
-        return (
-            f"the answer was not read to its end: it is more than {MOST_BYTES // _MIB} MiB",
-            "check --base-url (most end in /v1)",
-        )
+        words = f"the answer was not read to its end: it is more than {MOST_BYTES // _MIB} MiB"
+        return words, "check --base-url (most end in /v1)"
     if "Timeout" in name:
         return f"there was no whole answer within {timeout:g} s", "is the model loaded? --timeout gives it longer"
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -193,13 +183,10 @@ def shown(base_url: str) -> str:
 
 
 def within(timeout: float, ask: Callable[[], T]) -> T:
-    """What ``ask`` returns or raises, if it does so in time.
+    """What ``ask`` returns or raises, if it does so within these seconds.
 
-    It runs in a thread of its own, as looking up a name and reading headers know no deadline.
-
-    Args:
-        timeout: How long it is waited for (seconds); the thread is left to itself then, and holds up no exit.
-        ask: Asks.
+    It runs in a thread of its own, as looking up a name and reading headers know no deadline; where the time is over,
+    the thread is left to itself, and holds up no exit.
 
     Raises:
         TimeoutError: the time is over.

@@ -11,7 +11,7 @@ import typer
 from rich.console import Group
 from rich.text import Text
 
-from ..console import explained, print_result, say, warn, with_options
+from ..console import Json, explained, print_result, say, warn, with_options
 from ..request import known_method
 
 if TYPE_CHECKING:
@@ -43,11 +43,7 @@ class KeyRequest:
     ] = None
 
     def among(self, keys: Iterable[ProfileKey], aliases: Mapping[str, str]) -> ProfileKey:
-        """The only one of the keys that is meant.
-
-        Args:
-            keys: Those that are stored.
-            aliases: The model that each alias stands for.
+        """The only one of the stored keys that is meant; ``aliases`` has the model that each alias stands for.
 
         Raises:
             ProfileNotFound: none is.
@@ -72,13 +68,8 @@ class KeyRequest:
         )
 
     def __str__(self) -> str:
-        named = {
-            "--signal": self.signal,
-            "--top-k": self.top_k,
-            "--temperature": self.temperature,
-            "--prompt-fingerprint": self.prompt_fingerprint,
-        }
-        settings = [f"{name} {value}" for name, value in named.items() if value is not None]
+        named = {name: value for name, value in vars(self).items() if name not in ("model", "task")}
+        settings = [f"--{name.replace('_', '-')} {value}" for name, value in named.items() if value is not None]
         return " ".join([f"{self.model} / {self.task}", *settings])
 
     def _of(self, model: str, keys: Iterable[ProfileKey]) -> list[ProfileKey]:
@@ -126,12 +117,6 @@ def of_names(
 ) -> frozenset[str]:
     """Of keys in words those of a model, under its own name or the one that this is an alias of, and of a task.
 
-    Args:
-        words: Those that there are.
-        aliases: The model that each alias stands for.
-        model: None: any.
-        task: None: any.
-
     Raises:
         ProfileNotFound: there are keys, and none is of these; the message lists them.
     """
@@ -178,7 +163,6 @@ Url = Annotated[
         show_default=DEFAULT_URL,
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 @contextmanager

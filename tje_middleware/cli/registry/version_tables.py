@@ -8,7 +8,9 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from pydantic import TypeAdapter
 from rich.console import Group, RenderableType
+from rich.table import Column as TableColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -46,17 +48,9 @@ def provenance_table(stored: StoredVersion) -> Table:
 
 def versions_table(key: ProfileKey, versions: Sequence[StoredVersion], method: str) -> RenderableType:
     """Every version with where it comes from, and its threshold of a method."""
-    columns = (
-        Column("Put"),
-        Column("By"),
-        Column("Source"),
-        Column("Verdict"),
-        Column("n", is_number=True),
-        Column(f"Threshold\n({method})", is_number=True),
-        Column("AUROC", is_number=True),
-        Column("Records"),
-        Column("Alarms", is_number=True),
-    )
+    numbers = ("n", f"Threshold\n({method})", "AUROC")
+    names = ("Put", "By", "Source", "Verdict", *numbers, "Records", "Alarms")
+    columns = [Column(name, is_number=name in (*numbers, "Alarms")) for name in names]
     rows = []
     for one in versions:
         profile, style = one.profile, "bold green" if one.is_active else ""
@@ -81,13 +75,8 @@ def versions_table(key: ProfileKey, versions: Sequence[StoredVersion], method: s
 def version_as_dict(stored: StoredVersion) -> dict[str, Any]:
     """A version, fit for JSON."""
     return {
-        "version": stored.version,
-        "is_active": stored.is_active,
+        **{name: value for name, value in vars(stored).items() if name not in ("profile", "alarms")},
         "put_at": stored.put_at and stored.put_at.isoformat(),
-        "put_by": stored.put_by,
-        "source": stored.source,
-        "library_version": stored.library_version,
-        "records_fingerprint": stored.records_fingerprint,
         "alarms": [alarm_as_dict(alarm) for alarm in stored.alarms],
         "profile": stored.profile.model_dump(mode="json"),
     }
@@ -127,9 +116,7 @@ def diff_table(found: ProfileDiff) -> RenderableType:
     parts: list[RenderableType] = [bold(str(found.key)), *([Rows("", columns, rows)] if rows else [])]
     for (change, *texts), long in zip(changes, is_long, strict=True):
         if long:
-            lines = Table.grid(padding=(0, 2))
-            lines.add_column(no_wrap=True)
-            lines.add_column(overflow="fold")
+            lines = Table.grid(TableColumn(no_wrap=True), TableColumn(overflow="fold"), padding=(0, 2))
             for version, text in zip((found.before, found.after), texts, strict=True):
                 lines.add_row(f"  {version}", text)
             parts += [bold(change.name), lines]
@@ -160,27 +147,8 @@ def import_table(report: ImportReport, shown: str) -> RenderableType:
 
 def report_as_dict(report: ImportReport, shown: str) -> dict[str, Any]:
     """The same, fit for JSON."""
-    return {
-        "registry": shown,
-        "stored": report.stored,
-        "skipped": report.skipped,
-        "versions": [
-            {
-                "key": one.key.model_dump(mode="json"),
-                "exported": one.exported,
-                "version": one.version,
-                "is_new": one.is_new,
-                "is_active": one.is_active,
-            }
-            for one in report.versions
-        ],
-        **{
-            name: [{"key": one.key.model_dump(mode="json"), "before": one.before, "after": one.after} for one in some]
-            for name, some in (("promoted", report.promoted), ("kept", report.kept))
-        },
-        "aliases": list(report.aliases),
-        "aliases_kept": list(report.aliases_kept),
-    }
+    facts = TypeAdapter(type(report)).dump_python(report, mode="json")
+    return {"registry": shown, "stored": report.stored, "skipped": report.skipped, **facts}
 
 
 def _at(moment: datetime) -> str:

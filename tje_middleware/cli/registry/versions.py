@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..console import print_result, say, warn
-from .keys import DEFAULT_URL, Json, KeyRequest, Method, Url, found_key, opened, with_key
+from ..console import Json, print_result, say, warn
+from .keys import DEFAULT_URL, KeyRequest, Method, Url, found_key, opened, with_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -116,12 +116,9 @@ def _seen(held: StoredKey, replacing: int | None) -> int:
 def _warn_of(store: CalibrationRegistry, key: ProfileKey, version: int) -> None:
     """Say of a version that is active now what gates make of its verdict."""
     profile = store.get(key, version=version)
-    what = {
-        "unusable": "is unusable, gates accept nothing by it",
-        "weak": "is weak, gates that are strict accept nothing by it",
-    }
-    if profile.verdict in what:
-        warn(f"version {version} {what[profile.verdict]}: {profile.verdict_reason}")
+    if profile.verdict != "usable":
+        gates = "gates that are strict" if profile.verdict == "weak" else "gates"
+        warn(f"version {version} is {profile.verdict}, {gates} accept nothing by it: {profile.verdict_reason}")
 
 
 def _was(seen: int) -> str:
