@@ -45,17 +45,16 @@ def explained(extras: str) -> Iterator[None]:
     """
     try:
         yield
-    except TjeError as error:
-        say_error(str(error))
-        raise typer.Exit(1) from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        say_error(f"{'.'.join(map(str, first['loc']))}: {first['msg']}, not {first['input']!r}")
-        raise typer.Exit(1) from error
-    except ImportError as error:
-        if not (error.name or "").startswith(("langchain", "openai", "httpx", "plotly", "jinja2")):
-            raise
-        say_error(f'{error.name} is not installed: pip install "tje-middleware[{extras}]"')
+    except (TjeError, ValidationError, ImportError) as error:
+        said = str(error)
+        if isinstance(error, ValidationError):
+            first = error.errors()[0]
+            said = f"{'.'.join(map(str, first['loc']))}: {first['msg']}, not {first['input']!r}"
+        elif isinstance(error, ImportError):
+            if not (error.name or "").startswith(("langchain", "openai", "httpx", "plotly", "jinja2")):
+                raise
+            said = f'{error.name} is not installed: pip install "tje-middleware[{extras}]"'
+        say_error(said)
         raise typer.Exit(1) from error
 
 

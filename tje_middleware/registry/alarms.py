@@ -120,11 +120,5 @@ def alarm_of(row: Row[Any], shown: str) -> Alarm:
             f"{shown} holds an alarm that cannot be read (number {row.id}, about version {row.version} of "
             f"{row.key}): its evidence is damaged ({error}); dismiss the alarms about that key"
         ) from error
-    return Alarm(
-        kind=row.kind,
-        detail=row.detail,
-        version=row.version,
-        raised_at=row.raised_at,
-        raised_by=row.raised_by,
-        evidence=evidence,
-    )
+    told = {name: getattr(row, name) for name in ("kind", "detail", "version", "raised_at", "raised_by")}
+    return Alarm(**told, evidence=evidence)

@@ -211,9 +211,10 @@ def _items(content: bytes) -> Iterator[_Line]:
     seen: set[str] = set()
     for number, kind in enumerate(kinds, 1):
         item = _item(kind, _line(lines, number))
-        if repeated := seen.intersection(_told_once(item)):
-            raise ValueError(f"{repeated.pop()} twice")
-        seen.update(_told_once(item))
+        for what in _told_once(item):
+            if what in seen:
+                raise ValueError(f"{what} twice")
+            seen.add(what)
         if isinstance(item, ExportedPromotion) and item.to_version is not None:
             promoted = _name(item.key, item.to_version)
             if promoted not in seen:

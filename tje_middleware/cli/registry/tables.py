@@ -150,14 +150,6 @@ def aliases_table(aliases: Mapping[str, str]) -> RenderableType:
     return Rows("Alias", [Column("Model")], rows)
 
 
-def table_of(*headings: str) -> Table:
-    """A table in the house's looks, with columns of words."""
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, caption_justify="left")
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
-    return table
-
-
 def age(moment: datetime) -> str:
     """How long ago, in the largest unit of which there are two."""
     seconds = max(0.0, (datetime.now(timezone.utc) - moment).total_seconds())

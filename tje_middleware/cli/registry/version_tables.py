@@ -9,16 +9,17 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
+from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Column as TableColumn
 from rich.table import Table
 from rich.text import Text
 
-from .tables import NOTHING, Column, Row, Rows, age, alarm_as_dict, bold, number, table_of, threshold_of, verdict
+from .tables import NOTHING, Column, Row, Rows, age, alarm_as_dict, bold, number, threshold_of, verdict
 
 if TYPE_CHECKING:
     from ...calibration.key import ProfileKey
-    from ...registry import Change, ImportedVersion, ImportReport, ProfileDiff, Promotion, StoredVersion
+    from ...registry import Change, ImportReport, ProfileDiff, Promotion, StoredVersion
 
 # So much of a digest tells it from others.
 _DIGEST = 12
@@ -125,9 +126,11 @@ def diff_table(found: ProfileDiff) -> RenderableType:
 
 def import_table(report: ImportReport, shown: str) -> RenderableType:
     """Every version of the file and what became of it in the database that is shown."""
-    table = table_of("Key", "In the file", "Here", "")
+    columns = (TableColumn(name, overflow="fold") for name in ("Key", "In the file", "Here", ""))
+    table = Table(*columns, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for one in report.versions:
-        table.add_row(Text(str(one.key)), str(one.exported), str(one.version), _became(one))
+        became = f"{'stored' if one.is_new else 'was here already'}{', active' if one.is_active else ''}"
+        table.add_row(Text(str(one.key)), str(one.exported), str(one.version), became)
     parts: list[RenderableType] = [table] if report.versions else []
     parts.append(Text(f"{report.stored} versions stored in {shown}, {report.skipped} were here already."))
     for other in report.promoted:
@@ -170,7 +173,3 @@ def _difference(change: Change) -> str:
         return ""
     share = "" if change.relative is None else f" ({change.relative:+.0%})"
     return f"{change.difference:+.4g}{share}"
-
-
-def _became(one: ImportedVersion) -> str:
-    return f"{'stored' if one.is_new else 'was here already'}{', active' if one.is_active else ''}"

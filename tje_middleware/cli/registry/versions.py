@@ -38,21 +38,19 @@ def history(
 ) -> None:
     """All versions of a key, oldest first, and where they come from."""
     with opened(url) as store:
-        from .version_tables import (  # noqa: PLC0415 (--help must not wait for it)
-            promotion_as_dict,
-            promotions_table,
-            version_as_dict,
-            versions_table,
-        )
+        from . import version_tables  # noqa: PLC0415 (--help must not wait for it)
 
         key = found_key(store, wanted).key
         if promotions:
             log = store.promotions(key)
-            print_result(promotions_table(key, log), [promotion_as_dict(one) for one in log], as_json=as_json)
+            shown, plain = version_tables.promotions_table(key, log), map(version_tables.promotion_as_dict, log)
         else:
             versions = store.versions(key)
-            shown = versions_table(key, versions, method)
-            print_result(shown, [version_as_dict(one) for one in versions], as_json=as_json)
+            shown, plain = (
+                version_tables.versions_table(key, versions, method),
+                map(version_tables.version_as_dict, versions),
+            )
+        print_result(shown, list(plain), as_json=as_json)
 
 
 @with_key
