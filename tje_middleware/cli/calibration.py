@@ -183,14 +183,12 @@ def _where(
 ) -> str:
     """Where a profile was stored, whether gates use it now, and how they open it."""
     promote = shlex.join(["tje", "registry", "promote", request.model, request.task, str(profile.version)])
-    state = "active"
+    state = f"a candidate; {promote} makes it active" if waits else "active"
     if kept is not None:
         state = (
             f"a candidate, as it is unusable and version {kept.version}, which is active, is {kept.verdict}; "
             f"{promote} makes it active all the same"
         )
-    elif waits:
-        state = f"a candidate; {promote} makes it active"
     stored = f"The profile is version {profile.version} of {profile.key} in {store.url}: {state}."
     return f"{stored}\nA gate opens it by {request.opening}"
 
@@ -205,8 +203,11 @@ def _replayed(
     tested = None if how.test is None else _observations(how.test, request.key)
     if how.folds is not None and tested is not None:
         raise typer.BadParameter("with --test nothing is split: --folds has no meaning there")
-    includes = how.deeper_includes_draft
-    asked: dict[str, Any] = {"key": request.key, "settings": request.settings, "deeper_includes_draft": includes}
+    asked: dict[str, Any] = {
+        "key": request.key,
+        "settings": request.settings,
+        "deeper_includes_draft": how.deeper_includes_draft,
+    }
     with progress() as show:
         told = partial(show, "replaying")
         evaluation = replay(

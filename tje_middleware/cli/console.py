@@ -12,17 +12,8 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 from pydantic import ValidationError
+from rich import progress as rich_progress
 from rich.console import Console, RenderableType
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-)
 from rich.text import Text
 
 from ..errors import TjeError
@@ -38,11 +29,7 @@ Show = Callable[[str, int, int], None]
 
 @contextmanager
 def explained(extras: str) -> Iterator[None]:
-    """What went wrong as one message instead of a traceback, with exit status 1.
-
-    Args:
-        extras: The extras that the command needs, for a message about a missing one.
-    """
+    """What went wrong, be it a missing extra, as one message instead of a traceback, with exit status 1."""
     try:
         yield
     except (TjeError, ValidationError, ImportError) as error:
@@ -85,10 +72,14 @@ def print_result(shown: RenderableType, plain: object, *, as_json: bool) -> None
 @contextmanager
 def progress(*, of_bytes: bool = False) -> Iterator[Show]:
     """Bars, one for each name that is shown."""
-    amount: ProgressColumn = DownloadColumn() if of_bytes else MofNCompleteColumn()
-    columns = (TextColumn("{task.description:>16}"), BarColumn(), amount, TimeElapsedColumn())
-    with Progress(*columns, console=stderr, transient=of_bytes) as bars:
-        tasks: dict[str, TaskID] = {}
+    columns = (
+        rich_progress.TextColumn("{task.description:>16}"),
+        rich_progress.BarColumn(),
+        rich_progress.DownloadColumn() if of_bytes else rich_progress.MofNCompleteColumn(),
+        rich_progress.TimeElapsedColumn(),
+    )
+    with rich_progress.Progress(*columns, console=stderr, transient=of_bytes) as bars:
+        tasks: dict[str, rich_progress.TaskID] = {}
 
         def show(name: str, done: int, total: int) -> None:
             if name not in tasks:
@@ -111,11 +102,9 @@ def day(given: str) -> datetime:
 
 
 def with_options(options: type, name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command arguments and options, and hand them to it as one value.
+    """Give a command arguments and options, and hand them to it as one value, in whose place they stand.
 
-    Args:
-        options: A dataclass whose fields are annotated as a command's parameters are.
-        name: The command's parameter that takes it, in whose place they stand.
+    ``options`` is a dataclass whose fields are annotated as a command's parameters are; ``name`` is the parameter.
     """
     keyword, declared = inspect.Parameter.KEYWORD_ONLY, get_type_hints(options, include_extras=True)
 

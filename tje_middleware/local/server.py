@@ -8,11 +8,10 @@ import sys
 import weakref
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
 
 from ..errors import LocalModelError
 from .child import Child
-from .weights import model_name, resolve_weights
+from .weights import DEFAULT_WEIGHTS, resolve_weights
 
 _QUOTED_LINES = 4
 _LOG_PREFIX = re.compile(r"^[\d.]+ [A-Z] +")  # "0.00.071.712 E ": llama.cpp's clock and level
@@ -109,7 +108,8 @@ class LocalServer:
             raise LocalModelError(
                 'The embedded model needs xllamacpp, which is not installed: pip install "tje-middleware[local]".'
             )
-        name = model_name(self._source, weights)
+        # A name to send and to see come back, never a path.
+        name = DEFAULT_WEIGHTS.name if self._source is None else weights.stem
         child = Child(self._command(weights, name))
         try:
             self._base_url = self._await_ready(child, weights)
@@ -146,12 +146,7 @@ class LocalServer:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the server, whatever happened."""
         self.close()
 

@@ -115,11 +115,6 @@ def resolve_weights(model: str | Path | None = None) -> Path:
     return path
 
 
-def model_name(model: str | Path | None, path: Path) -> str:
-    """What the server calls the model: a name to send and to see come back, never a path."""
-    return DEFAULT_WEIGHTS.name if model is None else path.stem
-
-
 def _require_gguf(path: Path) -> None:
     """Check that a file exists and begins as a GGUF file does; the error names what was found instead."""
     if path.is_dir():

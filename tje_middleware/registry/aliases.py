@@ -56,10 +56,6 @@ def all_aliases(read: Read) -> Mapping[str, str]:
 
 def key_behind(read: Read, key: ProfileKey) -> ProfileKey | None:
     """The same key of the model that its model is an alias of; None where it is none."""
-    rows = read(select(ALIASES.c.model).where(ALIASES.c.alias == comparable(key.model)))
+    name = key.model.replace("\0", "\ufffd")  # no alias has a zero character, and PostgreSQL takes none in a query
+    rows = read(select(ALIASES.c.model).where(ALIASES.c.alias == name))
     return key.model_copy(update={"model": rows[0].model}) if rows else None
-
-
-def comparable(model: str) -> str:
-    """A model's name as a query may hold it: no alias has a zero character, and PostgreSQL takes none."""
-    return model.replace("\0", "\ufffd")

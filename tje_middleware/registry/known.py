@@ -24,7 +24,7 @@ _log = logging.getLogger("tje_middleware.registry")
 # A locked database is said to be so before those who wait for a key give up.
 _FLIGHT_LOCK_SECONDS = 0.4
 # In the background there is more time.
-_REFRESH_LOCK_SECONDS = 1.5
+_LOCK_SECONDS = 1.5
 # Asking without a pause helps nobody.
 _LEAST_REFRESH_SECONDS = 0.05
 
@@ -178,11 +178,8 @@ def _stale(last: ProfileLookup | None, problem: str) -> ProfileLookup:
 class Readings:
     """How a process reads a registry and stores its alarms; without a thread of its own.
 
-    All who ask for a key that is not known yet wait for one reading, which is called a flight.
-
-    Args:
-        database: Where the profiles are.
-        refresh_seconds: How old an answer gets, a tenth more or less, where the database tells of no changes.
+    All who ask for a key that is not known yet wait for one reading, which is called a flight. Where the database
+    tells of no changes, an answer gets ``refresh_seconds`` old, a tenth more or less.
     """
 
     def __init__(self, database: Database, refresh_seconds: float) -> None:
@@ -252,15 +249,9 @@ class Readings:
                 if self.alarms.get(place) is alarm:
                     del self.alarms[place]
 
-    def _read(
-        self,
-        keys: Sequence[ProfileKey] | None,
-        *,
-        lock_seconds: float = _REFRESH_LOCK_SECONDS,
-        order: int | None = None,
-    ) -> None:
-        """Read these keys, or all, and keep what was found or why it was not."""
-        number = self.known.begin() if order is None else order
+    def _read(self, keys: Sequence[ProfileKey] | None, order: int = 0, lock_seconds: float = _LOCK_SECONDS) -> None:
+        """Read these keys, or all, and keep what was found or why it was not; 0: with a number of its own."""
+        number = order or self.known.begin()
         wanted = list(self.known.last()) if keys is None else keys
         if not wanted:
             return

@@ -76,21 +76,11 @@ def no_profile(read: Read, key: ProfileKey, shown: str) -> ProfileNotFound:
 
 def _active(read: Read, keys: Collection[ProfileKey]) -> Mapping[str, Row[Any]]:
     """The rows of the active versions of these keys, each with the newest alarm about it, by key."""
-    newest = (
-        select(func.max(ALARMS.c.id))
-        .where(
-            ALARMS.c.key == KEYS.c.key,
-            ALARMS.c.version == KEYS.c.active_version,
-            ALARMS.c.dismissed_at.is_(None),
-        )
-        .correlate(KEYS)
-        .scalar_subquery()
-    )
-    wanted = (
-        select_active()
-        .add_columns(*(column for column in ALARMS.c if column.name not in PROFILES.c))
-        .outerjoin(ALARMS, ALARMS.c.id == newest)
-    )
+    about_it = (ALARMS.c.key == KEYS.c.key) & (ALARMS.c.version == KEYS.c.active_version)
+    holding = select(func.max(ALARMS.c.id)).where(about_it, ALARMS.c.dismissed_at.is_(None))
+    newest = holding.correlate(KEYS).scalar_subquery()
+    of_alarms = (column for column in ALARMS.c if column.name not in PROFILES.c)
+    wanted = select_active().add_columns(*of_alarms).outerjoin(ALARMS, ALARMS.c.id == newest)
     return {row.key: row for row in among(read, wanted, KEYS.c.key, keys)}
 
 

@@ -43,11 +43,8 @@ class Refresher:
 
     It does nothing that may hang: every piece of work has a thread of its own, and this one keeps the time. What
     others want of it they put into its inbox: a queue that takes no lock, as the garbage collector may report an
-    alarm, or free whoever looks up, in the middle of anything.
-
-    Args:
-        readings: What is kept fresh; only a weak reference to it is kept.
-        ended: Called with this object when the thread has ended, whether it was told to or broke.
+    alarm, or free whoever looks up, in the middle of anything. ``ended`` is called with this object when the thread
+    has ended, whether it was told to or broke.
     """
 
     def __init__(self, readings: Readings, ended: weakref.WeakMethod[Callable[[Refresher], None]]) -> None:
@@ -199,11 +196,8 @@ class Task:
     """Work that is done again and again, one piece at a time, each on a thread of its own.
 
     A thread of its own, as a database that hangs must hold nobody up. All but the work is called by one thread.
-
-    Args:
-        work: What is to be done; it raises where it failed.
-        done: Called with this task, on the thread of the piece, when a piece is done.
-        longest_retry: How long it rests at most after a failure (seconds).
+    ``work`` raises where it failed; ``done`` is called with this task, on the thread of the piece, when that is done;
+    after a failure it rests ``longest_retry`` seconds at most.
     """
 
     def __init__(self, work: Callable[[], None], done: Callable[[Task], None], longest_retry: float) -> None:

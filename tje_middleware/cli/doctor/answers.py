@@ -118,12 +118,11 @@ def cover_of(answer: Answer, sequence: SequenceLogprobs) -> Finding:
     if _plain(answer.text) in _plain(spelled):
         extra = len(_plain(spelled)) - len(_plain(answer.text))
         return Finding("text", "warn", f"the tokens spell the answer and {extra} characters beside it")
-    return Finding(
-        "text",
-        "warn",
-        "the tokens do not spell the answer (are they bytes, or another tokenizer's?)",
-        "signals that read the text (@thinking, answer_entropy, number_entropy) may go wrong; mean_entropy does not",
+    words = "the tokens do not spell the answer (are they bytes, or another tokenizer's?)"
+    remedy = (
+        "signals that read the text (@thinking, answer_entropy, number_entropy) may go wrong; mean_entropy does not"
     )
+    return Finding("text", "warn", words, remedy)
 
 
 def thinking_of(answer: Answer) -> Finding:
@@ -170,13 +169,12 @@ def name_of(answer: Answer, asked: str) -> Finding:
     named = repr(answer.model[:_LONGEST_NAME])
     if same_model(asked, answer.model):
         return Finding("model name", "ok", f"{asked!r} answers as {named}, which a gate takes for the same")
-    return Finding(
-        "model name",
-        "warn",
-        f"asked for {asked!r}, the server answers as another model: {named}; what is found holds for that one",
+    words = f"asked for {asked!r}, the server answers as another model: {named}; what is found holds for that one"
+    remedy = (
         "check --model; if it is right, the model in the profile's key has to be the name that the server answers "
-        "with, or have it as an alias (tje registry alias), or no draft can be judged",
+        "with, or have it as an alias (tje registry alias), or no draft can be judged"
     )
+    return Finding("model name", "warn", words, remedy)
 
 
 def stream_of(answer: Answer) -> Finding:

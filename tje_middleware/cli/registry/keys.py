@@ -74,6 +74,7 @@ class KeyRequest:
 
     def _of(self, model: str, keys: Iterable[ProfileKey]) -> list[ProfileKey]:
         temperature = _temperature(self.temperature)
+        prompt = None if self.prompt_fingerprint == _NOT_RECORDED else self.prompt_fingerprint
         return [
             key
             for key in keys
@@ -81,10 +82,7 @@ class KeyRequest:
             and self.signal in (None, key.signal)
             and self.top_k in (None, key.top_k)
             and (self.temperature is None or key.temperature == temperature)
-            and (
-                self.prompt_fingerprint in (None, key.prompt_fingerprint)
-                or (self.prompt_fingerprint == _NOT_RECORDED and key.prompt_fingerprint is None)
-            )
+            and (self.prompt_fingerprint is None or key.prompt_fingerprint in (prompt, self.prompt_fingerprint))
         ]
 
 
@@ -169,9 +167,7 @@ Url = Annotated[
 def opened(url: str, *, makes_it: bool = False) -> Iterator[CalibrationRegistry]:
     """The registry; what is wrong with it, or with what is done to it, is told in one message.
 
-    Args:
-        url: Where it is.
-        makes_it: Whether the command may make the file; one that is about what is stored must not.
+    A file is made only where the command ``makes_it``: one that is about what is stored must not.
     """
     with explained("postgres"):
         from ...errors import RegistryUnavailable  # noqa: PLC0415 (--help must not wait for a database)

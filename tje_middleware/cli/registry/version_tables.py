@@ -31,9 +31,8 @@ _LEADS = re.compile(r"thresholds\.\w+|auroc|verdict")
 
 def provenance_table(stored: StoredVersion) -> Table:
     """Where a version comes from, and what is held against it."""
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
+    columns = TableColumn(style="bold", no_wrap=True), TableColumn(overflow="fold")
+    table = Table(*columns, show_header=False, box=None, padding=(0, 2, 0, 0), pad_edge=False)
     table.title, table.title_justify, table.title_style = "\nWhere it comes from", "left", "bold"
     table.add_row("version", f"{stored.version}, {'active' if stored.is_active else 'not active'}")
     table.add_row("put", "of an earlier release, not recorded" if stored.put_at is None else _at(stored.put_at))

@@ -192,12 +192,9 @@ def contents(database: Database, old_after: timedelta) -> Iterator[Finding]:
 def _readable(keys: Sequence[KeyOverview]) -> Finding:
     broken = [one.problem or f"its key cannot be read: {one.name}" for one in keys if one.problem or one.key is None]
     if broken:
-        return Finding(
-            "profiles",
-            "fail",
-            f"{len(broken)} of {len(keys)} keys cannot be used by this release: {'; '.join(broken[:_MOST_NAMES])}",
-            "upgrade tje-middleware to the release that put them, or calibrate and put() them anew",
-        )
+        words = f"{len(broken)} of {len(keys)} keys cannot be used by this release: {'; '.join(broken[:_MOST_NAMES])}"
+        remedy = "upgrade tje-middleware to the release that put them, or calibrate and put() them anew"
+        return Finding("profiles", "fail", words, remedy)
     if not keys:
         return Finding("profiles", "ok", "none yet", "tje calibrate --registry URL stores one")
     versions = sum(len(one.versions) for one in keys)
