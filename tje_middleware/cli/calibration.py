@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import shlex
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Group
 
 from ..errors import CalibrationError
-from .console import Show, explained, print_result, progress, say
+from .console import Json, explained, print_result, progress, say, with_options
 from .request import Request, known_method, with_request
 
 if TYPE_CHECKING:
@@ -30,25 +31,33 @@ Records = Annotated[
     str,
     typer.Argument(metavar="FILE", help="Labelled records: JSON Lines, also .gz, or Parquet; - for standard input."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Folds = Annotated[
-    int | None,
-    typer.Option(min=2, help="Parts of the records, each decided by a profile of the others.", show_default="5"),
-]
-Margin = Annotated[
-    float, typer.Option(min=0, max=1, help="Accuracy that a policy may lose and still count as not worse.")
-]
-_FOLDS = 5
-TestFile = Annotated[
-    str | None, typer.Option("--test", metavar="FILE", help="Decide the records of this file instead of splitting.")
-]
-Includes = Annotated[
-    bool,
-    typer.Option(
-        "--deeper-includes-draft",
-        help="Always going deeper costs the draft too, as a refinement does; else the deeper branch stands alone.",
-    ),
-]
+
+
+@dataclass(frozen=True)
+class ReplayOptions:
+    """How recorded outcomes are replayed."""
+
+    folds: Annotated[
+        int | None,
+        typer.Option(min=2, help="Parts of the records, each decided by a profile of the others.", show_default="5"),
+    ] = None
+    margin: Annotated[
+        float, typer.Option(min=0, max=1, help="Accuracy that a policy may lose and still count as not worse.")
+    ] = 0.02
+    test: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Decide the records of this file instead of splitting.")
+    ] = None
+    deeper_includes_draft: Annotated[
+        bool,
+        typer.Option(
+            "--deeper-includes-draft",
+            help="Always going deeper costs the draft too, as a refinement does; else the deeper "
+            "branch stands alone.",
+        ),
+    ] = False
+
+
+with_replay = with_options(ReplayOptions, "how")
 
 
 @with_request
@@ -84,14 +93,12 @@ def calibrate(
         say(where or "Not stored: --registry URL --model NAME --task NAME keeps it.")
 
 
+@with_replay
 @with_request
 def evaluate(
     file: Records,
     request: Request,
-    folds: Folds = None,
-    margin: Margin = 0.02,
-    test: TestFile = None,
-    deeper_includes_draft: Includes = False,
+    how: ReplayOptions,
     fewer_labels: Annotated[
         str | None,
         typer.Option(
@@ -107,10 +114,7 @@ def evaluate(
         from ..evaluation.table import as_dict, evaluation_table, learning_table  # noqa: PLC0415
 
         observations = _observations(file, request.key)
-        tested = None if test is None else _observations(test, request.key)
-        with progress() as show:
-            evaluation = _replayed(observations, request, folds, margin, tested, deeper_includes_draft, show)
-            curve = _learned(observations, request, deeper_includes_draft, show) if fewer_labels else None
+        evaluation, curve = _replayed(observations, request, how, learns=fewer_labels is not None)
         shown, plain = evaluation_table(evaluation), as_dict(evaluation)
         if curve is not None and fewer_labels is not None:
             shown = Group(shown, "", learning_table(curve, fewer_labels))
@@ -118,15 +122,14 @@ def evaluate(
         print_result(shown, plain, as_json=as_json)
 
 
+@with_replay
 @with_request
 def report(
     file: Records,
     request: Request,
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the page goes.")] = Path("tje-report.html"),
-    folds: Folds = None,
-    margin: Margin = 0.02,
-    test: TestFile = None,
-    deeper_includes_draft: Includes = False,
+    *,
+    how: ReplayOptions,
     drafts: Annotated[int, typer.Option(min=0, help="Drafts whose tokens are shown, where the file has texts.")] = 6,
 ) -> None:
     """Write one HTML page that shows what a calibration rests on; it needs no network to be read."""
@@ -137,10 +140,7 @@ def report(
             raise typer.BadParameter(f"{output} cannot be written: name a file in a folder that exists")
         kept: list[CalibrationRecord] = []
         observations = _observations(file, request.key, keep=drafts, kept=kept)
-        tested = None if test is None else _observations(test, request.key)
-        with progress() as show:
-            evaluation = _replayed(observations, request, folds, margin, tested, deeper_includes_draft, show)
-            curve = _learned(observations, request, deeper_includes_draft, show)
+        evaluation, curve = _replayed(observations, request, how, learns=True)
         texts = [DraftText.of_record(record, evaluation.profile) for record in kept]
         title = None if request.is_named else f"Records of {Path(file).name}"
         write_report(output, evaluation, observations, curve=curve, drafts=texts, title=title)
@@ -183,53 +183,38 @@ def _where(
 ) -> str:
     """Where a profile was stored, whether gates use it now, and how they open it."""
     promote = shlex.join(["tje", "registry", "promote", request.model, request.task, str(profile.version)])
-    state = "active"
+    state = f"a candidate; {promote} makes it active" if waits else "active"
     if kept is not None:
         state = (
             f"a candidate, as it is unusable and version {kept.version}, which is active, is {kept.verdict}; "
             f"{promote} makes it active all the same"
         )
-    elif waits:
-        state = f"a candidate; {promote} makes it active"
     stored = f"The profile is version {profile.version} of {profile.key} in {store.url}: {state}."
     return f"{stored}\nA gate opens it by {request.opening}"
 
 
 def _replayed(
-    observations: Observations,
-    request: Request,
-    folds: int | None,
-    margin: float,
-    tested: Observations | None,
-    deeper_includes_draft: bool,
-    show: Show,
-) -> Evaluation:
+    observations: Observations, request: Request, how: ReplayOptions, *, learns: bool
+) -> tuple[Evaluation, LearningCurve | None]:
+    """What every policy would have cost and, where that is wanted, how figures spread with fewer labels."""
     from ..evaluation import replay  # noqa: PLC0415
-
-    if folds is not None and tested is not None:
-        raise typer.BadParameter("with --test nothing is split: --folds has no meaning there")
-    return replay(
-        observations,
-        key=request.key,
-        settings=request.settings,
-        folds=folds or _FOLDS,
-        margin=margin,
-        deeper_includes_draft=deeper_includes_draft,
-        test=tested,
-        progress=lambda done, total: show("replaying", done, total),
-    )
-
-
-def _learned(observations: Observations, request: Request, deeper_includes_draft: bool, show: Show) -> LearningCurve:
     from ..evaluation.sample_size import learning_curve  # noqa: PLC0415
 
-    return learning_curve(
-        observations,
-        key=request.key,
-        settings=request.settings,
-        deeper_includes_draft=deeper_includes_draft,
-        progress=lambda done, total: show("fewer labels", done, total),
-    )
+    tested = None if how.test is None else _observations(how.test, request.key)
+    if how.folds is not None and tested is not None:
+        raise typer.BadParameter("with --test nothing is split: --folds has no meaning there")
+    asked: dict[str, Any] = {
+        "key": request.key,
+        "settings": request.settings,
+        "deeper_includes_draft": how.deeper_includes_draft,
+    }
+    with progress() as show:
+        told = partial(show, "replaying")
+        evaluation = replay(
+            observations, **asked, folds=how.folds or 5, margin=how.margin, test=tested, progress=told
+        )
+        curve = learning_curve(observations, **asked, progress=partial(show, "fewer labels")) if learns else None
+    return evaluation, curve
 
 
 def _observations(

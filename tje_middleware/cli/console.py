@@ -8,21 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import MISSING, fields
 from datetime import datetime, timezone
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import typer
 from pydantic import ValidationError
+from rich import progress as rich_progress
 from rich.console import Console, RenderableType
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-)
 from rich.text import Text
 
 from ..errors import TjeError
@@ -30,30 +21,27 @@ from ..errors import TjeError
 # Results go to standard output, all else here, so that a pipe gets results alone.
 stderr = Console(stderr=True)
 
+#: The option of every command that prints a result.
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 #: Told the name of what is being done, how much of it is done, and how much there is.
 Show = Callable[[str, int, int], None]
 
 
 @contextmanager
 def explained(extras: str) -> Iterator[None]:
-    """What went wrong as one message instead of a traceback, with exit status 1.
-
-    Args:
-        extras: The extras that the command needs, for a message about a missing one.
-    """
+    """What went wrong, be it a missing extra, as one message instead of a traceback, with exit status 1."""
     try:
         yield
-    except TjeError as error:
-        say_error(str(error))
-        raise typer.Exit(1) from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        say_error(f"{'.'.join(map(str, first['loc']))}: {first['msg']}, not {first['input']!r}")
-        raise typer.Exit(1) from error
-    except ImportError as error:
-        if not (error.name or "").startswith(("langchain", "openai", "httpx", "plotly", "jinja2")):
-            raise
-        say_error(f'{error.name} is not installed: pip install "tje-middleware[{extras}]"')
+    except (TjeError, ValidationError, ImportError) as error:
+        said = str(error)
+        if isinstance(error, ValidationError):
+            first = error.errors()[0]
+            said = f"{'.'.join(map(str, first['loc']))}: {first['msg']}, not {first['input']!r}"
+        elif isinstance(error, ImportError):
+            if not (error.name or "").startswith(("langchain", "openai", "httpx", "plotly", "jinja2")):
+                raise
+            said = f'{error.name} is not installed: pip install "tje-middleware[{extras}]"'
+        say_error(said)
         raise typer.Exit(1) from error
 
 
@@ -84,10 +72,14 @@ def print_result(shown: RenderableType, plain: object, *, as_json: bool) -> None
 @contextmanager
 def progress(*, of_bytes: bool = False) -> Iterator[Show]:
     """Bars, one for each name that is shown."""
-    amount: ProgressColumn = DownloadColumn() if of_bytes else MofNCompleteColumn()
-    columns = (TextColumn("{task.description:>16}"), BarColumn(), amount, TimeElapsedColumn())
-    with Progress(*columns, console=stderr, transient=of_bytes) as bars:
-        tasks: dict[str, TaskID] = {}
+    columns = (
+        rich_progress.TextColumn("{task.description:>16}"),
+        rich_progress.BarColumn(),
+        rich_progress.DownloadColumn() if of_bytes else rich_progress.MofNCompleteColumn(),
+        rich_progress.TimeElapsedColumn(),
+    )
+    with rich_progress.Progress(*columns, console=stderr, transient=of_bytes) as bars:
+        tasks: dict[str, rich_progress.TaskID] = {}
 
         def show(name: str, done: int, total: int) -> None:
             if name not in tasks:
@@ -110,22 +102,24 @@ def day(given: str) -> datetime:
 
 
 def with_options(options: type, name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command arguments and options, and hand them to it as one value.
+    """Give a command arguments and options, and hand them to it as one value, in whose place they stand.
 
-    Args:
-        options: A dataclass whose fields are annotated as a command's parameters are.
-        name: The command's parameter that takes it, in whose place they stand.
+    ``options`` is a dataclass whose fields are annotated as a command's parameters are; ``name`` is the parameter.
     """
+    keyword, declared = inspect.Parameter.KEYWORD_ONLY, get_type_hints(options, include_extras=True)
 
     def given_to(command: Callable[..., None]) -> Callable[..., None]:
         own = get_type_hints(command, include_extras=True)
         parameters: list[inspect.Parameter] = []
         for parameter in inspect.signature(command).parameters.values():
-            if parameter.name == name:
-                parameters += _declared(options)
-            else:
-                kind, hint = inspect.Parameter.KEYWORD_ONLY, own[parameter.name]
-                parameters.append(parameter.replace(kind=kind, annotation=hint))
+            if parameter.name != name:
+                parameters.append(parameter.replace(kind=keyword, annotation=own[parameter.name]))
+                continue
+            for field in fields(options):
+                default = inspect.Parameter.empty if field.default is MISSING else field.default
+                parameters.append(
+                    inspect.Parameter(field.name, keyword, default=default, annotation=declared[field.name])
+                )
         names = [field.name for field in fields(options)]
 
         def run(**given: Any) -> None:  # noqa: ANN401 (whatever the command and the options declare)
@@ -137,12 +131,3 @@ def with_options(options: type, name: str) -> Callable[[Callable[..., None]], Ca
         return run
 
     return given_to
-
-
-def _declared(options: type) -> Iterator[inspect.Parameter]:
-    hints = get_type_hints(options, include_extras=True)
-    for field in fields(options):
-        default = inspect.Parameter.empty if field.default is MISSING else field.default
-        yield inspect.Parameter(
-            field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints[field.name]
-        )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import explained, print_result, say
+from .console import Json, explained, print_result, say
 from .console import progress as bars
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def demo(
         bool, typer.Option("--agent", help="An agent with a tool instead of a chain, gated turn by turn.")
     ] = False,
     short: Annotated[bool, typer.Option("--short", help="Fewer questions: a minute instead of a few.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: Json = False,
     model: Annotated[
         str | None,
         typer.Option(help="GGUF path or hub id instead of the default model; with --base-url, the model's name."),

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
-from .console import day, print_result, say
-from .registry.keys import DEFAULT_URL, Json, KeyRequest, Url, counted, found_key, of_names, opened, with_key
+from .console import Json, day, print_result, say
+from .registry.keys import DEFAULT_URL, KeyRequest, Url, counted, found_key, of_names, opened, with_key
 
 if TYPE_CHECKING:
     from ..ledger import DaySummary, Unattributed
@@ -237,17 +237,11 @@ class _FittingTables:
         for key, days in self.by_key.items():
             yield Text(key, style="bold", overflow="fold")
             for one in days:
-                yield _as_lines(one)
+                lines = Table.grid(Column(overflow="fold"), Column(overflow="fold"), padding=(0, 2))
+                for (_, name), value in zip(_HEADINGS, _row(one), strict=True):
+                    lines.add_row(name, value)
+                yield lines
                 yield ""
-
-
-def _as_lines(one: DaySummary) -> Table:
-    lines = Table.grid(padding=(0, 2))
-    lines.add_column(overflow="fold")
-    lines.add_column(overflow="fold")
-    for (_, name), value in zip(_HEADINGS, _row(one), strict=True):
-        lines.add_row(name, value)
-    return lines
 
 
 def _as_table(key: str, days: Sequence[DaySummary]) -> Table:
@@ -262,27 +256,24 @@ def _as_table(key: str, days: Sequence[DaySummary]) -> Table:
 
 def _row(one: DaySummary) -> tuple[str | Text, ...]:
     spent = one.draft_input_tokens + one.draft_output_tokens + one.deeper_input_tokens + one.deeper_output_tokens
-    alarms = f"{one.alarms}" if one.alarms else _NOTHING
+    at_least = "≥" if one.partly_known else ""
+    measured_most, estimated_most = "≤" if one.measured_up_to else "", "≤" if one.estimated_up_to else ""
     return (
         "all" if one.day is None else one.day.isoformat(),
         f"{one.decisions:,}",
         _NOTHING if one.share_accepted is None else f"{one.share_accepted:.1%}",
         _amount(sum(one.unjudged.values())) if one.unjudged else _NOTHING,
-        _sign("≥", one.partly_known) + _amount(spent),
-        _sign("≤", one.measured_up_to) + _amount(one.saved_measured) if one.measured else _NOTHING,
-        _sign("≤", one.estimated_up_to) + _amount(one.saved_estimated) if one.estimated else _NOTHING,
-        _money(one.usd_spent, _sign("≥", one.partly_known)),
-        _money(one.usd_saved_measured, _sign("≤", one.measured_up_to)) if one.measured else _NOTHING,
-        _money(one.usd_saved_estimated, _sign("≤", one.estimated_up_to)) if one.estimated else _NOTHING,
+        at_least + _amount(spent),
+        measured_most + _amount(one.saved_measured) if one.measured else _NOTHING,
+        estimated_most + _amount(one.saved_estimated) if one.estimated else _NOTHING,
+        _money(one.usd_spent, at_least),
+        _money(one.usd_saved_measured, measured_most) if one.measured else _NOTHING,
+        _money(one.usd_saved_estimated, estimated_most) if one.estimated else _NOTHING,
         f"{one.wrong:,}/{one.graded:,}" if one.graded else _NOTHING,
         _risk(one),
         _NOTHING if one.latency_seconds is None else f"{one.latency_seconds:.3g}",
-        Text(alarms, style="bold red" if one.alarms else ""),
+        Text(str(one.alarms), style="bold red") if one.alarms else _NOTHING,
     )
-
-
-def _sign(sign: str, count: int) -> str:
-    return sign if count else ""
 
 
 def _risk(one: DaySummary) -> Text:
@@ -313,7 +304,17 @@ def _money(amount: float | None, sign: str) -> str:
 
 def _remarks(summaries: Sequence[DaySummary], rest: Unattributed, has_prices: bool) -> Iterator[tuple[str, str]]:
     """What is to be said below the tables, each with its style."""
-    yield from _remarks_on_savings(summaries)
+    if any(one.estimated or one.measured for one in summaries):
+        yield (
+            (
+                "Saved: output tokens, against always going deeper; estimated by the profile where that did not run. "
+                "USD measured are of input too."
+            ),
+            "dim",
+        )
+    if unknown := sum(one.saved_unknown for one in summaries):
+        of_whom, who = ("1 decision", "it") if unknown == 1 else (f"{unknown:,} decisions", "they")
+        yield f"Of {of_whom} it is not known what {who} saved.", "dim"
     if any("?" in _row(one) for one in summaries):
         yield f"?: {_why_unknown(summaries, has_prices)}.", "dim"
     if any(one.partly_known for one in summaries):
@@ -324,22 +325,6 @@ def _remarks(summaries: Sequence[DaySummary], rest: Unattributed, has_prices: bo
         yield f"Feedback about decisions that are not there: {rest.unmatched_feedback:,}.", "yellow"
     if rest.dropped:
         yield f"Decisions and feedback that were dropped: {rest.dropped:,}.", "yellow"
-
-
-def _remarks_on_savings(summaries: Sequence[DaySummary]) -> Iterator[tuple[str, str]]:
-    if any(one.estimated or one.measured for one in summaries):
-        yield (
-            (
-                "Saved: output tokens, against always going deeper; estimated by the profile where that did not run. "
-                "USD measured are of input too."
-            ),
-            "dim",
-        )
-    unknown = sum(one.saved_unknown for one in summaries)
-    if unknown == 1:
-        yield "Of 1 decision it is not known what it saved.", "dim"
-    elif unknown:
-        yield f"Of {unknown:,} decisions it is not known what they saved.", "dim"
 
 
 def _why_unknown(summaries: Sequence[DaySummary], has_prices: bool) -> str:

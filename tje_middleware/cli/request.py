@@ -48,25 +48,13 @@ class Request:
         """What the profile will be valid for."""
         from ..calibration.key import ProfileKey  # noqa: PLC0415 (--help must not wait for pydantic)
 
-        return ProfileKey(
-            model=self.model,
-            task=self.task,
-            signal=self.signal,
-            top_k=self.top_k,
-            temperature=self.temperature,
-            prompt_fingerprint=self.prompt_fingerprint,
-        )
+        return ProfileKey(**{name: getattr(self, name) for name in ProfileKey.model_fields})
 
     @property
     def opening(self) -> str:
         """How a gate opens the profile that is stored under the key, in Python."""
-        names: dict[str, object] = {"model": self.model, "task": self.task, "signal": self.signal}
-        if self.top_k != _TOP_K:
-            names["top_k"] = self.top_k
-        if self.temperature is not None:
-            names["temperature"] = self.temperature
-        if self.prompt_fingerprint is not None:
-            names["prompt_fingerprint"] = self.prompt_fingerprint
+        unsaid = {"top_k": _TOP_K, "temperature": None, "prompt_fingerprint": None}
+        names = {name: value for name, value in self.key if name not in unsaid or value != unsaid[name]}
         return f"EntropyGate.from_registry(registry, {', '.join(f'{name}={of!r}' for name, of in names.items())})"
 
     @property
@@ -78,12 +66,8 @@ class Request:
         """
         prices = None
         if self.error_price is not None:
-            prices = Prices(
-                error=self.error_price,
-                token=self.token_price,
-                deeper=self.deeper_price,
-                abstain=self.abstain_price,
-            )
+            priced = {"token": self.token_price, "deeper": self.deeper_price, "abstain": self.abstain_price}
+            prices = Prices(error=self.error_price, **priced)
         elif self.token_price or self.deeper_price or self.abstain_price is not None:
             raise typer.BadParameter("prices need that of an error too: --error-price")
         return CalibrationSettings(prices=prices, **{name: getattr(self, name) for name in _SETTINGS})

@@ -36,21 +36,14 @@ def is_right(question: Question, text: str) -> bool:
     A fact is right where an accepted answer stands as a whole word. In arithmetic the last number counts, so that
     working shown on the way does no harm; number words count only where there is no digit.
     """
-    if question.kind == "arithmetic":
-        number = _last_number(text)
-        if number is not None:
-            return number == float(question.answers[0])
+    if question.kind == "arithmetic" and (numbers := _NUMBER.findall(_THOUSANDS.sub("", text))):
+        return float(numbers[-1]) == float(question.answers[0])
     return any(re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", text, re.IGNORECASE) for answer in question.answers)
 
 
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 # A minus sign after an operand subtracts; it is no part of the number behind it.
 _NUMBER = re.compile(r"(?<![\d)])(?<![\d)]\s)-?\d+(?:\.\d+)?|\d+(?:\.\d+)?")
-
-
-def _last_number(text: str) -> float | None:
-    numbers = _NUMBER.findall(_THOUSANDS.sub("", text))
-    return float(numbers[-1]) if numbers else None
 
 
 _LONGEST = 120
@@ -74,21 +67,12 @@ def calculated(expression: str) -> str:
     if len(expression) > _LONGEST:
         return f"error: longer than {_LONGEST} characters"
     try:
-        return _written(_value(ast.parse(expression.strip(), mode="eval").body))
+        value = _value(ast.parse(expression.strip(), mode="eval").body)
+        whole = int(value)  # of infinity an OverflowError, of what is no number a ValueError
     except ZeroDivisionError:
         return "error: division by zero"
     except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError):
         return "error: only numbers, + - * / and brackets"
-
-
-def _written(value: float) -> str:
-    """Whole numbers in full, others to six digits.
-
-    Raises:
-        OverflowError: infinity.
-        ValueError: not a number.
-    """
-    whole = int(value)
     return str(whole) if value == whole and abs(whole) < _LARGEST else f"{value:.6g}"
 
 

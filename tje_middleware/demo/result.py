@@ -245,7 +245,13 @@ class AgentDemoResult:
         if not figures.accepted:
             unusable = self.profile.verdict == "unusable"
             return f"{counts}: {'the profile is unusable' if unusable else 'none was below the threshold'}."
-        return f"{counts}; {_saved(figures.comparison.saved)}, {_told(figures.comparison)}."
+        compared = figures.comparison
+        saved, gain = compared.saved.value, compared.accuracy_gain
+        tokens = f"{saved:.0%} of the tokens saved" if saved >= 0 else f"{-saved:.0%} more tokens spent"
+        accuracy = f"{'more' if gain.low > 0 else 'fewer'} runs right than always deeper"
+        if not (gain.low > 0 or gain.high < 0):
+            accuracy = f"no difference in accuracy shown by {compared.questions} questions"
+        return f"{counts}; {tokens}, {accuracy}, {_points(gain, ' points')}."
 
     def _remarks(self) -> Iterator[str]:
         yield "Deeper is the same model, asked again with more worked examples before the question. Of a gated run"
@@ -268,20 +274,6 @@ def _table(baseline: Comparison, *headings: str) -> Table:
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     return table
-
-
-def _told(compared: Comparison) -> str:
-    gain = compared.accuracy_gain
-    points = _points(gain, " points")
-    if gain.low > 0:
-        return f"more runs right than always deeper, {points}"
-    if gain.high < 0:
-        return f"fewer runs right than always deeper, {points}"
-    return f"no difference in accuracy shown by {compared.questions} questions, {points}"
-
-
-def _saved(saved: Estimate) -> str:
-    return f"{saved.value:.0%} of the tokens saved" if saved.value >= 0 else f"{-saved.value:.0%} more tokens spent"
 
 
 def _of(compared: Comparison) -> str:

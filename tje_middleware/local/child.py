@@ -8,10 +8,8 @@ import queue
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import IO, TypeVar
-
-_Sink = TypeVar("_Sink")
+from collections.abc import Sequence
+from typing import IO
 
 _LOG_LINES = 200
 _PATIENCE = 2.0  # seconds that the child has to end by itself, and again after a polite signal
@@ -31,9 +29,11 @@ class Child:
         self._log: deque[str] = deque(maxlen=_LOG_LINES)
         # Threads, because neither pipe may ever be full: the child would block in the middle of a request.
         self._readers = [
-            _start(_pass_first_line, self._process.stdout, self._first_line),
-            _start(_keep_tail, self._process.stderr, self._log),
+            threading.Thread(target=_pass_first_line, args=(self._process.stdout, self._first_line), daemon=True),
+            threading.Thread(target=_keep_tail, args=(self._process.stderr, self._log), daemon=True),
         ]
+        for reader in self._readers:
+            reader.start()
 
     @property
     def pid(self) -> int:
@@ -46,10 +46,7 @@ class Child:
         return self._process.poll() is None
 
     def first_line(self, timeout: float) -> str:
-        """Wait for the first line of standard output; empty if the child ended without one.
-
-        Args:
-            timeout: Seconds to wait.
+        """Wait so many seconds for the first line of standard output; empty if the child ended without one.
 
         Raises:
             TimeoutError: Nothing was said in time.
@@ -86,12 +83,6 @@ class Child:
         self._process.wait()
         for reader in self._readers:
             reader.join(_PATIENCE)
-
-
-def _start(target: Callable[[IO[bytes], _Sink], None], stream: IO[bytes], sink: _Sink) -> threading.Thread:
-    thread = threading.Thread(target=target, args=(stream, sink), daemon=True)
-    thread.start()
-    return thread
 
 
 def _pass_first_line(stream: IO[bytes], sink: queue.SimpleQueue[str]) -> None:

@@ -6,21 +6,20 @@ Run by :mod:`tje_middleware.local.server`, never imported. It says one JSON line
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
-from typing import Protocol, TextIO
+from collections.abc import Mapping
+from typing import Any, Protocol, TextIO
 
 _ERRORS_ONLY = 1
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until standard input ends; the exit status is 0 then, and 1 if the server did not start."""
-    options = _parser().parse_args(arguments)
+def main() -> int:
+    """Serve what the JSON in the only argument says until standard input ends; 1 if the server did not start."""
+    options = json.loads(sys.argv[1])
     # Ctrl-C in a terminal reaches the whole group of processes; when to end is the parent's to say.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     report = _claim_stdout()
@@ -29,26 +28,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     try:
         server = _serve(options)
-    except ImportError as error:
-        report.write(json.dumps({"error": f"xllamacpp cannot be loaded: {error}"}) + "\n")
-        return 1
-    except RuntimeError as error:
-        report.write(json.dumps({"error": str(error)}) + "\n")
+    except (ImportError, RuntimeError) as error:
+        said = f"xllamacpp cannot be loaded: {error}" if isinstance(error, ImportError) else str(error)
+        report.write(json.dumps({"error": said}) + "\n")
         return 1
     report.write(json.dumps({"base_url": f"{server.listening_address}/v1"}) + "\n")
     threading.Event().wait()
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="One llama.cpp server; ends with its standard input.")
-    parser.add_argument("--weights", required=True)
-    parser.add_argument("--name", required=True)
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--parallel", type=int, required=True)
-    parser.add_argument("--threads", type=int, required=True)
-    parser.add_argument("--context", type=int, required=True)
-    return parser
 
 
 def _claim_stdout() -> TextIO:
@@ -68,7 +54,7 @@ class _Server(Protocol):
     listening_address: str
 
 
-def _serve(options: argparse.Namespace) -> _Server:
+def _serve(options: Mapping[str, Any]) -> _Server:
     # libgomp's threads spin at each barrier; when another process wants the core, they spin for its whole time
     # slice, and a token takes a second. This many turns cost an idle machine a tenth of its speed and save a busy
     # one half of it. A user's own choice stands. libgomp reads this when it is loaded, with xllamacpp.
@@ -78,14 +64,14 @@ def _serve(options: argparse.Namespace) -> _Server:
     import xllamacpp  # type: ignore[import-untyped]  # noqa: PLC0415
 
     params = xllamacpp.CommonParams()
-    params.model.path = options.weights
-    params.model_alias = {options.name}
+    params.model.path = options["weights"]
+    params.model_alias = {options["name"]}
     params.hostnames = ["127.0.0.1"]
-    params.port = options.port
-    params.cpuparams.n_threads = options.threads
-    params.cpuparams_batch.n_threads = options.threads
-    params.n_parallel = options.parallel
-    params.n_ctx = options.parallel * options.context
+    params.port = options["port"]
+    params.cpuparams.n_threads = options["threads"]
+    params.cpuparams_batch.n_threads = options["threads"]
+    params.n_parallel = options["parallel"]
+    params.n_ctx = options["parallel"] * options["context"]
     params.kv_unified = False  # each request has its context for itself
     params.cont_batching = True
     params.fit_params = False  # would shrink the context silently when memory looks short

@@ -8,11 +8,10 @@ import sys
 import weakref
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
 
 from ..errors import LocalModelError
 from .child import Child
-from .weights import model_name, resolve_weights
+from .weights import DEFAULT_WEIGHTS, resolve_weights
 
 _QUOTED_LINES = 4
 _LOG_PREFIX = re.compile(r"^[\d.]+ [A-Z] +")  # "0.00.071.712 E ": llama.cpp's clock and level
@@ -109,7 +108,8 @@ class LocalServer:
             raise LocalModelError(
                 'The embedded model needs xllamacpp, which is not installed: pip install "tje-middleware[local]".'
             )
-        name = model_name(self._source, weights)
+        # A name to send and to see come back, never a path.
+        name = DEFAULT_WEIGHTS.name if self._source is None else weights.stem
         child = Child(self._command(weights, name))
         try:
             self._base_url = self._await_ready(child, weights)
@@ -146,12 +146,7 @@ class LocalServer:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the server, whatever happened."""
         self.close()
 
@@ -161,9 +156,8 @@ class LocalServer:
         return self._child
 
     def _command(self, weights: Path, name: str) -> list[str]:
-        numbers = [f"--{option}={number}" for option, number in self._numbers.items()]
-        module = "tje_middleware.local.process"
-        return [sys.executable, "-m", module, f"--weights={weights}", f"--name={name}", *numbers]
+        options = json.dumps({"weights": str(weights), "name": name, **self._numbers})
+        return [sys.executable, "-m", "tje_middleware.local.process", options]
 
     def _await_ready(self, child: Child, weights: Path) -> str:
         """The base URL that the child reports, once it does."""
@@ -179,17 +173,12 @@ class LocalServer:
             return report["base_url"]
         status = child.wait()
         reason = report.get("error") or f"its process ended {_how(status)}"
-        raise LocalModelError(f"{weights} could not be served: {reason}{_remedy(reason)}{_quote(child.log())}")
+        remedy = " (on Debian or Ubuntu: apt-get install libgomp1)" if "libgomp" in reason else ""
+        raise LocalModelError(f"{weights} could not be served: {reason}{remedy}{_quote(child.log())}")
 
 
 def _how(status: int) -> str:
     return f"by signal {-status}" if status < 0 else f"with status {status}"
-
-
-def _remedy(reason: str) -> str:
-    if "libgomp" in reason:
-        return " (on Debian or Ubuntu: apt-get install libgomp1)"
-    return ""
 
 
 def _quote(log: list[str]) -> str:

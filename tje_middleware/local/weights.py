@@ -65,11 +65,18 @@ class PackagedWeights:
         Raises:
             LocalModelError: The file cannot be read or has another digest.
         """
+        remedy = f"Reinstall it with `{self.install_command.replace('install', 'install --force-reinstall', 1)}`."
+        digest = hashlib.sha256()
         try:
-            verify_digest(path, self.sha256)
-        except LocalModelError as error:
-            remedy = self.install_command.replace("install", "install --force-reinstall", 1)
-            raise LocalModelError(f"{error} Reinstall it with `{remedy}`.") from error
+            with path.open("rb") as file:
+                while block := file.read(_BLOCK_BYTES):
+                    digest.update(block)
+        except OSError as error:
+            raise LocalModelError(f"{path} cannot be read: {error.strerror or error}. {remedy}") from error
+        if (found := digest.hexdigest()) != self.sha256:
+            raise LocalModelError(
+                f"{path} is damaged or another file: its SHA-256 is {found}, expected {self.sha256}. {remedy}"
+            )
 
 
 DEFAULT_WEIGHTS = PackagedWeights(
@@ -101,47 +108,15 @@ def resolve_weights(model: str | Path | None = None) -> Path:
         path = DEFAULT_WEIGHTS.locate()
         DEFAULT_WEIGHTS.verify(path)
     elif hub_id := _as_hub_id(model):
-        path = download(hub_id["repo"], hub_id["filename"])
+        path = _download(hub_id["repo"], hub_id["filename"])
     else:
         path = Path(model).expanduser()
-    require_gguf(path)
+    _require_gguf(path)
     return path
 
 
-def model_name(model: str | Path | None, path: Path) -> str:
-    """What the server calls the model: a name to send and to see come back, never a path."""
-    return DEFAULT_WEIGHTS.name if model is None else path.stem
-
-
-def verify_digest(path: Path, sha256: str) -> None:
-    """Check the SHA-256 of a file.
-
-    Args:
-        path: The file; read in blocks, so its size does not matter.
-        sha256: The digest expected, in hexadecimal.
-
-    Raises:
-        LocalModelError: The file cannot be read, or its digest is another.
-    """
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while block := file.read(_BLOCK_BYTES):
-                digest.update(block)
-    except OSError as error:
-        raise LocalModelError(f"{path} cannot be read: {error.strerror or error}.") from error
-    if digest.hexdigest() != sha256.lower():
-        raise LocalModelError(
-            f"{path} is damaged or another file: its SHA-256 is {digest.hexdigest()}, expected {sha256}."
-        )
-
-
-def require_gguf(path: Path) -> None:
-    """Check that a file exists and begins as a GGUF file does.
-
-    Raises:
-        LocalModelError: It does not; the message names what was found instead.
-    """
+def _require_gguf(path: Path) -> None:
+    """Check that a file exists and begins as a GGUF file does; the error names what was found instead."""
     if path.is_dir():
         raise LocalModelError(f"{path} is a directory; give the path of a .gguf file.")
     try:
@@ -167,12 +142,11 @@ def _as_hub_id(model: str | Path) -> re.Match[str] | None:
 
 def _describe(head: bytes) -> str:
     """Name what a file is that should have been GGUF, and what to do about it."""
-    text = head.lstrip().lower()
     if not head:
         return "empty; download it again"
     if head.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer; fetch the file itself with `git lfs pull`"
-    if text.startswith((b"<!doctype html", b"<html")):
+    if head.lstrip().lower().startswith((b"<!doctype html", b"<html")):
         return "an HTML page; download the file itself, not the page that shows it"
     if head.startswith(b"PK\x03\x04"):
         return "a ZIP archive or a PyTorch checkpoint; convert the model to GGUF"
@@ -184,20 +158,8 @@ def _describe(head: bytes) -> str:
 _PREFERRED = "*q4_k_m*"  # the usual balance of size and quality
 
 
-def download(repo: str, filename: str | None) -> Path:
-    """Fetch a GGUF file of a hub repository, or find it in the hub's cache.
-
-    Args:
-        repo: ``org/repo``.
-        filename: A file of the repository; None for its only GGUF file, or its only Q4_K_M.
-
-    Returns:
-        The path of the file in the hub's cache.
-
-    Raises:
-        LocalModelError: The hub client is not installed; the hub cannot be reached and the cache does not hold the
-            file; there is no such repository or file; or several files would do.
-    """
+def _download(repo: str, filename: str | None) -> Path:
+    """Fetch a GGUF file of ``org/repo``, by default its only one or only Q4_K_M, or find it in the hub's cache."""
     try:
         from huggingface_hub import hf_hub_download  # noqa: PLC0415 (an optional dependency)
         from huggingface_hub.errors import (  # noqa: PLC0415

@@ -40,21 +40,16 @@ class StoredAlarm:
 
 
 def store_alarm(database: Database, key: ProfileKey, alarm: Alarm) -> bool:
-    """Store an alarm about a version of a key; False where one of its kind holds already.
+    """Store an alarm about a version of a key; False where one of its kind holds already, as of another replica.
 
     Raises:
         RegistryError: it is about no version, or about one that there is not; or the database cannot be written.
     """
     with changing(database) as connection:
-        return store(connection, key, alarm, by=whoami(), shown=database.url.shown)
+        return _store(connection, key, alarm, database.url.shown)
 
 
-def store(connection: Connection, key: ProfileKey, alarm: Alarm, *, by: str, shown: str) -> bool:
-    """Store an alarm; False where one of its kind holds already, as of ten replicas that see the same.
-
-    Raises:
-        RegistryError: it is about no version, or about one that there is not.
-    """
+def _store(connection: Connection, key: ProfileKey, alarm: Alarm, shown: str) -> bool:
     if alarm.version is None:
         raise RegistryError("an alarm about a profile that was not stored cannot be stored: it names no version")
     read = reader(connection)
@@ -77,7 +72,7 @@ def store(connection: Connection, key: ProfileKey, alarm: Alarm, *, by: str, sho
             detail=showable(alarm.detail),
             evidence=json.dumps(evidence),
             raised_at=alarm.raised_at,
-            raised_by=showable(alarm.raised_by or by),
+            raised_by=showable(alarm.raised_by or whoami()),
         )
     )
     return True
@@ -91,11 +86,7 @@ def dismiss_alarms(connection: Connection, key: ProfileKey, by: str) -> int:
 
 
 def holding(read: Read, key: ProfileKey, shown: str = "the registry") -> Sequence[Alarm]:
-    """The alarms about a key that nobody has dismissed, newest first.
-
-    Raises:
-        RegistryDamaged: one of them cannot be read.
-    """
+    """The alarms about a key that nobody has dismissed, newest first; RegistryDamaged where one cannot be read."""
     wanted = select(ALARMS).where(ALARMS.c.key == canonical_key(key), ALARMS.c.dismissed_at.is_(None))
     return [alarm_of(row, shown) for row in read(wanted.order_by(ALARMS.c.id.desc()))]
 
@@ -103,11 +94,7 @@ def holding(read: Read, key: ProfileKey, shown: str = "the registry") -> Sequenc
 def stored_alarms(
     read: Read, shown: str, key: ProfileKey | None = None, *, dismissed: bool = False
 ) -> Sequence[StoredAlarm]:
-    """The alarms about one key or all, newest first; by choice with those that were dismissed.
-
-    Raises:
-        RegistryDamaged: one of them cannot be read.
-    """
+    """As :func:`holding`, of one key or all with the keys, and by choice with those that were dismissed."""
     wanted = select(ALARMS).order_by(ALARMS.c.id.desc())
     if key is not None:
         wanted = wanted.where(ALARMS.c.key == canonical_key(key))
@@ -121,11 +108,7 @@ def stored_alarms(
 
 
 def alarm_of(row: Row[Any], shown: str) -> Alarm:
-    """The alarm that a row holds.
-
-    Args:
-        row: With the columns of ``tje_alarms``.
-        shown: The database, for an error.
+    """The alarm that a row of ``tje_alarms`` holds.
 
     Raises:
         RegistryDamaged: it cannot be read.
@@ -137,11 +120,5 @@ def alarm_of(row: Row[Any], shown: str) -> Alarm:
             f"{shown} holds an alarm that cannot be read (number {row.id}, about version {row.version} of "
             f"{row.key}): its evidence is damaged ({error}); dismiss the alarms about that key"
         ) from error
-    return Alarm(
-        kind=row.kind,
-        detail=row.detail,
-        version=row.version,
-        raised_at=row.raised_at,
-        raised_by=row.raised_by,
-        evidence=evidence,
-    )
+    told = {name: getattr(row, name) for name in ("kind", "detail", "version", "raised_at", "raised_by")}
+    return Alarm(**told, evidence=evidence)

@@ -14,14 +14,8 @@ from .tables import ALIASES, storable
 from .versions import reader
 
 
-def declare_alias(
-    connection: Connection, name: str, model: str, *, by: str, shown: str, at: datetime | None = None
-) -> bool:
-    """Have a name stand for a model; False where it does already.
-
-    Raises:
-        RegistryError: it would stand for itself, for another alias or for a second model.
-    """
+def declare_alias(connection: Connection, name: str, model: str, *, by: str, shown: str) -> bool:
+    """Have a name stand for a model; False where it does already. Raises as ``CalibrationRegistry.alias``."""
     storable("the alias", name)
     storable("the model's name", model)
     there = all_aliases(reader(connection))
@@ -42,17 +36,13 @@ def declare_alias(
             f"{shown}: {name!r} has an alias itself, {followers[0]!r}: aliases are not followed twice, so have it "
             f"stand for {model!r} first"
         )
-    now = at or datetime.now(timezone.utc)
+    now = datetime.now(timezone.utc)
     connection.execute(insert(ALIASES).values(alias=name, model=model, at=now, by=storable("by", by)))
     return True
 
 
 def withdraw_alias(connection: Connection, name: str, shown: str) -> None:
-    """Have a name stand for nothing but itself.
-
-    Raises:
-        RegistryError: it is no alias.
-    """
+    """Have a name stand for nothing but itself; raises RegistryError where it is no alias."""
     there = all_aliases(reader(connection))
     if name not in there:
         raise RegistryError(f"{shown}: {name!r} is no alias; there are {', '.join(sorted(there)) or 'none'}")
@@ -66,10 +56,6 @@ def all_aliases(read: Read) -> Mapping[str, str]:
 
 def key_behind(read: Read, key: ProfileKey) -> ProfileKey | None:
     """The same key of the model that its model is an alias of; None where it is none."""
-    rows = read(select(ALIASES.c.model).where(ALIASES.c.alias == comparable(key.model)))
+    name = key.model.replace("\0", "\ufffd")  # no alias has a zero character, and PostgreSQL takes none in a query
+    rows = read(select(ALIASES.c.model).where(ALIASES.c.alias == name))
     return key.model_copy(update={"model": rows[0].model}) if rows else None
-
-
-def comparable(model: str) -> str:
-    """A model's name as a query may hold it: no alias has a zero character, and PostgreSQL takes none."""
-    return model.replace("\0", "\ufffd")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
+import weakref
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 
@@ -15,7 +17,7 @@ from ..calibration.profile import Alarm
 from ..errors import RegistryError
 from ..gate.sources import ProfileLookup
 from ..storage import Database
-from .known import REFRESH_LOCK_SECONDS, Readings
+from .known import Readings
 from .refresh import Refresher
 
 _log = logging.getLogger("tje_middleware.registry")
@@ -32,10 +34,6 @@ class Following(Readings, ForkAware):
     A look-up of a known key is a read of :attr:`Known.answers` and no more. One of another key waits a little for
     the one reading that is made for all who ask. A thread keeps what is known fresh from the first look-up on
     until :meth:`stop`, or until nobody has this object any more. In a forked child, what was known stays known.
-
-    Args:
-        database: Where the profiles are.
-        refresh_seconds: How old an answer gets, a tenth more or less, where the database tells of no changes.
     """
 
     def __init__(self, database: Database, refresh_seconds: float) -> None:
@@ -71,9 +69,8 @@ class Following(Readings, ForkAware):
 
         Never raises: what was changed is stored, and is read again later where that fails now.
         """
-        keys = self.known.keys() if key is None else self.known.touched_by(key)
         try:
-            self._read(keys, lock_seconds=REFRESH_LOCK_SECONDS)
+            self._read(list(self.known.last()) if key is None else self.known.touched_by(key))
         except Exception as error:
             if not isinstance(error, RegistryError):
                 _log.exception("what was just changed could not be read again yet")
@@ -83,13 +80,15 @@ class Following(Readings, ForkAware):
 
     def report_alarm(self, key: ProfileKey, alarm: Alarm) -> None:
         """Show an alarm at once in this process, and have it stored soon."""
-        key = self.known.key_behind(key)
+        answer = self.known.last().get(key)
+        if answer is not None and answer.profile is not None:
+            key = answer.profile.key  # another one where the key's model is an alias
         self.known.report(key, alarm)
         with self._lock:
-            if len(self._alarms) < _MOST_ALARMS:
-                self._alarms[key, alarm.version, alarm.kind] = alarm
+            if len(self.alarms) < _MOST_ALARMS:
+                self.alarms[key, alarm.version, alarm.kind] = alarm
             if (refresher := self._attend()) is not None:
-                refresher.report(self)
+                refresher.wake(reporting=self)
         _process.flush_at_the_end_of_this_process()
 
     def stop(self) -> None:
@@ -104,32 +103,34 @@ class Following(Readings, ForkAware):
     def leave_soon(self) -> None:
         """Begin to store alarms, at the end of the process."""
         with self._lock:
-            if self._alarms and (refresher := self._attend()) is not None:
+            if self.alarms and (refresher := self._attend()) is not None:
                 refresher.leave()
 
     def leave(self, timeout: float) -> None:
         """Wait until alarms are stored, at the end of the process, for at most ``timeout`` seconds."""
         self._wait_for_alarms(timeout)
-        if left := len(self._alarms):
+        if left := len(self.alarms):
             what = f"{left} alarm{'s' if left > 1 else ''}"
             _log.warning("%s: %s could not be stored before the process ended", self.database.url, what)
 
-    def left_by(self, refresher: object) -> None:
+    def after_fork_in_child(self) -> None:
+        """Go on with what is known; threads, those who wait and alarms are the parent's."""
+        self._refresher = None
+        self._lock = threading.RLock()
+        self.flights, self.alarms = {}, {}
+        self.known.start_anew_in_a_child()
+
+    def _attend_no_more(self, refresher: Refresher) -> None:
         """A thread has ended, whether it was told to or broke: the next look-up starts another."""
         with self._lock:
             if self._refresher is refresher:
                 self._refresher = None
                 self.known.leave()
 
-    def after_fork_in_child(self) -> None:
-        """Go on with all that is known, without the threads."""
-        self._refresher = None
-        self.start_anew_in_a_child()
-
     def _wait_for_alarms(self, seconds: float) -> None:
         """Wait until the alarms are stored, if there is a thread that does so."""
         until = time.monotonic() + seconds
-        while self._alarms and self._refresher is not None and time.monotonic() < until:
+        while self.alarms and self._refresher is not None and time.monotonic() < until:
             time.sleep(0.01)
 
     def _board(self, key: ProfileKey) -> ProfileLookup | Future[ProfileLookup]:
@@ -142,9 +143,9 @@ class Following(Readings, ForkAware):
                 )
             if (known := self.known.answers.get(key)) is not None:
                 return known
-            flight = self._flights.get(key)
+            flight = self.flights.get(key)
             if flight is None:
-                flight = self._flights[key] = Future()
+                flight = self.flights[key] = Future()
                 flight.set_running_or_notify_cancel()  # nobody who waits may cancel it for the others
                 refresher.wake()
         return flight
@@ -152,7 +153,7 @@ class Following(Readings, ForkAware):
     def _attend(self) -> Refresher | None:
         """The thread that keeps the answers fresh, started where there is none; None where it cannot be."""
         if self._refresher is None:
-            refresher = Refresher(self)
+            refresher = Refresher(self, weakref.WeakMethod(self._attend_no_more))
             if refresher.start():
                 self._refresher = refresher
                 # In a forked child, or after a pause, answers a little too old serve until they are read anew.

@@ -6,10 +6,10 @@ import itertools
 import logging
 import threading
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from ..calibration.key import ProfileKey
 from ..calibration.profile import Alarm
@@ -23,14 +23,13 @@ _log = logging.getLogger("tje_middleware.registry")
 
 # A locked database is said to be so before those who wait for a key give up.
 _FLIGHT_LOCK_SECONDS = 0.4
-#: In the background there is more time.
-REFRESH_LOCK_SECONDS = 1.5
+# In the background there is more time.
+_LOCK_SECONDS = 1.5
 # Asking without a pause helps nobody.
 _LEAST_REFRESH_SECONDS = 0.05
 
 
-@dataclass(frozen=True)
-class _Seen:
+class _Seen(NamedTuple):
     """The last answer about a key: of which reading, and when (seconds of the monotonic clock)."""
 
     answer: ProfileLookup
@@ -38,8 +37,7 @@ class _Seen:
     at: float
 
 
-@dataclass(frozen=True)
-class _Reported:
+class _Reported(NamedTuple):
     """An alarm that readings need not show yet: it was stored after the reading ``stored`` began; None: it is not."""
 
     alarm: Alarm
@@ -94,26 +92,13 @@ class Known:
             self._set(key, answer, seen.order if seen else 0, seen.at if seen else time.monotonic())
             return answer
 
-    def last(self, key: ProfileKey) -> ProfileLookup:
-        """The last answer about a key that was read."""
-        return self._seen[key].answer
-
-    def keys(self) -> list[ProfileKey]:
-        """All keys that were asked for."""
-        return list(self._seen)
-
-    def key_behind(self, key: ProfileKey) -> ProfileKey:
-        """The key of the profile that was last found for one: another where that is an alias."""
-        seen = self._seen.get(key)
-        return key if seen is None or seen.answer.profile is None else seen.answer.profile.key
+    def last(self) -> dict[ProfileKey, ProfileLookup]:
+        """The last answers about all keys that were asked for."""
+        return {key: seen.answer for key, seen in list(self._seen.items())}
 
     def missing(self) -> list[ProfileKey]:
-        """Those without a profile."""
-        return [key for key, seen in list(self._seen.items()) if seen.answer.profile is None]
-
-    def has_profiles(self) -> bool:
-        """Whether a profile was found for any of them."""
-        return any(seen.answer.profile is not None for seen in list(self._seen.values()))
+        """The keys without a profile."""
+        return [key for key, answer in self.last().items() if answer.profile is None]
 
     def touched_by(self, key: ProfileKey) -> list[ProfileKey]:
         """The keys whose answer a change of one key may change: itself, and those whose model is an alias of its.
@@ -126,7 +111,7 @@ class Known:
                 return other.model_copy(update={"model": key.model}) == key
             return answer.profile.key == key
 
-        found = {other for other, seen in list(self._seen.items()) if is_touched(other, seen.answer)}
+        found = {other for other, answer in self.last().items() if is_touched(other, answer)}
         return [key, *found - {key}]
 
     def oldest(self) -> float:
@@ -135,16 +120,12 @@ class Known:
 
     def attend(self, max_age: float) -> None:
         """From now on somebody keeps the answers fresh: look-ups are answered with those of the last seconds."""
-        now = time.monotonic()
+        earliest = time.monotonic() - max_age
         with self._lock:
             self._attended = True
-            self.answers.update(
-                {
-                    key: seen.answer
-                    for key, seen in list(self._seen.items())
-                    if now - seen.at <= max_age and seen.order
-                }
-            )
+            for key, seen in list(self._seen.items()):
+                if seen.at >= earliest and seen.order:
+                    self.answers[key] = seen.answer
 
     def leave(self) -> None:
         """Nobody keeps the answers fresh any more: they are but remembered."""
@@ -194,26 +175,26 @@ def _stale(last: ProfileLookup | None, problem: str) -> ProfileLookup:
     return replace(last, stale=True, problem=problem)
 
 
-class Readings(ABC):
+class Readings:
     """How a process reads a registry and stores its alarms; without a thread of its own.
 
-    All who ask for a key that is not known yet wait for one reading, which is called a flight.
-
-    Args:
-        database: Where the profiles are.
-        refresh_seconds: How old an answer gets, a tenth more or less, where the database tells of no changes.
+    All who ask for a key that is not known yet wait for one reading, which is called a flight. Where the database
+    tells of no changes, an answer gets ``refresh_seconds`` old, a tenth more or less.
     """
 
     def __init__(self, database: Database, refresh_seconds: float) -> None:
         self.database = database
         self.known = Known()
         self.refresh_seconds = max(refresh_seconds, _LEAST_REFRESH_SECONDS)
-        self._parsed: Parsed = {}
-        self._flights: dict[ProfileKey, Future[ProfileLookup]] = {}
-        self._alarms: dict[tuple[ProfileKey, int | None, str], Alarm] = {}
-        self._reading = 0  # the number of the last reading of all keys
+        #: Who waits for which key.
+        self.flights: dict[ProfileKey, Future[ProfileLookup]] = {}
+        #: What is to be stored, by its key, version and kind.
+        self.alarms: dict[tuple[ProfileKey, int | None, str], Alarm] = {}
+        #: The number of the last reading of all keys.
+        self.last_reading = 0
         # Reentrant: an alarm may be reported by a stream that the garbage collector closes, wherever that happens.
         self._lock = threading.RLock()
+        self._parsed: Parsed = {}
 
     def read(self, key: ProfileKey) -> ProfileLookup:
         """The answer fresh from the database; look-ups go on with it.
@@ -229,61 +210,34 @@ class Readings(ABC):
         self.known.keep(order, {key: answer})
         return answer
 
-    @property
-    def is_asked(self) -> bool:
-        """Whether somebody waits for a key."""
-        return bool(self._flights)
-
-    @property
-    def has_alarms(self) -> bool:
-        """Whether there are alarms to store."""
-        return bool(self._alarms)
+    # What follows raises RegistryError where the database cannot be asked, after those who wait have been told.
 
     def answer_flights(self) -> None:
-        """Look for all keys that somebody waits for.
-
-        Raises:
-            RegistryError: the database could not be asked; whoever waits has been told.
-        """
+        """Look for all keys that somebody waits for."""
         with self._lock:
-            flights = dict(self._flights)
+            flights = dict(self.flights)
         try:
             self._read(list(flights), lock_seconds=_FLIGHT_LOCK_SECONDS)
         finally:
             with self._lock:
                 for key in flights:
-                    self._flights.pop(key, None)
+                    self.flights.pop(key, None)
+            answers = self.known.last()
             for key, flight in flights.items():
-                flight.set_result(self.known.last(key))
+                flight.set_result(answers[key])
 
     def seek_missing(self) -> None:
-        """Look again for the keys that have no profile.
-
-        Raises:
-            RegistryError: the database could not be asked.
-        """
-        self._read(self.known.missing(), lock_seconds=REFRESH_LOCK_SECONDS)
+        """Look again for the keys that have no profile."""
+        self._read(self.known.missing())
 
     def refresh_all(self) -> None:
-        """Read all known keys at one moment.
-
-        Raises:
-            RegistryError: the database could not be asked; all answers are marked stale.
-        """
-        self._reading = self.known.begin()
-        self._read(None, lock_seconds=REFRESH_LOCK_SECONDS, order=self._reading)
-
-    def fail_reading(self, problem: str) -> None:
-        """The reading of all keys takes too long: until it is done, all answers are stale."""
-        self.known.fail(self._reading, problem)
+        """Read all known keys at one moment."""
+        self.last_reading = self.known.begin()
+        self._read(None, order=self.last_reading)
 
     def store_alarms(self) -> None:
-        """Store the alarms that were reported.
-
-        Raises:
-            RegistryError: the database could not be written; what is left is stored later.
-        """
-        for place, alarm in list(self._alarms.items()):
+        """Store the alarms that were reported; what is left where that fails is stored later."""
+        for place, alarm in list(self.alarms.items()):
             try:
                 store_alarm(self.database, place[0], alarm)
             except (RegistryUnavailable, RegistryDamaged, SchemaMismatch):
@@ -292,23 +246,13 @@ class Readings(ABC):
                 _log.warning("%s", error)
             self.known.stored(place[0], alarm)
             with self._lock:
-                if self._alarms.get(place) is alarm:
-                    del self._alarms[place]
+                if self.alarms.get(place) is alarm:
+                    del self.alarms[place]
 
-    def start_anew_in_a_child(self) -> None:
-        """Keep what is known in a forked process, where nobody waits, and whose parent stores the alarms."""
-        self._lock = threading.RLock()
-        self._flights = {}
-        self._alarms = {}
-        self.known.start_anew_in_a_child()
-
-    @abstractmethod
-    def left_by(self, refresher: object) -> None:
-        """The thread that kept the answers fresh has ended, whether it was told to or broke."""
-
-    def _read(self, keys: Sequence[ProfileKey] | None, *, lock_seconds: float, order: int | None = None) -> None:
-        number = self.known.begin() if order is None else order
-        wanted = self.known.keys() if keys is None else keys
+    def _read(self, keys: Sequence[ProfileKey] | None, order: int = 0, lock_seconds: float = _LOCK_SECONDS) -> None:
+        """Read these keys, or all, and keep what was found or why it was not; 0: with a number of its own."""
+        number = order or self.known.begin()
+        wanted = list(self.known.last()) if keys is None else keys
         if not wanted:
             return
         try:

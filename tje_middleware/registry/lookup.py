@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import chain, islice
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import Row, func, select
@@ -30,12 +30,7 @@ def look(
     """The active profile of each key, or of the model that its model is an alias of; few queries for many keys.
 
     A key with nothing is an answer: ``problem`` says what to do. One whose profile cannot be read hides no other.
-
-    Args:
-        read: Of one reading.
-        keys: Of whom.
-        parsed: What readings before have parsed; what is new is added.
-        shown: The database, for the problems.
+    What is parsed anew is added to ``parsed``.
     """
     aliases = all_aliases(read)
     behind = {key: key.model_copy(update={"model": aliases[key.model]}) for key in keys if key.model in aliases}
@@ -49,26 +44,19 @@ def look(
             if candidate is not None and (row := active.get(canonical_key(candidate))) is not None:
                 found[key] = _answer(row, names[candidate.model], parsed, shown)
                 break
-    missing = [key for key in keys if key not in found]
-    found.update(
-        {key: ProfileLookup(None, problem=why) for key, why in problems(read, missing, behind, shown).items()}
-    )
-    return found
+    missing = _problems(read, [key for key in keys if key not in found], behind, shown)
+    return {**found, **{key: ProfileLookup(None, problem=why) for key, why in missing.items()}}
 
 
 def find_version(read: Read, key: ProfileKey, version: int, shown: str) -> Row[Any]:
-    """The row of one version of a key, or of the model that its model is an alias of.
-
-    Raises:
-        ProfileNotFound: there is none; the message says which there are.
-    """
+    """The row of one version of a key, or of the model that its model is an alias of; else ProfileNotFound."""
     named = key_behind(read, key)
     for candidate in [key, *([named] if named else [])]:
         if row := version_row(read, candidate, version):
             return row
         if there := version_numbers(read, candidate):
             raise no_version(candidate, version, there, shown)
-    raise _absent(read, key, named, shown, version)
+    raise ProfileNotFound(_problems(read, [key], {key: named} if named else {}, shown, version)[key])
 
 
 def no_version(key: ProfileKey, version: int, there: Sequence[int], shown: str) -> ProfileNotFound:
@@ -83,50 +71,29 @@ def no_profile(read: Read, key: ProfileKey, shown: str) -> ProfileNotFound:
         return ProfileNotFound(
             f"{shown} has no profile for {key}; {key.model!r} is an alias of {named.model!r}: name that model"
         )
-    return _absent(read, key, named, shown)
-
-
-def _absent(
-    read: Read, key: ProfileKey, named: ProfileKey | None, shown: str, version: int | None = None
-) -> ProfileNotFound:
-    return ProfileNotFound(problems(read, [key], {key: named} if named else {}, shown, version)[key])
+    return ProfileNotFound(_problems(read, [key], {key: named} if named else {}, shown)[key])
 
 
 def _active(read: Read, keys: Collection[ProfileKey]) -> Mapping[str, Row[Any]]:
     """The rows of the active versions of these keys, each with the newest alarm about it, by key."""
-    newest = (
-        select(func.max(ALARMS.c.id))
-        .where(
-            ALARMS.c.key == KEYS.c.key,
-            ALARMS.c.version == KEYS.c.active_version,
-            ALARMS.c.dismissed_at.is_(None),
-        )
-        .correlate(KEYS)
-        .scalar_subquery()
-    )
-    wanted = (
-        select_active()
-        .add_columns(*(column for column in ALARMS.c if column.name not in PROFILES.c))
-        .outerjoin(ALARMS, ALARMS.c.id == newest)
-    )
+    about_it = (ALARMS.c.key == KEYS.c.key) & (ALARMS.c.version == KEYS.c.active_version)
+    holding = select(func.max(ALARMS.c.id)).where(about_it, ALARMS.c.dismissed_at.is_(None))
+    newest = holding.correlate(KEYS).scalar_subquery()
+    of_alarms = (column for column in ALARMS.c if column.name not in PROFILES.c)
+    wanted = select_active().add_columns(*of_alarms).outerjoin(ALARMS, ALARMS.c.id == newest)
     return {row.key: row for row in among(read, wanted, KEYS.c.key, keys)}
 
 
 def _answer(row: Row[Any], names: Collection[str], parsed: Parsed, shown: str) -> ProfileLookup | RegistryDamaged:
     try:
         alarm = alarm_of(row, shown) if row.id is not None else None
-        return ProfileLookup(_parsed_profile(row, parsed, shown), alarm=alarm, names=frozenset(names))
+        body, profile = parsed.get(row.key, (None, None))
+        if profile is None or body != row.body:
+            profile = profile_of(row, shown)
+            parsed[row.key] = row.body, profile
+        return ProfileLookup(profile, alarm=alarm, names=frozenset(names))
     except RegistryDamaged as error:
         return error
-
-
-def _parsed_profile(row: Row[Any], parsed: Parsed, shown: str) -> CalibrationProfile:
-    last = parsed.get(row.key)
-    if last is not None and last[0] == row.body:
-        return last[1]
-    profile = profile_of(row, shown)
-    parsed[row.key] = row.body, profile
-    return profile
 
 
 # So many of the other keys are looked through for the one that may have been meant.
@@ -135,25 +102,24 @@ _MOST_KEYS = 1000
 _MOST_NAMED = 3
 
 
-def problems(
+def _problems(
     read: Read,
     keys: Collection[ProfileKey],
     behind: Mapping[ProfileKey, ProfileKey],
     shown: str,
     version: int | None = None,
 ) -> Mapping[ProfileKey, str]:
-    """Why each of these keys has no profile, and what to do.
+    """Why each of these keys has no profile, or none of a version, and what to do.
 
-    Args:
-        read: Of one reading.
-        keys: Those without a profile.
-        behind: Of those whose model is an alias, the same key of the model it stands for.
-        shown: The database.
-        version: The version that was asked for; None: the active one.
+    ``behind`` has, of keys whose model is an alias, the same key of the model that it stands for.
     """
     if not keys:
         return {}
-    held = _numbers(read, {*keys, *(behind[key] for key in keys if key in behind)})
+    canonical = {canonical_key(key): key for key in {*keys, *(behind[key] for key in keys if key in behind)}}
+    held: defaultdict[ProfileKey, list[int]] = defaultdict(list)
+    numbers = select(PROFILES.c.key, PROFILES.c.version).order_by(PROFILES.c.version)
+    for row in among(read, numbers, PROFILES.c.key, canonical.values()):
+        held[canonical[row.key]].append(row.version)
     others = _Others(read)
     what = "profile" if version is None else f"version {version} of a profile"
     found = {}
@@ -205,16 +171,5 @@ class _Others:
         """Those that were likely meant: of the same model and task, then of one of them."""
         of_model, of_task = self._of_model.get(key.model, []), self._of_task.get(key.task, [])
         yield from (other for other in of_model if other.task == key.task)
-        yield from (
-            other for other in chain(of_model, of_task) if (other.model == key.model) != (other.task == key.task)
-        )
-
-
-def _numbers(read: Read, keys: Collection[ProfileKey]) -> Mapping[ProfileKey, Sequence[int]]:
-    """The versions that there are of those keys that have one, oldest first."""
-    canonical = {canonical_key(key): key for key in keys}
-    found: defaultdict[ProfileKey, list[int]] = defaultdict(list)
-    query = select(PROFILES.c.key, PROFILES.c.version).order_by(PROFILES.c.version)
-    for row in among(read, query, PROFILES.c.key, keys):
-        found[canonical[row.key]].append(row.version)
-    return found
+        yield from (other for other in of_model if other.task != key.task)
+        yield from (other for other in of_task if other.model != key.model)

@@ -13,7 +13,7 @@ from ..calibration.profile import CalibrationProfile
 from ..errors import RegistryDamaged
 from ..storage import Database, Read
 from .tables import ALARMS, KEYS, PROFILES, PROMOTIONS
-from .versions import StoredVersion, active_rows, key_of, profile_of
+from .versions import PROVENANCE, StoredVersion, active_rows, key_of, profile_of
 
 
 @dataclass(frozen=True)
@@ -59,27 +59,18 @@ class StoredKey:
 
 
 def stored_keys(database: Database) -> Sequence[StoredKey]:
-    """Every key that has a version and can be read; its profiles need not.
-
-    Raises:
-        RegistryUnavailable, RegistryDamaged, SchemaMismatch: as :func:`overview`.
-    """
+    """Every key that has a version and can be read; its profiles need not. Raises as :func:`overview`."""
     with database.reading() as read:
         numbers = _numbers(read)
-    return [
-        StoredKey(key, of.active, of.versions, of.candidates)
-        for canonical, of in numbers.items()
-        if (key := key_of(canonical)) is not None
-    ]
+    return [StoredKey(key, *of) for canonical, of in numbers.items() if (key := key_of(canonical)) is not None]
 
 
 def overview(database: Database) -> Sequence[KeyOverview]:
     """Every key that has a version, ordered by key; one that cannot be read hides no other.
 
     Raises:
-        RegistryUnavailable: the database cannot be read.
-        RegistryDamaged: it is no registry.
-        SchemaMismatch: its tables are those of another release.
+        RegistryUnavailable, RegistryDamaged, SchemaMismatch: the database cannot be read, is no registry, or has the
+            tables of another release.
     """
     with database.reading() as read:
         numbers = _numbers(read)
@@ -87,7 +78,7 @@ def overview(database: Database) -> Sequence[KeyOverview]:
         raised = read(select(ALARMS.c.key, ALARMS.c.version).where(ALARMS.c.dismissed_at.is_(None)))
     alarms = Counter((row.key, row.version) for row in raised)
     found = []
-    for canonical, of in numbers.items():
+    for canonical, (active, versions, candidates) in numbers.items():
         key = key_of(canonical)
         profile, problem = None, None
         if canonical in bodies:
@@ -99,38 +90,29 @@ def overview(database: Database) -> Sequence[KeyOverview]:
             KeyOverview(
                 key=key,
                 name=canonical if key is None else str(key),
-                active_version=of.active,
+                active_version=active,
                 active=profile,
                 problem=problem,
-                versions=of.versions,
-                candidates=of.candidates,
-                alarms=alarms[canonical, of.active],
+                versions=versions,
+                candidates=candidates,
+                alarms=alarms[canonical, active],
             )
         )
     return sorted(found, key=lambda one: one.name)
 
 
-@dataclass(frozen=True)
-class _Numbers:
-    """The versions of a key."""
-
-    active: int | None
-    versions: tuple[int, ...]
-    candidates: tuple[int, ...]
-
-
-def _numbers(read: Read) -> Mapping[str, _Numbers]:
-    """The versions of every key that has one, by key."""
+def _numbers(read: Read) -> Mapping[str, tuple[int | None, tuple[int, ...], tuple[int, ...]]]:
+    """Of every key that has a version its active one, all of them, and the candidates."""
     active = {row.key: row.active_version for row in read(select(KEYS.c.key, KEYS.c.active_version))}
     promoted = {(row.key, row.to_version) for row in read(select(PROMOTIONS.c.key, PROMOTIONS.c.to_version))}
     versions: defaultdict[str, list[int]] = defaultdict(list)
     for row in read(select(PROFILES.c.key, PROFILES.c.version).order_by(PROFILES.c.key, PROFILES.c.version)):
         versions[row.key].append(row.version)
     return {
-        key: _Numbers(
-            active=(now := active.get(key)),
-            versions=tuple(numbers),
-            candidates=tuple(n for n in numbers if n > (now or 0) and (key, n) not in promoted),
+        key: (
+            active.get(key),
+            tuple(numbers),
+            tuple(n for n in numbers if n > (active.get(key) or 0) and (key, n) not in promoted),
         )
         for key, numbers in versions.items()
     }
@@ -149,7 +131,6 @@ _STATISTICS = (
     "mean_incorrect",
     "notes",
 )
-_PROVENANCE = ("put_at", "put_by", "source", "library_version", "records_fingerprint")
 
 
 @dataclass(frozen=True)
@@ -212,13 +193,9 @@ def _facts(stored: StoredVersion) -> Mapping[str, object]:
         facts[f"thresholds.{method}.interval"] = _plain(threshold.interval)
     facts |= {name: _plain(getattr(profile, name)) for name in _STATISTICS}
     facts["abstain"] = profile.abstain.value if profile.abstain else None
-    facts |= _settings(profile)
-    return facts | {name: _plain(getattr(stored, name)) for name in _PROVENANCE}
-
-
-def _settings(profile: CalibrationProfile) -> dict[str, object]:
     settings = profile.settings.model_dump(mode="json") if profile.settings else {}
-    return {f"settings.{name}": value for name, value in settings.items()}
+    facts |= {f"settings.{name}": value for name, value in settings.items()}
+    return facts | {name: _plain(getattr(stored, name)) for name in PROVENANCE}
 
 
 def _plain(value: object) -> object:

@@ -47,17 +47,8 @@ class Promotion:
 def promote_version(
     connection: Connection, key: ProfileKey, version: int, *, replacing: int | None, by: str, shown: str
 ) -> None:
-    """Make a version the active one.
-
-    Raises:
-        ProfileNotFound: there is no such version.
-        StalePromotion: ``replacing`` is not the active one.
-        RegistryDamaged: its profile cannot be read.
-    """
-    read = reader(connection)
-    there = version_numbers(read, key)
-    if not there:
-        raise no_profile(read, key, shown)
+    """Make a version the active one; raises as ``CalibrationRegistry.promote``, and where it cannot be read."""
+    there = _versions(connection, key, shown)
     if version not in there:
         raise no_version(key, version, there, shown)
     _activate(connection, key, version, "promote", replacing=replacing, by=by, shown=shown)
@@ -66,18 +57,11 @@ def promote_version(
 def roll_back(connection: Connection, key: ProfileKey, *, replacing: int | None, by: str, shown: str) -> int:
     """Make the version active that was so before the active one; returns it. A second one goes one further back.
 
-    Raises:
-        ProfileNotFound: the key has no version.
-        RegistryError: there is none to go back to.
-        StalePromotion: ``replacing`` is not the active one.
-        RegistryDamaged: its profile cannot be read.
+    Raises as ``CalibrationRegistry.rollback``, and where the version cannot be read.
     """
-    read = reader(connection)
-    there = version_numbers(read, key)
-    if not there:
-        raise no_profile(read, key, shown)
+    there = _versions(connection, key, shown)
     _, now_active = held_numbers(connection, canonical_key(key))
-    before = active_before(promotion_log(read, key), now_active, there)
+    before = active_before(promotion_log(reader(connection), key), now_active, there)
     if before is None:
         _refuse_stale(key, now_active, replacing, shown)
         first = (
@@ -117,6 +101,14 @@ def promotion_log(read: Read, key: ProfileKey) -> Sequence[Promotion]:
     """What was active when, oldest first."""
     wanted = select(PROMOTIONS).where(PROMOTIONS.c.key == canonical_key(key)).order_by(PROMOTIONS.c.id)
     return [Promotion(row.from_version, row.to_version, row.action, row.at, row.by) for row in read(wanted)]
+
+
+def _versions(connection: Connection, key: ProfileKey, shown: str) -> Sequence[int]:
+    """The versions of a key that has some."""
+    read = reader(connection)
+    if there := version_numbers(read, key):
+        return there
+    raise no_profile(read, key, shown)
 
 
 def _activate(

@@ -43,20 +43,21 @@ class Refresher:
 
     It does nothing that may hang: every piece of work has a thread of its own, and this one keeps the time. What
     others want of it they put into its inbox: a queue that takes no lock, as the garbage collector may report an
-    alarm, or free whoever looks up, in the middle of anything.
+    alarm, or free whoever looks up, in the middle of anything. ``ended`` is called with this object when the thread
+    has ended, whether it was told to or broke.
     """
 
-    def __init__(self, following: Readings) -> None:
+    def __init__(self, readings: Readings, ended: weakref.WeakMethod[Callable[[Refresher], None]]) -> None:
         self._inbox = inbox = SimpleQueue[Callable[[], object]]()
-        self._following = weakref.ref(following, lambda _gone: inbox.put(_wake))
-        self._database, self._known = following.database, following.known
-        self._refresh_seconds = following.refresh_seconds
+        self._readings = weakref.ref(readings, lambda _gone: inbox.put(_wake))
+        self._ended = ended
+        self._database, self._known = readings.database, readings.known
+        self._refresh_seconds = readings.refresh_seconds
         self._stopped = False
-        longest = min(following.refresh_seconds, _LONGEST_RETRY_SECONDS)
-        self._ask = self._task(lambda one: one.answer_flights(), longest)
-        self._seek = self._task(lambda one: one.seek_missing(), longest)
-        self._refresh = self._task(lambda one: one.refresh_all(), longest)
-        self._report = self._task(lambda one: one.store_alarms(), longest)
+        self._ask = self._task(Readings.answer_flights)
+        self._seek = self._task(Readings.seek_missing)
+        self._refresh = self._task(Readings.refresh_all)
+        self._report = self._task(Readings.store_alarms)
         self._listen = Task(self._hear, self._done, _LONGEST_RETRY_SECONDS)
         self._tasks = (self._ask, self._seek, self._refresh, self._report, self._listen)
         # Held while there are alarms to store, also where nobody else has it any more.
@@ -74,13 +75,10 @@ class Refresher:
             return False
         return True
 
-    def wake(self) -> None:
-        """Somebody waits for a key."""
-        self._inbox.put(_wake)
-
-    def report(self, following: Readings) -> None:
-        """There is an alarm to store, also where nobody has what is followed any more."""
-        self._reporting = following
+    def wake(self, reporting: Readings | None = None) -> None:
+        """Somebody waits for a key; or there is an alarm to store, also where nobody has the readings any more."""
+        if reporting is not None:
+            self._reporting = reporting
         self._inbox.put(_wake)
 
     def hurry(self) -> None:
@@ -89,7 +87,8 @@ class Refresher:
 
     def leave(self) -> None:
         """The process is about to end: store the alarms now, on the thread that there is."""
-        self._inbox.put(self._leave)
+        self._leaving = True
+        self._inbox.put(partial(self._report.within, 0))
 
     def stop(self) -> None:
         """End the threads and the connection."""
@@ -100,12 +99,12 @@ class Refresher:
             if thread is not None and thread is not threading.current_thread():
                 thread.join(max(0.0, end - time.monotonic()))
 
-    def _task(self, work: Callable[[Readings], None], longest_retry: float) -> Task:
+    def _task(self, work: Callable[[Readings], None]) -> Task:
         def run() -> None:
-            if (following := self._following()) is not None:
-                work(following)
+            if (readings := self._readings()) is not None:
+                work(readings)
 
-        return Task(run, self._done, longest_retry)
+        return Task(run, self._done, min(self._refresh_seconds, _LONGEST_RETRY_SECONDS))
 
     def _done(self, task: Task) -> None:
         self._inbox.put(partial(self._settle, task))
@@ -116,42 +115,47 @@ class Refresher:
         finally:
             self._stopped = True
             self._reporting = None
-            if (following := self._following()) is not None:
-                following.left_by(self)
+            if (ended := self._ended()) is not None:
+                ended(self)
 
     def _keep_fresh(self) -> None:
         self._refresh.within(self._known.oldest() + jittered(self._refresh_seconds) - time.monotonic())
         if not self._database.is_sqlite:
             self._listen.within(0)
-        while not self._stopped and (following := self._following()) is not None:
-            pause = self._step(following)
-            del following  # while it sleeps, this thread must not be what keeps it from being forgotten
+        while not self._stopped and (readings := self._readings()) is not None:
+            pause = self._step(readings)
+            del readings  # while it sleeps, this thread must not be what keeps it from being forgotten
             with contextlib.suppress(Empty):
                 wish = self._inbox.get(timeout=max(0.0, pause))
                 while True:  # many threads that wait for keys wish the same
                     wish()
                     wish = self._inbox.get_nowait()
 
-    def _step(self, following: Readings) -> float:
+    def _step(self, readings: Readings) -> float:
         """Begin what is due; returns the seconds until there is more to do."""
-        if following.is_asked and self._ask.begun is None:
+        if readings.flights and self._ask.begun is None:
             self._ask.within(0)
         if self._known.missing():
             self._seek.within(jittered(min(self._refresh_seconds, RETRY_SECONDS)))
         self._reporting = None  # before looking for alarms: one that comes meanwhile sets it again
-        if following.has_alarms:
-            self._reporting = following
+        if readings.alarms:
+            self._reporting = readings
             if not self._report.failures:
                 self._report.within(0)
-        self._watch(following)
         now = time.monotonic()
         for task in self._tasks:
             if task.begun is None and task.due <= now:
-                task.do() if self._leaving and task is self._report else task.begin()
-        deadlines = [task.due for task in self._tasks if task.begun is None]
+                task.begin(here=self._leaving and task is self._report)
+        deadlines = [now + _LONGEST_SLEEP_SECONDS, *(task.due for task in self._tasks if task.begun is None)]
         if self._refresh.begun is not None and not self._late:
-            deadlines.append(self._refresh.begun + _PATIENCE_SECONDS)
-        return min(*deadlines, now + _LONGEST_SLEEP_SECONDS) - now
+            late_at = self._refresh.begun + _PATIENCE_SECONDS
+            if late_at > now:
+                deadlines.append(late_at)
+            else:  # a reading that does not come back is a failure, too
+                self._late = True
+                said = f"{self._database.url} has not answered for {_PATIENCE_SECONDS:g} seconds"
+                self._known.fail(readings.last_reading, said)
+        return min(deadlines) - now
 
     def _settle(self, task: Task) -> None:
         task.settle()
@@ -175,22 +179,10 @@ class Refresher:
                     self._listen.within(0)
         elif not self._down:
             serves = "no profile was seen yet, and none serves"
-            if self._known.has_profiles():
+            if any(answer.profile is not None for answer in self._known.last().values()):
                 serves = "the last profiles seen serve, marked stale"
             _log.warning("%s: %s", serves, error)
         self._down = error is not None
-
-    def _watch(self, following: Readings) -> None:
-        """A reading that does not come back is a failure, too."""
-        begun = self._refresh.begun
-        if begun is None or self._late or time.monotonic() - begun < _PATIENCE_SECONDS:
-            return
-        self._late = True
-        following.fail_reading(f"{self._database.url} has not answered for {_PATIENCE_SECONDS:g} seconds")
-
-    def _leave(self) -> None:
-        self._leaving = True
-        self._report.within(0)
 
     def _hear(self) -> None:
         listen(self._database, lambda: self._inbox.put(self._heard), lambda: self._stopped)
@@ -204,11 +196,8 @@ class Task:
     """Work that is done again and again, one piece at a time, each on a thread of its own.
 
     A thread of its own, as a database that hangs must hold nobody up. All but the work is called by one thread.
-
-    Args:
-        work: What is to be done; it raises where it failed.
-        done: Called with this task, on the thread of the piece, when a piece is done.
-        longest_retry: How long it rests at most after a failure (seconds).
+    ``work`` raises where it failed; ``done`` is called with this task, on the thread of the piece, when that is done;
+    after a failure it rests ``longest_retry`` seconds at most.
     """
 
     def __init__(self, work: Callable[[], None], done: Callable[[Task], None], longest_retry: float) -> None:
@@ -230,14 +219,12 @@ class Task:
         """Have a piece begun within this time, or as soon as the one at hand is done."""
         self.due = min(self.due, time.monotonic() + seconds)
 
-    def do(self) -> None:
-        """Do a piece on the calling thread: where a process ends, none can be started."""
+    def begin(self, *, here: bool = False) -> None:
+        """Begin a piece, on a thread of its own or here: where a process ends, none can be started."""
         self.due, self.begun = math.inf, time.monotonic()
-        self._run()
-
-    def begin(self) -> None:
-        """Begin a piece."""
-        self.due, self.begun = math.inf, time.monotonic()
+        if here:
+            self._run()
+            return
         thread = threading.Thread(target=self._run, name="tje-registry-work", daemon=True)
         try:
             thread.start()

@@ -109,14 +109,9 @@ def storable(what: str, value: str) -> str:
 
 
 def storable_key(key: ProfileKey) -> str:
-    """A key as the database knows it.
-
-    Raises:
-        RegistryError: one of its names, or all of it, is none that can be stored.
-    """
-    storable("the model's name", key.model)
-    storable("the task's name", key.task)
-    storable("the signal's name", key.signal)
+    """A key as the database knows it; RegistryError where one of its names, or all of it, cannot be stored."""
+    for name in ("model", "task", "signal"):
+        storable(f"the {name}'s name", getattr(key, name))
     if key.prompt_fingerprint:
         storable("the prompt's fingerprint", key.prompt_fingerprint)
     return storable("the key", key.model_dump_json())

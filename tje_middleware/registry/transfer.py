@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from sqlalchemy import Connection, Row, insert, select
@@ -21,6 +22,7 @@ from .promotions import promotion_log
 from .tables import KEYS, PROFILES, PROMOTIONS, storable_key
 from .transfer_format import Export, ExportedAlias, ExportedPromotion, ExportedVersion
 from .versions import (
+    PROVENANCE,
     body_of,
     canonical_key,
     held_numbers,
@@ -35,7 +37,6 @@ from .versions import (
 
 # Higher numbers of versions are not kept by an import: there would be no room for those that follow.
 _MOST_VERSIONS = 1_000_000
-_PROVENANCE = {"put_at", "put_by", "source", "library_version", "records_fingerprint"}
 
 
 @dataclass(frozen=True)
@@ -104,11 +105,6 @@ class ImportReport:
 def collect_export(read: Read, keys: Collection[ProfileKey] | None, shown: str) -> Export:
     """The versions of these keys or all, what was active when, and the aliases of their models.
 
-    Args:
-        read: Of one reading.
-        keys: None: all.
-        shown: The database, for errors.
-
     Raises:
         ProfileNotFound: one of the keys has no version.
         RegistryDamaged: a profile cannot be read.
@@ -116,11 +112,19 @@ def collect_export(read: Read, keys: Collection[ProfileKey] | None, shown: str) 
     export = Export([], [], [])
     wanted = _readable_keys(read, shown) if keys is None else list(dict.fromkeys(keys))
     for key in wanted:
-        versions = [_exported(key, row, shown) for row in version_rows(read, key)]
-        if not versions and keys is not None:
+        rows = version_rows(read, key)
+        if not rows and keys is not None:
             raise no_profile(read, key, shown)
-        export.versions.extend(versions)
-        export.promotions.extend(_promotions(read, key, {one.version for one in versions}, shown))
+        for row in rows:
+            stored = vars(stored_version(row, shown, ()))
+            fields = {name: value for name, value in stored.items() if name != "alarms"}
+            export.versions.append(_line(ExportedVersion, f"{shown}: version {row.version} of {key}", key, fields))
+        there = {row.version for row in rows}
+        for one in promotion_log(read, key):
+            before, after = (number if number in there else None for number in (one.from_version, one.to_version))
+            if after == one.to_version and before != after:  # else it tells of deleted versions alone
+                fields = {**asdict(one), "from_version": before}
+                export.promotions.append(_line(ExportedPromotion, f"{shown}: a promotion of {key}", key, fields))
     models = {key.model for key in wanted}
     for alias, model in all_aliases(read).items():
         if keys is None or model in models:
@@ -141,27 +145,14 @@ def _readable_keys(read: Read, shown: str) -> list[ProfileKey]:
     return keys
 
 
-def _exported(key: ProfileKey, row: Row[Any], shown: str) -> ExportedVersion:
-    fields = vars(stored_version(row, shown, ())).copy()
-    del fields["alarms"]
+_Exported = TypeVar("_Exported", ExportedVersion, ExportedPromotion)
+
+
+def _line(kind: type[_Exported], what: str, key: ProfileKey, fields: Mapping[str, Any]) -> _Exported:
     try:
-        return ExportedVersion(key=key, **fields)
+        return kind(key=key, **fields)
     except ValidationError as error:
-        where = f"version {row.version} of {key}"
-        raise RegistryDamaged(f"{shown}: {where} cannot be exported: {error.errors()[0]['msg']}") from error
-
-
-def _promotions(read: Read, key: ProfileKey, there: Collection[int], shown: str) -> Iterator[ExportedPromotion]:
-    """What was active when, of the versions that there are."""
-    for one in promotion_log(read, key):
-        before, after = (number if number in there else None for number in (one.from_version, one.to_version))
-        if after != one.to_version or before == after:  # it tells of deleted versions alone
-            continue
-        try:
-            yield ExportedPromotion(key=key, **{**asdict(one), "from_version": before})
-        except ValidationError as error:
-            said = error.errors()[0]["msg"]
-            raise RegistryDamaged(f"{shown}: a promotion of {key} cannot be exported: {said}") from error
+        raise RegistryDamaged(f"{what} cannot be exported: {error.errors()[0]['msg']}") from error
 
 
 def store_export(connection: Connection, export: Export, *, promote: bool, by: str, shown: str) -> ImportReport:
@@ -171,104 +162,87 @@ def store_export(connection: Connection, export: Export, *, promote: bool, by: s
     here keeps the numbers of its versions. Of the others, versions that are the same are left out, the rest get the
     next numbers, and what is active stays so.
 
-    Args:
-        connection: Of the change.
-        export: What to store.
-        promote: Whether what is active in the file becomes active here in the place of what is, too; and whether
-            models that are here already get its aliases.
-        by: Who imports it.
-        shown: The database, for errors.
+    With ``promote``, what is active in the file becomes active here in the place of what is, too, and models that are
+    here already get its aliases.
 
     Raises:
         RegistryError: an alias that cannot be here, or a key that is too long.
     """
-    there = _every_key(connection)
-    versions: list[ImportedVersion] = []
-    others = []
+    there = {key_of(row.key) for row in connection.execute(select(PROFILES.c.key).distinct())}
+    left_alone = set() if promote else {key.model for key in there if key is not None}
     logs: defaultdict[str, list[ExportedPromotion]] = defaultdict(list)
     for one in export.promotions:
         logs[canonical_key(one.key)].append(one)
+    versions: list[ImportedVersion] = []
+    others: list[OtherActive] = []
     for canonical, group in groupby(export.versions, key=lambda version: canonical_key(version.key)):
-        found = list(group)
-        stored = _store_key(connection, found, shown)
-        numbers = {version.exported: version.version for version in stored}
-        is_new = canonical not in there
-        if is_new:
-            _store_log(connection, canonical, logs[canonical], numbers)
-        before = held_numbers(connection, canonical)[1]
-        active = next((numbers[version.version] for version in found if version.is_active), None)
-        if active is not None and active != before:
-            if is_new or promote:
-                last, _ = held_numbers(connection, canonical)
-                hold_numbers(connection, canonical, last=last, active=active)
-                log_promotion(connection, canonical, before, active, "import", by)
-            if not is_new:
-                others.append(OtherActive(found[0].key, before, active))
-        now_active = held_numbers(connection, canonical)[1]
-        versions += [replace(version, is_active=version.version == now_active) for version in stored]
-    made, kept = _store_aliases(
-        connection, export.aliases, set() if promote else set(there.values()), by=by, shown=shown
-    )
-    return ImportReport(
-        tuple(versions), tuple(others if promote else ()), tuple(() if promote else others), made, kept
-    )
+        stored, other = _store_key(connection, list(group), logs[canonical], promote=promote, by=by, shown=shown)
+        versions += stored
+        others += other
+    aliases = all_aliases(reader(connection))
+    made, kept = [], []
+    for alias in export.aliases:
+        if alias.model in left_alone:
+            kept += [alias.alias] if aliases.get(alias.alias) != alias.model else []
+        elif declare_alias(connection, alias.alias, alias.model, by=by, shown=shown):
+            made.append(alias.alias)
+    promoted, not_promoted = (others, []) if promote else ([], others)
+    return ImportReport(tuple(versions), tuple(promoted), tuple(not_promoted), tuple(made), tuple(kept))
 
 
-def _every_key(connection: Connection) -> Mapping[str, str]:
-    """The keys that have a version, and the model of each that can be read."""
-    rows = connection.execute(select(PROFILES.c.key).distinct()).all()
-    return {row.key: key.model if (key := key_of(row.key)) else "" for row in rows}
-
-
-def _store_key(connection: Connection, found: Sequence[ExportedVersion], shown: str) -> list[ImportedVersion]:
+def _store_key(
+    connection: Connection,
+    found: Sequence[ExportedVersion],
+    log: Sequence[ExportedPromotion],
+    *,
+    promote: bool,
+    by: str,
+    shown: str,
+) -> tuple[list[ImportedVersion], list[OtherActive]]:
+    """Store the versions of a key, and make the one active that is to be; says where the file has another."""
     key = found[0].key
     canonical = storable_key(key)
     last, active = held_numbers(connection, canonical)
+    rows = version_rows(reader(connection), key)
     keeps_numbers = last == 0 and found[-1].version <= _MOST_VERSIONS
-    here = _here(connection, key, shown)
-    stored = []
+    here = _by_content(rows, shown)
+    numbers: dict[int, int] = {}
+    is_new: dict[int, bool] = {}
     for one in found:
         same = _counterpart(one, here.get(_without_version(one.profile), ()), active)
         if same is None:
             last = one.version if keeps_numbers else last + 1
             fields = {"key": canonical, "version": last, "body": body_of(one.profile, last)}
-            connection.execute(insert(PROFILES).values(**fields, **one.model_dump(include=_PROVENANCE)))
-        stored.append(ImportedVersion(key, one.version, same or last, is_new=same is None))
+            connection.execute(insert(PROFILES).values(**fields, **one.model_dump(include=set(PROVENANCE))))
+        numbers[one.version], is_new[one.version] = same or last, same is None
+    if log and not rows:
+        active = _store_log(connection, canonical, log, numbers)
+    others = []
+    wanted = next((numbers[one.version] for one in found if one.is_active), active)
+    if wanted is not None and wanted != active:
+        if rows:
+            others.append(OtherActive(key, active, wanted))
+        if promote or not rows:
+            log_promotion(connection, canonical, active, wanted, "import", by)
+            active = wanted
     hold_numbers(connection, canonical, last=last, active=active)
-    return stored
+    stored = [
+        ImportedVersion(key, exported, version, is_new[exported], version == active)
+        for exported, version in numbers.items()
+    ]
+    return stored, others
 
 
 def _store_log(
     connection: Connection, key: str, log: Sequence[ExportedPromotion], numbers: Mapping[int, int]
-) -> None:
-    """Write down what was active when, by the numbers that the versions have here."""
-    rows = [
-        {
-            **one.model_dump(exclude={"key"}),
-            "key": key,
-            "from_version": None if one.from_version is None else numbers.get(one.from_version),
-            "to_version": None if one.to_version is None else numbers[one.to_version],
-        }
-        for one in log
-    ]
-    if rows:
-        connection.execute(insert(PROMOTIONS), rows)
-        last, _ = held_numbers(connection, key)
-        hold_numbers(connection, key, last=last, active=rows[-1]["to_version"])
-
-
-def _store_aliases(
-    connection: Connection, aliases: Sequence[ExportedAlias], left_alone: set[str], *, by: str, shown: str
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Declare the aliases but those of models that are left alone; returns which were made and which not."""
-    there = all_aliases(reader(connection))
-    made, kept = [], []
-    for one in aliases:
-        if one.model in left_alone:
-            kept += [one.alias] if there.get(one.alias) != one.model else []
-        elif declare_alias(connection, one.alias, one.model, by=by, shown=shown):
-            made.append(one.alias)
-    return tuple(made), tuple(kept)
+) -> int | None:
+    """Write down what was active when, by the numbers that versions have here; returns what is active at its end."""
+    after: int | None = None
+    for one in log:
+        before, after = (None if of is None else numbers.get(of) for of in (one.from_version, one.to_version))
+        changed = {"key": key, "from_version": before, "to_version": after}
+        connection.execute(insert(PROMOTIONS).values(**one.model_dump(include={"action", "at", "by"}), **changed))
+    return after
 
 
 def _counterpart(one: ExportedVersion, same: Sequence[int], active: int | None) -> int | None:
@@ -280,15 +254,12 @@ def _counterpart(one: ExportedVersion, same: Sequence[int], active: int | None) 
     )
 
 
-def _here(connection: Connection, key: ProfileKey, shown: str) -> Mapping[str, Sequence[int]]:
-    """The versions that there are, by what they say."""
-    found: dict[str, list[int]] = {}
-    for row in version_rows(reader(connection), key):
-        try:
-            body = _without_version(profile_of(row, shown))
-        except RegistryDamaged:
-            continue
-        found.setdefault(body, []).append(int(row.version))
+def _by_content(rows: Sequence[Row[Any]], shown: str) -> Mapping[str, Sequence[int]]:
+    """The numbers of stored versions by what their profiles say; one that cannot be read is like no other."""
+    found: defaultdict[str, list[int]] = defaultdict(list)
+    for row in rows:
+        with suppress(RegistryDamaged):
+            found[_without_version(profile_of(row, shown))].append(int(row.version))
     return found
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from itertools import chain, repeat
 from pathlib import Path
 from typing import IO, Annotated, Literal, TypeVar
 
@@ -21,10 +21,11 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    PositiveInt,
     StringConstraints,
     ValidationError,
+    model_validator,
 )
+from typing_extensions import Self
 
 from .._version import __version__
 from ..calibration.key import ProfileKey
@@ -40,7 +41,6 @@ MOST_LINE_BYTES = MOST_PROFILE_BYTES + 64 * 1024
 MOST_LINES = 100_000
 MOST_BYTES = 64 * 1024 * 1024
 _CHECKSUM = b'{"sha256":'
-_WRONG_COUNTS = "the header counts other profiles, promotions and aliases than the file has"
 
 
 def _without_acting(name: str) -> str:
@@ -50,7 +50,7 @@ def _without_acting(name: str) -> str:
 
 
 _Name = Annotated[str, StringConstraints(min_length=1, max_length=2000), AfterValidator(_without_acting)]
-_Number = Annotated[PositiveInt, Field(le=2**31 - 1)]  # what a column holds
+_Number = Annotated[int, Field(gt=0, lt=2**31)]  # what a column holds
 _Time = Annotated[
     AwareDatetime,
     # The first and the last days that Python knows cannot be shown in every time zone.
@@ -84,6 +84,14 @@ class ExportedVersion(_Line):
     library_version: _Name | None
     records_fingerprint: _Name | None
     profile: CalibrationProfile
+
+    @model_validator(mode="after")
+    def _check_profile(self) -> Self:
+        if (self.profile.key, self.profile.version) != (self.key, self.version):
+            raise ValueError("the profile is of another key or version than its line")
+        if acts(self.model_dump_json()):
+            raise ValueError("there is a control character in a text")
+        return self
 
 
 class ExportedPromotion(_Line):
@@ -133,7 +141,7 @@ def write_export(export: Export, target: str | os.PathLike[str] | IO[bytes]) -> 
             f"an export of {len(lines):,} lines and {size:,} bytes could not be imported again "
             f"(at most {MOST_LINES:,} and {MOST_BYTES:,}): export some of the keys"
         )
-    lines.append(_checksum_line(hashlib.sha256(b"".join(lines))))
+    lines.append(_checksum_line(lines))
     if not isinstance(target, (str, os.PathLike)):
         target.writelines(lines)
         return
@@ -155,100 +163,88 @@ def read_export(source: str | os.PathLike[str] | IO[bytes]) -> Export:
     Raises:
         UnreadableExport: the file cannot be read, is none, or was changed; the message names the line.
     """
-    with _opened(source) as (stream, name):
-        lines = _Lines(stream)
-        try:
-            return _export(lines)
-        except ValueError as error:
-            where = f"{name}, line {lines.number}:"
-            if lines.number == 1:
-                where = f"{name} is no file that tje registry export wrote: line 1:"
-            raise UnreadableExport(f"{where} {_reason(error)}; nothing was stored") from error
+    name, content = _content(source)
+    items: list[_Line] = []
+    try:
+        items.extend(_items(content))  # where it raises, those before the wrong line are in the list
+    except ValueError as error:
+        place = f", line {len(items) + 1}" if items else " is no file that tje registry export wrote: line 1"
+        raise UnreadableExport(f"{name}{place}: {_reason(error)}; nothing was stored") from error
+    versions = [item for item in items if isinstance(item, ExportedVersion)]
+    return Export(
+        versions=sorted(versions, key=lambda version: (version.key.model_dump_json(), version.version)),
+        promotions=[item for item in items if isinstance(item, ExportedPromotion)],
+        aliases=[item for item in items if isinstance(item, ExportedAlias)],
+    )
+
+
+def _content(source: str | os.PathLike[str] | IO[bytes]) -> tuple[str, bytes]:
+    """The name of a file for errors, and what it holds, up to a byte more than is allowed."""
+    if not isinstance(source, (str, os.PathLike)):
+        return "the file", source.read(MOST_BYTES + 1)
+    path = Path(source)
+    if path.exists() and not path.is_file():  # a pipe or a device may never end
+        raise UnreadableExport(f"{path} is no file that could be an export")
+    try:
+        with path.open("rb") as stream:
+            return str(path), stream.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise UnreadableExport(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _items(content: bytes) -> Iterator[_Line]:
+    """What the lines say; the first that is wrong raises ValueError."""
+    too_large = f"the file has more than {MOST_BYTES:,} bytes or {MOST_LINES:,} lines"
+    if len(content) > MOST_BYTES:
+        raise ValueError(too_large)
+    *lines, rest = content.split(b"\n")
+    header = _item(Header, _line(lines, 0))
+    count = header.profiles + header.promotions + header.aliases
+    if count >= MOST_LINES:
+        raise ValueError(too_large)
+    yield header
+    kinds: Iterator[type[_Line]] = chain(
+        repeat(ExportedVersion, header.profiles),
+        repeat(ExportedPromotion, header.promotions),
+        repeat(ExportedAlias, header.aliases),
+    )
+    seen: set[str] = set()
+    for number, kind in enumerate(kinds, 1):
+        item = _item(kind, _line(lines, number))
+        for what in _told_once(item):
+            if what in seen:
+                raise ValueError(f"{what} twice")
+            seen.add(what)
+        if isinstance(item, ExportedPromotion) and item.to_version is not None:
+            promoted = _name(item.key, item.to_version)
+            if promoted not in seen:
+                raise ValueError(f"a promotion of {promoted}, which is not before it")
+        yield item
+    checksum = _checksum_line(b"%s\n" % line for line in lines[: count + 1])
+    if _line(lines, count + 1, is_checksum=True) + b"\n" != checksum:
+        raise ValueError("the checksum is that of another file: this one was changed")
+    if rest or len(lines) > count + 2:
+        raise ValueError("there is something after the checksum")
+
+
+def _line(lines: Sequence[bytes], number: int, *, is_checksum: bool = False) -> bytes:
+    """A line, counted from 0, which is the checksum or is not."""
+    if number >= len(lines):
+        raise ValueError("the end of the file is missing")
+    if len(lines[number]) >= MOST_LINE_BYTES:
+        raise ValueError(f"longer than {MOST_LINE_BYTES:,} bytes")
+    if lines[number].startswith(_CHECKSUM) != is_checksum:
+        raise ValueError("the header counts other profiles, promotions and aliases than the file has")
+    return lines[number]
 
 
 _Item = TypeVar("_Item", bound=_Line)
 
 
-class _Lines:
-    """The lines of a file, each checked as it is read; ``number`` is that of the last one, from 1."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
-        self._size = 0
-        self._before = hashlib.sha256()
-        self.number = 0
-
-    def read(self, kind: type[_Item]) -> _Item:
-        """The next line, which has to be of this kind."""
-        line = self._next()
-        if line.startswith(_CHECKSUM):
-            raise ValueError(_WRONG_COUNTS)
-        self._before.update(line)
-        item = kind.model_validate_json(line, strict=True)
-        json.loads(line, parse_int=_refuse_many_digits, object_pairs_hook=_refuse_repetition)
-        return item
-
-    def read_end(self) -> None:
-        """The last line, which has to be the checksum of those before."""
-        line = self._next()
-        if not line.startswith(_CHECKSUM):
-            raise ValueError(_WRONG_COUNTS)
-        if line != _checksum_line(self._before):
-            raise ValueError("the checksum is that of another file: this one was changed")
-        if self._stream.read(1):
-            raise ValueError("there is something after the checksum")
-
-    def _next(self) -> bytes:
-        self.number += 1
-        line = self._stream.readline(MOST_LINE_BYTES + 1)
-        self._size += len(line)
-        if len(line) > MOST_LINE_BYTES:
-            raise ValueError(f"longer than {MOST_LINE_BYTES:,} bytes")
-        if self._size > MOST_BYTES:
-            raise ValueError(_too_large())
-        if not line.endswith(b"\n"):
-            raise ValueError("the end of the file is missing")
-        return line
-
-
-def _export(lines: _Lines) -> Export:
-    header = lines.read(Header)
-    if header.profiles + header.promotions + header.aliases >= MOST_LINES:
-        raise ValueError(_too_large())
-    found = Export([], [], [])
-    seen: set[str] = set()
-
-    def once(what: str) -> None:
-        if what in seen:
-            raise ValueError(f"{what} twice")
-        seen.add(what)
-
-    for _ in range(header.profiles):
-        version = lines.read(ExportedVersion)
-        _check_profile(version)
-        once(_name(version.key, version.version))
-        if version.is_active:
-            once(f"an active version of {version.key!r}")
-        found.versions.append(version)
-    for _ in range(header.promotions):
-        promotion = lines.read(ExportedPromotion)
-        if promotion.to_version is not None and _name(promotion.key, promotion.to_version) not in seen:
-            raise ValueError(f"a promotion of {_name(promotion.key, promotion.to_version)}, which is not before it")
-        found.promotions.append(promotion)
-    for _ in range(header.aliases):
-        alias = lines.read(ExportedAlias)
-        once(f"the alias {alias.alias!r}")
-        found.aliases.append(alias)
-    lines.read_end()
-    found.versions.sort(key=lambda version: (version.key.model_dump_json(), version.version))
-    return found
-
-
-def _check_profile(version: ExportedVersion) -> None:
-    if version.profile.key != version.key or version.profile.version != version.version:
-        raise ValueError("the profile is of another key or version than its line")
-    if acts(version.model_dump_json()):
-        raise ValueError("there is a control character in a text")
+def _item(kind: type[_Item], line: bytes) -> _Item:
+    item = kind.model_validate_json(line, strict=True)
+    json.loads(line, parse_int=_refuse_many_digits, object_pairs_hook=_refuse_repetition)
+    return item
 
 
 def _refuse_many_digits(text: str) -> None:
@@ -263,16 +259,22 @@ def _refuse_repetition(pairs: list[tuple[str, object]]) -> None:
         raise ValueError("a name twice in one object")
 
 
+def _told_once(item: _Line) -> Iterator[str]:
+    """What no other line of the file may say."""
+    if isinstance(item, ExportedVersion):
+        yield _name(item.key, item.version)
+        if item.is_active:
+            yield f"an active version of {item.key!r}"
+    elif isinstance(item, ExportedAlias):
+        yield f"the alias {item.alias!r}"
+
+
 def _name(key: ProfileKey, version: int) -> str:
     return f"version {version} of {key!r}"
 
 
-def _too_large() -> str:
-    return f"the file has more than {MOST_BYTES:,} bytes or {MOST_LINES:,} lines"
-
-
-def _checksum_line(lines: hashlib._Hash) -> bytes:
-    return b'%s"%s"}\n' % (_CHECKSUM, lines.hexdigest().encode())
+def _checksum_line(lines: Iterable[bytes]) -> bytes:
+    return b'%s"%s"}\n' % (_CHECKSUM, hashlib.sha256(b"".join(lines)).hexdigest().encode())
 
 
 def _reason(error: ValueError) -> str:
@@ -282,18 +284,3 @@ def _reason(error: ValueError) -> str:
         text = ": ".join(part for part in (".".join(map(str, first["loc"])), first["msg"]) if part)
     text = shown(text)  # it may quote the file
     return text if len(text) <= 300 else f"{text[:300]}..."
-
-
-@contextmanager
-def _opened(source: str | os.PathLike[str] | IO[bytes]) -> Iterator[tuple[IO[bytes], str]]:
-    if not isinstance(source, (str, os.PathLike)):
-        yield source, "the file"
-        return
-    path = Path(source)
-    if path.exists() and not path.is_file():  # a pipe or a device may never end
-        raise UnreadableExport(f"{path} is no file that could be an export")
-    try:
-        with path.open("rb") as stream:
-            yield stream, str(path)
-    except OSError as error:
-        raise UnreadableExport(f"{path} cannot be read: {error.strerror or error}") from error

@@ -19,6 +19,9 @@ from ..storage import Database, Read
 from ..storage.postgres import CHANNEL
 from .tables import KEYS, MOST_PROFILE_BYTES, PROFILES, PROMOTIONS, acts, storable, storable_key
 
+#: Where a version comes from: the names of a row's columns.
+PROVENANCE = ("put_at", "put_by", "source", "library_version", "records_fingerprint")
+
 
 @dataclass(frozen=True)
 class StoredVersion:
@@ -61,11 +64,7 @@ def key_of(canonical: str) -> ProfileKey | None:
 
 
 def add_version(connection: Connection, profile: CalibrationProfile, *, active: bool, source: str, by: str) -> int:
-    """Store a profile as the next version of its key; returns the version.
-
-    Raises:
-        RegistryError: the key is too long, or a text or the profile is none that can be kept.
-    """
+    """Store a profile as the next version of its key; returns the version. Raises as ``CalibrationRegistry.put``."""
     key = storable_key(profile.key)
     if (fingerprint := profile.records_fingerprint) is not None:
         storable("records_fingerprint", fingerprint)
@@ -90,18 +89,14 @@ def add_version(connection: Connection, profile: CalibrationProfile, *, active: 
 
 
 def body_of(profile: CalibrationProfile, version: int) -> str:
-    """A profile as the database keeps it, which can be exported and imported again.
-
-    Raises:
-        RegistryError: it is too large, or has a text with control characters.
-    """
+    """A profile as the database keeps it, which can be exported and imported again; RegistryError where it cannot."""
     body = profile.model_copy(update={"version": version}).model_dump_json()
     if acts(body):
         raise RegistryError(f"the profile for {profile.key} has a text with a control character: take it out")
-    if len(body.encode()) > MOST_PROFILE_BYTES:
+    if (size := len(body.encode())) > MOST_PROFILE_BYTES:
         raise RegistryError(
-            f"the profile for {profile.key} has {len(body.encode()):,} bytes, and could not be exported with more "
-            f"than {MOST_PROFILE_BYTES:,}: shorten its texts"
+            f"the profile for {profile.key} has {size:,} bytes, and could not be exported with more than "
+            f"{MOST_PROFILE_BYTES:,}: shorten its texts"
         )
     return body
 
@@ -133,12 +128,6 @@ def reader(connection: Connection) -> Read:
     return lambda query: connection.execute(query).all()
 
 
-def active(read: Read, key: ProfileKey) -> Row[Any] | None:
-    """The row of a key's active version."""
-    rows = read(select_active().where(KEYS.c.key == canonical_key(key)))
-    return rows[0] if rows else None
-
-
 def active_rows(read: Read) -> Sequence[Row[Any]]:
     """The rows of the active versions of all keys, ordered by key."""
     return read(select_active().order_by(PROFILES.c.key))
@@ -162,30 +151,18 @@ def version_numbers(read: Read, key: ProfileKey) -> Sequence[int]:
 
 
 def stored_version(row: Row[Any], shown: str, alarms: Sequence[Alarm]) -> StoredVersion:
-    """The version that a row of :func:`version_rows` holds.
-
-    Raises:
-        RegistryDamaged: its profile cannot be read.
-    """
+    """The version that a row of :func:`version_rows` holds; raises as :func:`profile_of`."""
     return StoredVersion(
-        profile=profile_of(row, shown),
-        version=row.version,
-        is_active=row.version == row.active_version,
-        put_at=row.put_at,
-        put_by=row.put_by,
-        source=row.source,
-        library_version=row.library_version,
-        records_fingerprint=row.records_fingerprint,
+        profile_of(row, shown),
+        row.version,
+        row.version == row.active_version,
+        **{name: getattr(row, name) for name in PROVENANCE},
         alarms=tuple(alarm for alarm in alarms if alarm.version == row.version),
     )
 
 
 def profile_of(row: Row[Any], shown: str) -> CalibrationProfile:
-    """The profile that a row holds.
-
-    Args:
-        row: Of ``tje_profiles``.
-        shown: The database, for an error.
+    """The profile that a row of ``tje_profiles`` holds.
 
     Raises:
         RegistryDamaged: it cannot be read.
@@ -217,11 +194,7 @@ def _all(key: ProfileKey) -> Select[Any]:
 
 @contextmanager
 def changing(database: Database) -> Iterator[Connection]:
-    """A transaction in which nobody else changes anything; on PostgreSQL its commit reaches every listener.
-
-    Raises:
-        RegistryUnavailable, RegistryDamaged, SchemaMismatch: as ``Database.writing``; nothing has changed.
-    """
+    """As ``Database.writing``; on PostgreSQL its commit reaches every listener."""
     with database.writing() as connection:
         yield connection
         if not database.is_sqlite:

@@ -24,7 +24,7 @@ _NOISE = 0.25
 _COMPARED = 5
 _NO_BITS = 1e-9
 
-_NO_LOGPROBS = "serve or choose a model with logprobs; every draft goes by on_missing meanwhile"
+NO_LOGPROBS = "serve or choose a model with logprobs; every draft goes by on_missing meanwhile"
 _LONGEST_NAME = 100  # characters
 
 WHOLE = 'let such drafts come whole: mode="hold", not "abort" or "annotate"'
@@ -34,22 +34,9 @@ UNKNOWN_CALLS = (
 )
 NO_FORMAT = "leave response_format out of drafts"
 
+_NO_TEMPERATURE = "set none on the model, and name none in the profile's key"
 #: Of a model that takes no temperature of 0.
-NO_TEMPERATURE = Finding(
-    "temperature",
-    "warn",
-    "a temperature of 0 is refused",
-    "set none on the model, and name none in the profile's key",
-)
-
-
-def refused(refusal: str) -> Finding:
-    """Of a model that refuses to be asked for logprobs.
-
-    Args:
-        refusal: What it said, as ``LogprobsCapabilities`` remembers that.
-    """
-    return Finding("logprobs", "missing", refusal, _NO_LOGPROBS)
+NO_TEMPERATURE = Finding("temperature", "warn", "a temperature of 0 is refused", _NO_TEMPERATURE)
 
 
 def logprobs_of(answer: Answer) -> Finding:
@@ -58,7 +45,7 @@ def logprobs_of(answer: Answer) -> Finding:
     if isinstance(found, SequenceLogprobs):
         return Finding("logprobs", "ok", f"{len(found)} tokens came with logprobs")
     if isinstance(found, MissingLogprobs):
-        missing = _unmeasured("logprobs", found, _NO_LOGPROBS)
+        missing = _unmeasured("logprobs", found, NO_LOGPROBS)
         return replace(missing, found=f"the model was asked for logprobs, but {missing.found}")
     return Finding("logprobs", "fail", f"logprobs came that cannot be read: {found}", "report this to the provider")
 
@@ -71,14 +58,12 @@ def alternatives_of(sequence: SequenceLogprobs, asked: int) -> Finding:
         words += f", at some {least}"
     if given >= asked:
         return Finding("alternatives", "ok", words)
+    remedy = f"calibrate with top_k={given}: entropies over fewer are lower"
     if given == 1:
-        return Finding(
-            "alternatives",
-            "warn",
-            words,
-            'one is no distribution: calibrate with top_k=1 and a signal of the sampled tokens (signal="mean_nll")',
+        remedy = (
+            'one is no distribution: calibrate with top_k=1 and a signal of the sampled tokens (signal="mean_nll")'
         )
-    return Finding("alternatives", "warn", words, f"calibrate with top_k={given}: entropies over fewer are lower")
+    return Finding("alternatives", "warn", words, remedy)
 
 
 def fewer_of(sequence: SequenceLogprobs, asked: int) -> Finding:
@@ -86,9 +71,8 @@ def fewer_of(sequence: SequenceLogprobs, asked: int) -> Finding:
     words = f"{sequence.top_k} alternatives came where {asked} were asked for"
     if sequence.top_k == asked:
         return Finding("fewer alternatives", "ok", words)
-    return Finding(
-        "fewer alternatives", "warn", words, "the number is the server's: calibrate with the top_k that it gives"
-    )
+    remedy = "the number is the server's: calibrate with the top_k that it gives"
+    return Finding("fewer alternatives", "warn", words, remedy)
 
 
 def is_certain(sequence: SequenceLogprobs) -> bool:
@@ -99,41 +83,27 @@ def is_certain(sequence: SequenceLogprobs) -> bool:
 def numbers_of(sequence: SequenceLogprobs, warm: SequenceLogprobs | None = None) -> Finding:
     """Whether the numbers are logprobs of one distribution: their sum, and the token that was sampled.
 
-    Args:
-        sequence: Of an answer at temperature 0, where the model takes one.
-        warm: Of one to the same question at temperature 1, where there is one.
+    ``warm`` is of an answer to the same question at temperature 1, where there is one.
     """
-    masses = np.exp(sequence.top_logprobs).sum(axis=1)
-    if masses.max() > 1 + _ROUNDING:
-        return Finding(
-            "numbers",
-            "fail",
-            f"the alternatives' probabilities add up to {masses.max():.3f}: no distribution",
-            "entropies of it mean nothing; report this to the provider",
-        )
+    mass = np.exp(sequence.top_logprobs).sum(axis=1).max()
+    if mass > 1 + _ROUNDING:
+        words = f"the alternatives' probabilities add up to {mass:.3f}: no distribution"
+        return Finding("numbers", "fail", words, "entropies of it mean nothing; report this to the provider")
     if is_certain(sequence):
-        helps = warm is not None and not is_certain(warm)
-        return Finding(
-            "numbers",
-            "warn" if helps else "fail",
-            "at temperature 0 every token has probability 1: the logprobs are those after sampling",
-            "ask for drafts at a temperature above 0, and name it in the profile's key"
-            if helps
-            else "have the server return logprobs from before sampling",
-        )
-    bits = mean_entropy(sequence)
-    words = f"finite, at most {masses.max():.3f} together, mean entropy {bits:.3g} bits"
+        words = "at temperature 0 every token has probability 1: the logprobs are those after sampling"
+        if warm is None or is_certain(warm):
+            return Finding("numbers", "fail", words, "have the server return logprobs from before sampling")
+        remedy = "ask for drafts at a temperature above 0, and name it in the profile's key"
+        return Finding("numbers", "warn", words, remedy)
+    words = f"finite, at most {mass:.3f} together, mean entropy {mean_entropy(sequence):.3g} bits"
     if sequence.sampled_logprobs is None:
         return Finding("numbers", "ok", f"{words}; the sampled tokens' own logprobs are not given")
     nearest = np.abs(_finite(sequence.top_logprobs) - _finite(sequence.sampled_logprobs)[:, None]).min(axis=1)
     absent = int((nearest > _ROUNDING).sum())
     if absent:
-        return Finding(
-            "numbers",
-            "warn",
-            f"{words}; at {absent} of {len(sequence)} positions the sampled token is not among the alternatives",
-            "entropies hold; prefer them to signals of the sampled tokens (mean_nll, worst_nll)",
-        )
+        words += f"; at {absent} of {len(sequence)} positions the sampled token is not among the alternatives"
+        remedy = "entropies hold; prefer them to signals of the sampled tokens (mean_nll, worst_nll)"
+        return Finding("numbers", "warn", words, remedy)
     return Finding("numbers", "ok", f"{words}; the sampled token is among the alternatives")
 
 
@@ -148,12 +118,11 @@ def cover_of(answer: Answer, sequence: SequenceLogprobs) -> Finding:
     if _plain(answer.text) in _plain(spelled):
         extra = len(_plain(spelled)) - len(_plain(answer.text))
         return Finding("text", "warn", f"the tokens spell the answer and {extra} characters beside it")
-    return Finding(
-        "text",
-        "warn",
-        "the tokens do not spell the answer (are they bytes, or another tokenizer's?)",
-        "signals that read the text (@thinking, answer_entropy, number_entropy) may go wrong; mean_entropy does not",
+    words = "the tokens do not spell the answer (are they bytes, or another tokenizer's?)"
+    remedy = (
+        "signals that read the text (@thinking, answer_entropy, number_entropy) may go wrong; mean_entropy does not"
     )
+    return Finding("text", "warn", words, remedy)
 
 
 def thinking_of(answer: Answer) -> Finding:
@@ -161,51 +130,34 @@ def thinking_of(answer: Answer) -> Finding:
     found = answer.evidence
     marked = int(found.thinking_mask.sum()) if isinstance(found, SequenceLogprobs) else 0
     if marked and isinstance(found, SequenceLogprobs):
-        return Finding(
-            "thinking",
-            "ok",
-            f"{marked} of the {len(found)} logprobs are of thinking",
-            'signals can be taken over one part: signal="mean_entropy@answer" or "@thinking"',
-        )
+        words = f"{marked} of the {len(found)} logprobs are of thinking"
+        remedy = 'signals can be taken over one part: signal="mean_entropy@answer" or "@thinking"'
+        return Finding("thinking", "ok", words, remedy)
     counted = answer.reasoning_tokens or 0
     if not (answer.reasoning or counted or "<think" in answer.text):
         return Finding("thinking", "ok", "no thinking was seen")
-    words = f"the model thinks ({counted} tokens are counted)" if counted else "the model thinks"
-    return Finding(
-        "thinking",
-        "warn",
-        f"{words}, and no logprobs cover that",
-        "signals see the answer alone, in calibration as in use",
-    )
+    words = f"the model thinks{f' ({counted} tokens are counted)' if counted else ''}, and no logprobs cover that"
+    return Finding("thinking", "warn", words, "signals see the answer alone, in calibration as in use")
 
 
 def temperature_of(cold: SequenceLogprobs, warm: SequenceLogprobs | None) -> Finding:
     """Whether temperature 0 takes the likeliest token, and whether logprobs depend on the temperature.
 
-    Args:
-        cold: Of an answer at temperature 0.
-        warm: Of one to the same question at temperature 1, where there is one.
+    ``cold`` is of an answer at temperature 0, ``warm`` of one to the same question at 1, where there is one.
     """
     others = _likelier_elsewhere(cold)
     if others > max(1, len(cold) // 10):
-        return Finding(
-            "temperature",
-            "warn",
-            f"at temperature 0 another token was likelier at {others} of {len(cold)} positions",
-            "the server samples otherwise than it was asked to: name no temperature in the profile's key",
-        )
+        words = f"at temperature 0 another token was likelier at {others} of {len(cold)} positions"
+        remedy = "the server samples otherwise than it was asked to: name no temperature in the profile's key"
+        return Finding("temperature", "warn", words, remedy)
     if warm is None:
         return Finding("temperature", "ok", "at temperature 0 the likeliest tokens are taken")
     one, two = (np.sort(each.top_logprobs[0])[::-1][:_COMPARED] for each in (cold, warm))
     size = min(len(one), len(two))
     if np.abs(_finite(one[:size]) - _finite(two[:size])).max() <= _NOISE:
         return Finding("temperature", "ok", "logprobs are those from before the temperature is applied")
-    return Finding(
-        "temperature",
-        "warn",
-        "logprobs change with the temperature",
-        "calibrate at the temperature that you use, and name it in the key: --temperature",
-    )
+    remedy = "calibrate at the temperature that you use, and name it in the key: --temperature"
+    return Finding("temperature", "warn", "logprobs change with the temperature", remedy)
 
 
 def name_of(answer: Answer, asked: str) -> Finding:
@@ -217,13 +169,12 @@ def name_of(answer: Answer, asked: str) -> Finding:
     named = repr(answer.model[:_LONGEST_NAME])
     if same_model(asked, answer.model):
         return Finding("model name", "ok", f"{asked!r} answers as {named}, which a gate takes for the same")
-    return Finding(
-        "model name",
-        "warn",
-        f"asked for {asked!r}, the server answers as another model: {named}; what is found holds for that one",
+    words = f"asked for {asked!r}, the server answers as another model: {named}; what is found holds for that one"
+    remedy = (
         "check --model; if it is right, the model in the profile's key has to be the name that the server answers "
-        "with, or have it as an alias (tje registry alias), or no draft can be judged",
+        "with, or have it as an alias (tje registry alias), or no draft can be judged"
     )
+    return Finding("model name", "warn", words, remedy)
 
 
 def stream_of(answer: Answer) -> Finding:
@@ -235,12 +186,7 @@ def stream_of(answer: Answer) -> Finding:
 
 
 def usage_of_stream(answer: Answer, refusal: str) -> Finding:
-    """Whether a stream says what it cost.
-
-    Args:
-        answer: The stream's.
-        refusal: What was said to a request that asks for that; empty where it was not refused.
-    """
+    """Whether a stream says what it cost; ``refusal`` is empty unless a request that asks for that is refused."""
     if answer.has_usage:
         return Finding("usage streamed", "ok", "streams say what they cost")
     words = refusal or "streams do not say what they cost"
@@ -258,15 +204,11 @@ def tool_call_of(answer: Answer, name: str) -> Finding:
     """Whether the logprobs of a turn that calls a tool cover the call."""
     found, arguments = answer.evidence, answer.arguments
     if arguments is None:
-        return Finding(
-            name,
-            "missing",
-            "the model called no tool when it was asked to, so nothing is known of its calls' logprobs",
-            UNKNOWN_CALLS,
-        )
+        words = "the model called no tool when it was asked to, so nothing is known of its calls' logprobs"
+        return Finding(name, "missing", words, UNKNOWN_CALLS)
     if isinstance(found, UnreadableLogprobs):
         return _unmeasured(name, found, UNKNOWN_CALLS)
-    if _compact(arguments) in _compact(found.text or ""):
+    if "".join(arguments.split()) in "".join((found.text or "").split()):
         return Finding(name, "ok", f"{len(found)} logprobs cover the call and its arguments")
     return Finding(name, "warn", "logprobs came, but do not spell the call's arguments", UNKNOWN_CALLS)
 
@@ -281,15 +223,11 @@ def structured_of(answer: Answer) -> Finding:
     except ValueError:
         return Finding(name, "warn", "the answer is not JSON: response_format is ignored, or the model failed at it")
     others = _likelier_elsewhere(found)
+    came = f"{len(found)} tokens came with logprobs"
     if others:
-        return Finding(
-            name,
-            "warn",
-            f"{len(found)} tokens came with logprobs; another token was likelier at {others} of them, so these are "
-            "the model's own and not those under the schema",
-            "calibrate structured drafts as a task of their own",
-        )
-    return Finding(name, "ok", f"JSON; {len(found)} tokens came with logprobs")
+        words = f"{came}; another token was likelier at {others} of them, so these are the model's own and not those "
+        return Finding(name, "warn", f"{words}under the schema", "calibrate structured drafts as a task of their own")
+    return Finding(name, "ok", f"JSON; {came}")
 
 
 def _unmeasured(name: str, error: UnreadableLogprobs, remedy: str = "") -> Finding:
@@ -297,10 +235,6 @@ def _unmeasured(name: str, error: UnreadableLogprobs, remedy: str = "") -> Findi
     if not isinstance(error, MissingLogprobs):
         return Finding(name, "fail", str(error), remedy)
     return Finding(name, "missing", without_advice(error).replace("the draft", "the answer"), remedy)
-
-
-def _compact(text: str) -> str:
-    return "".join(text.split())
 
 
 def _likelier_elsewhere(sequence: SequenceLogprobs) -> int:
@@ -316,5 +250,4 @@ def _plain(text: str) -> str:
 
 def _finite(logprobs: FloatArray) -> FloatArray:
     """Without -inf, which cannot be subtracted from itself."""
-    finite: FloatArray = np.maximum(logprobs, -1e4)
-    return finite
+    return np.maximum(logprobs, -1e4)

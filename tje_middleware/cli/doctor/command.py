@@ -9,7 +9,7 @@ import typer
 from rich.console import Group
 from rich.text import Text
 
-from ..console import print_result, say
+from ..console import Json, print_result, say
 
 _KEY_ENV = "OPENAI_API_KEY"
 
@@ -22,7 +22,7 @@ def doctor(
     ] = None,
     top_k: Annotated[int, typer.Option(min=1, max=100, help="Alternatives a position to ask for.")] = 20,
     timeout: Annotated[float, typer.Option(min=0.1, help="What one whole answer may take (seconds).")] = 60.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Ask a live model what logprobs it really returns, and say whether it can be gated.
 

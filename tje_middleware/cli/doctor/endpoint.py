@@ -35,11 +35,7 @@ T = TypeVar("T")
 
 
 class StatusError(Exception):
-    """The server answered with an error.
-
-    Attributes:
-        status_code: The HTTP status.
-    """
+    """The server answered with an error, of which ``status_code`` is the HTTP status."""
 
     def __init__(self, status_code: int, said: str) -> None:
         super().__init__(f"HTTP {status_code}: {said}")
@@ -110,7 +106,7 @@ class Answer:
             evidence=evidence,
             text=text_of(field(message, "content")) or "",
             reasoning=text_of(field(message, *_REASONING)),
-            arguments=_arguments(calls) if calls and is_sequence(calls) else None,
+            arguments="".join(map(_arguments, calls)) if calls and is_sequence(calls) else None,
             model=text_of(field(payload, "model")),
             reasoning_tokens=thought if isinstance(thought, int) else None,
             has_usage=field(usage, "completion_tokens") is not None,
@@ -118,16 +114,10 @@ class Answer:
 
 
 class Endpoint:
-    """Asks one model, and counts how often.
+    """Asks one model, and counts how often; an answer may take ``timeout`` seconds. The key is shown nowhere.
 
     It speaks HTTP by the standard library: what is read of an answer has to be bounded, which the clients of
     providers do not offer, and what a client is built on changes with its releases.
-
-    Args:
-        base_url: Of the OpenAI-compatible API.
-        model: The model's name.
-        api_key: The key; it is sent there and shown nowhere.
-        timeout: What one whole answer may take (seconds).
     """
 
     def __init__(self, base_url: str, model: str, api_key: str, timeout: float) -> None:
@@ -138,11 +128,7 @@ class Endpoint:
         self._api_key = api_key
 
     def chat(self, question: str, options: Mapping[str, Any]) -> Answer:
-        """An answer of chat completions, which the options may ask for as a stream.
-
-        Raises:
-            Exception: whatever goes wrong; ``trouble`` says it in words.
-        """
+        """An answer of chat completions, maybe as a stream; ``trouble`` says in words what this raises."""
         return self._answer("chat/completions", {"messages": [{"role": "user", "content": question}], **options})
 
     def complete(self, prompt: str, options: Mapping[str, Any]) -> Answer:
@@ -151,23 +137,20 @@ class Endpoint:
 
     def _answer(self, path: str, asked: Mapping[str, Any]) -> Answer:
         self.requests += 1
-        request = self._request(path, {"model": self.model, **asked})
-        body = within(self.timeout, lambda: _body(request, self.timeout))
-        return Answer.of_stream(_chunks(body)) if asked.get("stream") else Answer.of(json.loads(body))
-
-    def _request(self, path: str, asked: Mapping[str, Any]) -> Request:
         url = urlsplit(self._base_url)
         user, _, host = url.netloc.rpartition("@")
         secret = f"Basic {base64.b64encode(unquote(user).encode()).decode()}" if user else f"Bearer {self._api_key}"
-        return Request(
+        request = Request(
             urlunsplit((url.scheme, host, f"{url.path.rstrip('/')}/{path}", url.query, "")),
-            data=json.dumps(asked).encode(),
+            data=json.dumps({"model": self.model, **asked}).encode(),
             headers={
                 "Authorization": secret,
                 "Content-Type": "application/json",
                 "User-Agent": f"tje-middleware/{__version__}",  # some providers turn Python's own away
             },
         )
+        body = within(self.timeout, lambda: _body(request, self.timeout))
+        return Answer.of_stream(_chunks(body)) if asked.get("stream") else Answer.of(json.loads(body))
 
 
 def trouble(error: Exception, timeout: float) -> tuple[str, str]:
@@ -178,10 +161,8 @@ def trouble(error: Exception, timeout: float) -> tuple[str, str]:
         error = error.reason
     name = type(error).__name__
     if isinstance(error, TooLongError):
-        return (
-            f"the answer was not read to its end: it is more than {MOST_BYTES // _MIB} MiB",
-            "check --base-url (most end in /v1)",
-        )
+        words = f"the answer was not read to its end: it is more than {MOST_BYTES // _MIB} MiB"
+        return words, "check --base-url (most end in /v1)"
     if "Timeout" in name:
         return f"there was no whole answer within {timeout:g} s", "is the model loaded? --timeout gives it longer"
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -202,41 +183,32 @@ def shown(base_url: str) -> str:
 
 
 def within(timeout: float, ask: Callable[[], T]) -> T:
-    """What ``ask`` returns or raises, if it does so in time.
+    """What ``ask`` returns or raises, if it does so within these seconds.
 
-    It runs in a thread of its own, as looking up a name and reading headers know no deadline.
-
-    Args:
-        timeout: How long it is waited for (seconds); the thread is left to itself then, and holds up no exit.
-        ask: Asks.
+    It runs in a thread of its own, as looking up a name and reading headers know no deadline; where the time is over,
+    the thread is left to itself, and holds up no exit.
 
     Raises:
         TimeoutError: the time is over.
     """
     asked = Future[T]()
-    Thread(target=_settle, args=(asked, ask), name="tje-doctor", daemon=True).start()
+
+    def settle() -> None:
+        try:
+            asked.set_result(ask())
+        except BaseException as error:  # it is raised where the answer is waited for
+            asked.set_exception(error)
+
+    Thread(target=settle, name="tje-doctor", daemon=True).start()
     return asked.result(timeout)
 
 
-def _settle(asked: Future[T], ask: Callable[[], T]) -> None:
-    try:
-        asked.set_result(ask())
-    except BaseException as error:  # it is raised where the answer is waited for
-        asked.set_exception(error)
-
-
 def _body(request: Request, timeout: float) -> bytes:
-    """What the server answers to a request.
-
-    Args:
-        request: The request.
-        timeout: How long it is read (seconds): it ends the thread that ``within`` has left to itself.
+    """What the server answers; it is read no longer than the timeout, which ends a thread that was left to itself.
 
     Raises:
         StatusError: the answer is an error, or sends the request elsewhere.
-        TooLongError: it is longer than ``MOST_BYTES``.
-        TimeoutError: it is not whole in time.
-        OSError: the server cannot be reached.
+        TooLongError, TimeoutError, OSError: it is longer than ``MOST_BYTES``, not whole in time, or not to be had.
     """
     end = time.monotonic() + timeout
     # No handler follows redirections, which would take the key along.
@@ -290,5 +262,5 @@ def _first_choice(payload: object) -> object:
     return choices[0] if is_sequence(choices) and choices else None
 
 
-def _arguments(calls: Iterable[object]) -> str:
-    return "".join(text_of(field(field(call, "function"), "arguments")) or "" for call in calls)
+def _arguments(call: object) -> str:
+    return text_of(field(field(call, "function"), "arguments")) or ""

@@ -100,8 +100,9 @@ def examine(base_url: str, model: str, *, api_key: str, top_k: int = 20, timeout
     examination = _Examination(endpoint, top_k)
     findings = findings_of(examination.checks, examination.explained)
     given, verdict = examination.verdict(findings)
-    told = tuple(_without_key(finding, api_key) for finding in findings)
-    return LiveModel(model, shown(base_url), told, given, verdict, endpoint.requests)
+    if len(api_key) >= _SHORTEST_KEY:  # servers quote the key that they do not like
+        findings = [replace(each, found=each.found.replace(api_key, "***")) for each in findings]
+    return LiveModel(model, shown(base_url), tuple(findings), given, verdict, endpoint.requests)
 
 
 class _Examination:
@@ -130,15 +131,17 @@ class _Examination:
         if whole is not None:
             yield "fewer alternatives", self._ask_again
             yield "numbers", partial(self._look_at_numbers, answer, whole)
-        yield "thinking", partial(self._look_at_writer, answer)
-        if _asks_for_logprobs(self._manner):
+        yield "thinking", lambda: (answers.thinking_of(answer), answers.name_of(answer, self._endpoint.model))
+        if "logprobs" in self._manner:
             yield "streamed", self._ask_streamed
         if whole is not None:
             yield "tool calls", self._ask_for_tools
             if self._calling is not None:
                 yield "tool calls streamed", partial(self._ask_for_tools_streamed, *self._calling)
-            yield "structured output", self._ask_structured
-            yield "completions", self._ask_completions
+            structured = {**self._manner, "response_format": _FORMAT}
+            yield "structured output", lambda: [answers.structured_of(self._endpoint.chat(_PLAIN, structured))]
+            brief = {"logprobs": min(_FEW, self._top_k), "max_tokens": 8}
+            yield "completions", lambda: [answers.completion_of(self._endpoint.complete(_PROMPT, brief))]
 
     def explained(self, name: str, error: Exception) -> Finding:
         """What an error says about one way of asking."""
@@ -156,9 +159,7 @@ class _Examination:
         unsound = any(each.name == "numbers" and each.status == "fail" for each in findings)
         if sequence is None or unsound:
             return None, "no"
-        conditions = []
-        if sequence.top_k < self._top_k:
-            conditions.append(f"top_k={sequence.top_k}")
+        conditions = [f"top_k={sequence.top_k}"] if sequence.top_k < self._top_k else []
         if sequence.top_k == 1:
             conditions.append('signal="mean_nll"')
         elif answers.is_certain(sequence):
@@ -168,7 +169,10 @@ class _Examination:
 
     def _ask_plainly(self) -> Iterator[Finding]:
         self._answer = answer = self._first_answer()
-        yield answers.refused(self._refusal) if self._refusal else answers.logprobs_of(answer)
+        if self._refusal:
+            yield Finding("logprobs", "missing", self._refusal, answers.NO_LOGPROBS)
+        else:
+            yield answers.logprobs_of(answer)
         if isinstance(answer.evidence, SequenceLogprobs):
             self._whole = answer.evidence
             yield answers.alternatives_of(self._whole, self._top_k)
@@ -181,7 +185,7 @@ class _Examination:
             less = _asking_for_less(self._manner, error)
             if less is None:
                 raise
-            if _asks_for_logprobs(self._manner) and not _asks_for_logprobs(less):
+            if "logprobs" in self._manner and "logprobs" not in less:
                 self._refusal = _refusal(error)
             self._manner = less
         return self._first_answer()
@@ -206,10 +210,6 @@ class _Examination:
         yield answers.cover_of(answer, whole)
         takes_temperature = "temperature" in self._manner
         yield answers.temperature_of(whole, self._warm) if takes_temperature else answers.NO_TEMPERATURE
-
-    def _look_at_writer(self, answer: Answer) -> Iterator[Finding]:
-        yield answers.thinking_of(answer)
-        yield answers.name_of(answer, self._endpoint.model)
 
     def _ask_streamed(self) -> Iterator[Finding]:
         manner = {**self._manner, "stream": True}
@@ -244,17 +244,6 @@ class _Examination:
         if not (whole.arguments is None and answer.arguments is None):
             yield answers.tool_call_of(answer, "tool calls streamed")
 
-    def _ask_structured(self) -> Iterator[Finding]:
-        yield answers.structured_of(self._endpoint.chat(_PLAIN, {**self._manner, "response_format": _FORMAT}))
-
-    def _ask_completions(self) -> Iterator[Finding]:
-        manner = {"logprobs": min(_FEW, self._top_k), "max_tokens": 8}
-        yield answers.completion_of(self._endpoint.complete(_PROMPT, manner))
-
-
-def _asks_for_logprobs(manner: Manner) -> bool:
-    return "logprobs" in manner
-
 
 def _asking_for_less(manner: Manner, error: Exception) -> Manner | None:
     """The options without what an error refuses of them; None where nothing that it refuses can be left out.
@@ -262,14 +251,13 @@ def _asking_for_less(manner: Manner, error: Exception) -> Manner | None:
     Each is left out once, so that this comes to an end whatever errors say. They may quote the whole request: a
     sentence that refuses logprobs counts before the mere name of an option.
     """
-    refuses_logprobs = is_refused_request(error) and bool(sentence_that_refuses(error))
-    if refuses_logprobs and _asks_for_logprobs(manner):
+    if "logprobs" in manner and is_refused_request(error) and sentence_that_refuses(error):
         return _with_fewer_logprobs(manner)
     if may_refuse("max_tokens", error) and "max_tokens" in manner:  # OpenAI's reasoning models want the newer name
         return {**_without(manner, "max_tokens"), "max_completion_tokens": _LONGEST}
     if may_refuse("temperature", error) and "temperature" in manner:
         return _without(manner, "temperature")
-    if may_refuse("logprob", error) and _asks_for_logprobs(manner):
+    if may_refuse("logprob", error) and "logprobs" in manner:
         return _with_fewer_logprobs(manner)
     return None
 
@@ -289,10 +277,3 @@ def _refusal(error: Exception) -> str:
     capabilities = LogprobsCapabilities()
     capabilities.remember("", error)
     return capabilities.refusal("") or ""
-
-
-def _without_key(finding: Finding, api_key: str) -> Finding:
-    """Servers quote the key that they do not like."""
-    if len(api_key) < _SHORTEST_KEY:
-        return finding
-    return replace(finding, found=finding.found.replace(api_key, "***"))

@@ -5,16 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.text import Text
 
-from ..console import explained, print_result, say
-from .keys import DEFAULT_URL, Json, Url, opened
-
-if TYPE_CHECKING:
-    from ...registry import CalibrationRegistry
+from ..console import Json, explained, print_result, say
+from .keys import DEFAULT_URL, Url, opened
 
 _STREAM = "-"
 # A deployment whose secret is missing must not migrate a file that it makes itself.
@@ -38,10 +35,11 @@ def export(
     """All versions and aliases as JSON Lines with a checksum, to be kept or imported elsewhere."""
     with opened(url) as store:
         from ...errors import RegistryError  # noqa: PLC0415 (--help must not wait for a database)
+        from ...registry import overview  # noqa: PLC0415
 
         if file != _STREAM and Path(file).is_file() and not force:
             raise RegistryError(f"{file} is there already: name another, or replace it with --force")
-        if _holds_nothing(store):
+        if not overview(store.database) and not store.aliases():
             raise RegistryError(
                 f"{store.url} holds nothing, and nothing was exported: is it the registry that is meant? "
                 f"It is named by --registry URL or TJE_REGISTRY"
@@ -102,9 +100,3 @@ def doctor(
         print_result(findings_table(findings), [asdict(one) for one in findings], as_json=as_json)
         if any(finding.status == "fail" for finding in findings):
             raise typer.Exit(1)
-
-
-def _holds_nothing(store: CalibrationRegistry) -> bool:
-    from ...registry import overview  # noqa: PLC0415
-
-    return not overview(store.database) and not store.aliases()

@@ -11,7 +11,7 @@ import typer
 from rich.console import Group
 from rich.text import Text
 
-from ..console import explained, print_result, say, warn, with_options
+from ..console import Json, explained, print_result, say, warn, with_options
 from ..request import known_method
 
 if TYPE_CHECKING:
@@ -43,11 +43,7 @@ class KeyRequest:
     ] = None
 
     def among(self, keys: Iterable[ProfileKey], aliases: Mapping[str, str]) -> ProfileKey:
-        """The only one of the keys that is meant.
-
-        Args:
-            keys: Those that are stored.
-            aliases: The model that each alias stands for.
+        """The only one of the stored keys that is meant; ``aliases`` has the model that each alias stands for.
 
         Raises:
             ProfileNotFound: none is.
@@ -72,17 +68,13 @@ class KeyRequest:
         )
 
     def __str__(self) -> str:
-        named = {
-            "--signal": self.signal,
-            "--top-k": self.top_k,
-            "--temperature": self.temperature,
-            "--prompt-fingerprint": self.prompt_fingerprint,
-        }
-        settings = [f"{name} {value}" for name, value in named.items() if value is not None]
+        named = {name: value for name, value in vars(self).items() if name not in ("model", "task")}
+        settings = [f"--{name.replace('_', '-')} {value}" for name, value in named.items() if value is not None]
         return " ".join([f"{self.model} / {self.task}", *settings])
 
     def _of(self, model: str, keys: Iterable[ProfileKey]) -> list[ProfileKey]:
         temperature = _temperature(self.temperature)
+        prompt = None if self.prompt_fingerprint == _NOT_RECORDED else self.prompt_fingerprint
         return [
             key
             for key in keys
@@ -90,10 +82,7 @@ class KeyRequest:
             and self.signal in (None, key.signal)
             and self.top_k in (None, key.top_k)
             and (self.temperature is None or key.temperature == temperature)
-            and (
-                self.prompt_fingerprint in (None, key.prompt_fingerprint)
-                or (self.prompt_fingerprint == _NOT_RECORDED and key.prompt_fingerprint is None)
-            )
+            and (self.prompt_fingerprint is None or key.prompt_fingerprint in (prompt, self.prompt_fingerprint))
         ]
 
 
@@ -125,12 +114,6 @@ def of_names(
     words: Iterable[str], aliases: Mapping[str, str], *, model: str | None, task: str | None
 ) -> frozenset[str]:
     """Of keys in words those of a model, under its own name or the one that this is an alias of, and of a task.
-
-    Args:
-        words: Those that there are.
-        aliases: The model that each alias stands for.
-        model: None: any.
-        task: None: any.
 
     Raises:
         ProfileNotFound: there are keys, and none is of these; the message lists them.
@@ -178,16 +161,13 @@ Url = Annotated[
         show_default=DEFAULT_URL,
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 @contextmanager
 def opened(url: str, *, makes_it: bool = False) -> Iterator[CalibrationRegistry]:
     """The registry; what is wrong with it, or with what is done to it, is told in one message.
 
-    Args:
-        url: Where it is.
-        makes_it: Whether the command may make the file; one that is about what is stored must not.
+    A file is made only where the command ``makes_it``: one that is about what is stored must not.
     """
     with explained("postgres"):
         from ...errors import RegistryUnavailable  # noqa: PLC0415 (--help must not wait for a database)

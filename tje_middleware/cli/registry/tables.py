@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.table import Column as TableColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -32,13 +33,7 @@ _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the table, and the name of a line where there is no table.
-
-    Attributes:
-        name: Its heading, which may have several lines.
-        is_number: Whether it stands at the right.
-        is_prose: Whether it holds sentences, which wrap; one column may.
-    """
+    """A column of the table, or a line where there is no table: of numbers, or of sentences, as one column may be."""
 
     name: str
     is_number: bool = False
@@ -47,13 +42,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table.
-
-    Attributes:
-        name: Its first cell.
-        title: What stands above its lines where there is no table.
-        values: The other cells.
-    """
+    """One line of the table: its first cell, what stands above its lines where there is no table, the other cells."""
 
     name: Text
     title: Text
@@ -62,13 +51,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Rows:
-    """What is printed.
-
-    Attributes:
-        heading: Of the first column.
-        columns: The others.
-        rows: The lines, each with a value for every column.
-    """
+    """What is printed; ``heading`` is that of the first column, and each row has a value for each of the others."""
 
     heading: str
     columns: Sequence[Column]
@@ -97,9 +80,7 @@ class Rows:
         return table
 
     def _lines(self, row: Row) -> Sequence[RenderableType]:
-        lines = Table.grid(padding=(0, 2))
-        lines.add_column(no_wrap=True)
-        lines.add_column(overflow="fold")
+        lines = Table.grid(TableColumn(no_wrap=True), TableColumn(overflow="fold"), padding=(0, 2))
         for column, value in zip(self.columns, row.values, strict=True):
             lines.add_row(_in_one_line(column.name), _in_one_line(value))
         return row.title, lines, ""
@@ -107,17 +88,8 @@ class Rows:
 
 def keys_table(keys: Sequence[KeyOverview], method: str) -> RenderableType:
     """Every key: what is active, how good it is, by which threshold of a method it accepts, and what waits."""
-    columns = (
-        Column("Signal"),
-        Column("Active", is_number=True),
-        Column("Verdict"),
-        Column("n", is_number=True),
-        Column(f"Threshold\n({method})", is_number=True),
-        Column("AUROC", is_number=True),
-        Column("Age", is_number=True),
-        Column("Waiting", is_number=True),
-        Column("Alarms", is_number=True),
-    )
+    names = ("Signal", "Active", "Verdict", "n", f"Threshold\n({method})", "AUROC", "Age", "Waiting", "Alarms")
+    columns = [Column(name, is_number=name not in ("Signal", "Verdict")) for name in names]
     rows = Rows("Model / task", columns, [_row(one, method) for one in keys])
     return Group(rows, Text("Active: version of how many. Waiting: candidates that may be promoted.", style="dim"))
 
@@ -176,14 +148,6 @@ def aliases_table(aliases: Mapping[str, str]) -> RenderableType:
     """Other names of models."""
     rows = [Row(Text(name), bold(name), [Text(model)]) for name, model in aliases.items()]
     return Rows("Alias", [Column("Model")], rows)
-
-
-def table_of(*headings: str) -> Table:
-    """A table in the house's looks, with columns of words."""
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, caption_justify="left")
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
-    return table
 
 
 def age(moment: datetime) -> str:

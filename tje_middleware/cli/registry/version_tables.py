@@ -8,15 +8,18 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from pydantic import TypeAdapter
+from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
+from rich.table import Column as TableColumn
 from rich.table import Table
 from rich.text import Text
 
-from .tables import NOTHING, Column, Row, Rows, age, alarm_as_dict, bold, number, table_of, threshold_of, verdict
+from .tables import NOTHING, Column, Row, Rows, age, alarm_as_dict, bold, number, threshold_of, verdict
 
 if TYPE_CHECKING:
     from ...calibration.key import ProfileKey
-    from ...registry import Change, ImportedVersion, ImportReport, ProfileDiff, Promotion, StoredVersion
+    from ...registry import Change, ImportReport, ProfileDiff, Promotion, StoredVersion
 
 # So much of a digest tells it from others.
 _DIGEST = 12
@@ -28,9 +31,8 @@ _LEADS = re.compile(r"thresholds\.\w+|auroc|verdict")
 
 def provenance_table(stored: StoredVersion) -> Table:
     """Where a version comes from, and what is held against it."""
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
+    columns = TableColumn(style="bold", no_wrap=True), TableColumn(overflow="fold")
+    table = Table(*columns, show_header=False, box=None, padding=(0, 2, 0, 0), pad_edge=False)
     table.title, table.title_justify, table.title_style = "\nWhere it comes from", "left", "bold"
     table.add_row("version", f"{stored.version}, {'active' if stored.is_active else 'not active'}")
     table.add_row("put", "of an earlier release, not recorded" if stored.put_at is None else _at(stored.put_at))
@@ -46,17 +48,9 @@ def provenance_table(stored: StoredVersion) -> Table:
 
 def versions_table(key: ProfileKey, versions: Sequence[StoredVersion], method: str) -> RenderableType:
     """Every version with where it comes from, and its threshold of a method."""
-    columns = (
-        Column("Put"),
-        Column("By"),
-        Column("Source"),
-        Column("Verdict"),
-        Column("n", is_number=True),
-        Column(f"Threshold\n({method})", is_number=True),
-        Column("AUROC", is_number=True),
-        Column("Records"),
-        Column("Alarms", is_number=True),
-    )
+    numbers = ("n", f"Threshold\n({method})", "AUROC")
+    names = ("Put", "By", "Source", "Verdict", *numbers, "Records", "Alarms")
+    columns = [Column(name, is_number=name in (*numbers, "Alarms")) for name in names]
     rows = []
     for one in versions:
         profile, style = one.profile, "bold green" if one.is_active else ""
@@ -81,13 +75,8 @@ def versions_table(key: ProfileKey, versions: Sequence[StoredVersion], method: s
 def version_as_dict(stored: StoredVersion) -> dict[str, Any]:
     """A version, fit for JSON."""
     return {
-        "version": stored.version,
-        "is_active": stored.is_active,
+        **{name: value for name, value in vars(stored).items() if name not in ("profile", "alarms")},
         "put_at": stored.put_at and stored.put_at.isoformat(),
-        "put_by": stored.put_by,
-        "source": stored.source,
-        "library_version": stored.library_version,
-        "records_fingerprint": stored.records_fingerprint,
         "alarms": [alarm_as_dict(alarm) for alarm in stored.alarms],
         "profile": stored.profile.model_dump(mode="json"),
     }
@@ -127,9 +116,7 @@ def diff_table(found: ProfileDiff) -> RenderableType:
     parts: list[RenderableType] = [bold(str(found.key)), *([Rows("", columns, rows)] if rows else [])]
     for (change, *texts), long in zip(changes, is_long, strict=True):
         if long:
-            lines = Table.grid(padding=(0, 2))
-            lines.add_column(no_wrap=True)
-            lines.add_column(overflow="fold")
+            lines = Table.grid(TableColumn(no_wrap=True), TableColumn(overflow="fold"), padding=(0, 2))
             for version, text in zip((found.before, found.after), texts, strict=True):
                 lines.add_row(f"  {version}", text)
             parts += [bold(change.name), lines]
@@ -138,9 +125,11 @@ def diff_table(found: ProfileDiff) -> RenderableType:
 
 def import_table(report: ImportReport, shown: str) -> RenderableType:
     """Every version of the file and what became of it in the database that is shown."""
-    table = table_of("Key", "In the file", "Here", "")
+    columns = (TableColumn(name, overflow="fold") for name in ("Key", "In the file", "Here", ""))
+    table = Table(*columns, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for one in report.versions:
-        table.add_row(Text(str(one.key)), str(one.exported), str(one.version), _became(one))
+        became = f"{'stored' if one.is_new else 'was here already'}{', active' if one.is_active else ''}"
+        table.add_row(Text(str(one.key)), str(one.exported), str(one.version), became)
     parts: list[RenderableType] = [table] if report.versions else []
     parts.append(Text(f"{report.stored} versions stored in {shown}, {report.skipped} were here already."))
     for other in report.promoted:
@@ -160,27 +149,8 @@ def import_table(report: ImportReport, shown: str) -> RenderableType:
 
 def report_as_dict(report: ImportReport, shown: str) -> dict[str, Any]:
     """The same, fit for JSON."""
-    return {
-        "registry": shown,
-        "stored": report.stored,
-        "skipped": report.skipped,
-        "versions": [
-            {
-                "key": one.key.model_dump(mode="json"),
-                "exported": one.exported,
-                "version": one.version,
-                "is_new": one.is_new,
-                "is_active": one.is_active,
-            }
-            for one in report.versions
-        ],
-        **{
-            name: [{"key": one.key.model_dump(mode="json"), "before": one.before, "after": one.after} for one in some]
-            for name, some in (("promoted", report.promoted), ("kept", report.kept))
-        },
-        "aliases": list(report.aliases),
-        "aliases_kept": list(report.aliases_kept),
-    }
+    facts = TypeAdapter(type(report)).dump_python(report, mode="json")
+    return {"registry": shown, "stored": report.stored, "skipped": report.skipped, **facts}
 
 
 def _at(moment: datetime) -> str:
@@ -202,7 +172,3 @@ def _difference(change: Change) -> str:
         return ""
     share = "" if change.relative is None else f" ({change.relative:+.0%})"
     return f"{change.difference:+.4g}{share}"
-
-
-def _became(one: ImportedVersion) -> str:
-    return f"{'stored' if one.is_new else 'was here already'}{', active' if one.is_active else ''}"

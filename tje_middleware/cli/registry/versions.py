@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..console import print_result, say, warn
-from .keys import DEFAULT_URL, Json, KeyRequest, Method, Url, found_key, opened, with_key
+from ..console import Json, print_result, say, warn
+from .keys import DEFAULT_URL, KeyRequest, Method, Url, found_key, opened, with_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,21 +38,19 @@ def history(
 ) -> None:
     """All versions of a key, oldest first, and where they come from."""
     with opened(url) as store:
-        from .version_tables import (  # noqa: PLC0415 (--help must not wait for it)
-            promotion_as_dict,
-            promotions_table,
-            version_as_dict,
-            versions_table,
-        )
+        from . import version_tables  # noqa: PLC0415 (--help must not wait for it)
 
         key = found_key(store, wanted).key
         if promotions:
             log = store.promotions(key)
-            print_result(promotions_table(key, log), [promotion_as_dict(one) for one in log], as_json=as_json)
+            shown, plain = version_tables.promotions_table(key, log), map(version_tables.promotion_as_dict, log)
         else:
             versions = store.versions(key)
-            shown = versions_table(key, versions, method)
-            print_result(shown, [version_as_dict(one) for one in versions], as_json=as_json)
+            shown, plain = (
+                version_tables.versions_table(key, versions, method),
+                map(version_tables.version_as_dict, versions),
+            )
+        print_result(shown, list(plain), as_json=as_json)
 
 
 @with_key
@@ -116,12 +114,9 @@ def _seen(held: StoredKey, replacing: int | None) -> int:
 def _warn_of(store: CalibrationRegistry, key: ProfileKey, version: int) -> None:
     """Say of a version that is active now what gates make of its verdict."""
     profile = store.get(key, version=version)
-    what = {
-        "unusable": "is unusable, gates accept nothing by it",
-        "weak": "is weak, gates that are strict accept nothing by it",
-    }
-    if profile.verdict in what:
-        warn(f"version {version} {what[profile.verdict]}: {profile.verdict_reason}")
+    if profile.verdict != "usable":
+        gates = "gates that are strict" if profile.verdict == "weak" else "gates"
+        warn(f"version {version} is {profile.verdict}, {gates} accept nothing by it: {profile.verdict_reason}")
 
 
 def _was(seen: int) -> str:

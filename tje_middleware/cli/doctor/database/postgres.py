@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Engine, text
 
 from ....storage import Database
 from ..finding import Check, Finding
@@ -37,15 +37,9 @@ def clock(engine: Engine) -> Iterator[Finding]:
         after = datetime.now(timezone.utc)
     ahead = (theirs - (before + (after - before) / 2)).total_seconds()
     found = f"the server's is {abs(ahead):.3f} s {'ahead of' if ahead > 0 else 'behind'} this machine's"
-    if abs(ahead) <= _CLOCK_SECONDS:
-        yield Finding("clock", "ok", found)
-    else:
-        yield Finding(
-            "clock",
-            "warn",
-            found,
-            "let both follow a time server (NTP): days in the ledger and the ages of profiles and alarms are wrong",
-        )
+    is_late = abs(ahead) > _CLOCK_SECONDS
+    remedy = "let both follow a time server (NTP): days in the ledger and the ages of profiles and alarms are wrong"
+    yield Finding("clock", "warn" if is_late else "ok", found, remedy if is_late else "")
 
 
 def notified(database: Database, engine: Engine) -> Iterator[Finding]:
@@ -56,7 +50,7 @@ def notified(database: Database, engine: Engine) -> Iterator[Finding]:
     # A channel of its own: those who listen to the registry's are not disturbed.
     channel = f"tje_doctor_{secrets.token_hex(8)}"
     with engine.connect() as listening, engine.connect() as telling:
-        driver = _driver(listening)
+        driver: Driver = listening.connection.driver_connection  # type: ignore[assignment]
         try:
             driver.execute(f"LISTEN {channel}".encode())
             began = time.perf_counter()
@@ -72,15 +66,8 @@ def notified(database: Database, engine: Engine) -> Iterator[Finding]:
     if heard is not None:
         yield Finding("notify", "ok", f"heard after {seconds * 1000:.2g} ms")
         return
-    yield Finding(
-        "notify",
-        "warn",
-        said,
+    remedy = (
         "a proxy that pools by transaction (pgbouncer's pool_mode=transaction) does not pass LISTEN on: name the "
-        "server itself, or let it pool by session; until then a promotion is seen when refresh_seconds are over",
+        "server itself, or let it pool by session; until then a promotion is seen when refresh_seconds are over"
     )
-
-
-def _driver(connection: Connection) -> Driver:
-    driver: Driver = connection.connection.driver_connection  # type: ignore[assignment]
-    return driver
+    yield Finding("notify", "warn", said, remedy)

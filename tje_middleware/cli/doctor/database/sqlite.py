@@ -41,10 +41,8 @@ def private(path: Path) -> Iterator[Finding]:
         yield Finding("private file", "ok", f"mode {modes[path]:o}, its owner alone")
         return
     listed = ", ".join(f"{file.name} has mode {modes[file]:o}" for file in open_to_others)
-    names = " ".join(str(file) for file in open_to_others)
-    yield Finding(
-        "private file", "warn", f"others may open it: {listed}", f"chmod 600 {names}, unless that is wanted"
-    )
+    remedy = f"chmod 600 {' '.join(map(str, open_to_others))}, unless that is wanted"
+    yield Finding("private file", "warn", f"others may open it: {listed}", remedy)
 
 
 def written_ahead(engine: Engine) -> Iterator[Finding]:
@@ -54,12 +52,9 @@ def written_ahead(engine: Engine) -> Iterator[Finding]:
     if mode == "wal":
         yield Finding("write-ahead log", "ok", "on")
     else:
-        yield Finding(
-            "write-ahead log",
-            "warn",
-            f"off (journal mode {mode}): who writes makes everyone else wait",
-            "tje registry migrate switches it on; a file system that cannot do it is no place for a registry",
-        )
+        remedy = "tje registry migrate switches it on; a file system that cannot do it is no place for a registry"
+        words = f"off (journal mode {mode}): who writes makes everyone else wait"
+        yield Finding("write-ahead log", "warn", words, remedy)
 
 
 def on_this_machine(path: Path) -> Iterator[Finding]:
@@ -70,12 +65,9 @@ def on_this_machine(path: Path) -> Iterator[Finding]:
     if not _NETWORK & {kind, kind.split(".")[0], kind.split(".")[-1]}:
         yield Finding("file system", "ok", kind)
         return
-    yield Finding(
-        "file system",
-        "warn",
-        f"{kind} is reached over a network, where SQLite's locks and its log do not hold",
-        "keep the file on a local disk, or use PostgreSQL for more than one machine",
-    )
+    words = f"{kind} is reached over a network, where SQLite's locks and its log do not hold"
+    remedy = "keep the file on a local disk, or use PostgreSQL for more than one machine"
+    yield Finding("file system", "warn", words, remedy)
 
 
 def intact(engine: Engine) -> Iterator[Finding]:
@@ -85,12 +77,9 @@ def intact(engine: Engine) -> Iterator[Finding]:
     if said == ["ok"]:
         yield Finding("integrity", "ok", "every page is in order")
     else:
-        yield Finding(
-            "integrity",
-            "fail",
-            "; ".join(" ".join(line.split()) for line in said),
-            "restore a copy, or save what can be read: tje registry export, then import into a new file",
-        )
+        words = "; ".join(" ".join(line.split()) for line in said)
+        remedy = "restore a copy, or save what can be read: tje registry export, then import into a new file"
+        yield Finding("integrity", "fail", words, remedy)
 
 
 def file_system_of(path: Path, mounts: Path | None = None) -> str | None:
