@@ -15,6 +15,7 @@ from sqlalchemy import inspect, text
 from tests.samples import KEY, profile
 from tje_middleware import CalibrationRegistry, ProfileKey
 from tje_middleware.errors import SchemaMismatch
+from tje_middleware.ledger import tables as _ledger_tables  # noqa: F401 (the schema is that of both rooms)
 from tje_middleware.storage import HEAD, Database
 from tje_middleware.storage.schema import METADATA, VERSION_TABLE
 

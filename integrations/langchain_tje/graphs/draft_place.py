@@ -193,7 +193,10 @@ def node_branch(node: Node, *, sees_draft: bool) -> ChainBranch | FunctionNode:
         TypeError: it is nothing that could answer, or a function that requires what LangGraph does not give.
     """
     if isinstance(node, Runnable) or not callable(node):
-        return ChainBranch(as_runnable(node), given="the state", offered=())
+        branch = ChainBranch(as_runnable(node), given="the state", offered=())
+        branch.needs_draft = branch.needs_draft or sees_draft
+        branch.includes_draft = branch.includes_draft or sees_draft
+        return branch
     require_callable(node, given="the state", offered=_BY_LANGGRAPH)
     return FunctionNode(sees_draft, sees_draft)
 

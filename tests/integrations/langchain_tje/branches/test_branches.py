@@ -127,6 +127,11 @@ class TestSavings:
             (lambda chat: lambda state: {"messages": [chat("big").invoke(state["messages"])]}, False, -6),
             (lambda chat: lambda state: {"messages": [chat("big").invoke(state["messages"])]}, True, 0),
             (
+                lambda chat: RunnableLambda(lambda state: {"messages": [chat("big").invoke(state["messages"])]}),
+                True,
+                0,
+            ),
+            (
                 lambda chat: RunnableLambda(lambda state: state["messages"]) | sequential_refinement(chat(), steps=1),
                 False,
                 0,
