@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
 
 from tests.gates import MODEL, make_gate
-from tje_middleware import CalibrationRecord, CalibrationRegistry, DecisionLedger, EntropyGate, ProfileKey, calibrate
+from tje_middleware import (
+    CalibrationProfile,
+    CalibrationRecord,
+    CalibrationRegistry,
+    DecisionLedger,
+    EntropyGate,
+    ProfileKey,
+    calibrate,
+)
 from tje_middleware.ledger.tables import DECISIONS
 from tje_middleware.storage import Database
 
@@ -40,7 +49,7 @@ class Written:
         key = ProfileKey(model=MODEL, task="t", temperature=0.0)
         self._registry = CalibrationRegistry(self._url)
         for _ in range(2):
-            self._registry.put(calibrate(_records(), key=key, alpha=ALPHA))
+            self._registry.put(_profile(key))
         policies = {"method": "risk", "ledger": self.ledger, **policies}
         return EntropyGate.from_registry(self._registry, model=MODEL, task="t", temperature=0.0, **policies)
 
@@ -71,6 +80,11 @@ def assert_grounds_and_savings(written: Written, *, tokens: int) -> None:
         assert row.threshold is not None
     assert (accepted.tokens_saved, accepted.saved_by) == (DEEPER_TOKENS - tokens, "estimated")
     assert (deeper.tokens_saved, deeper.saved_by) == (-tokens, "measured")
+
+
+@cache
+def _profile(key: ProfileKey) -> CalibrationProfile:
+    return calibrate(_records(), key=key, alpha=ALPHA)
 
 
 def _records() -> list[CalibrationRecord]:
