@@ -111,6 +111,14 @@ class TestIntoAnEmptyRegistry:
         target.import_from(path)
         assert target.lookup(KEY).profile.version == 1
 
+    def test_from_a_stream_that_gives_a_few_bytes_at_a_time(self, filled, target):
+        class Pipe(io.BytesIO):
+            def read(self, size=-1):
+                return super().read(min(size, 1000))
+
+        target.import_from(Pipe(exported(filled)))
+        assert content(target) == content(filled)
+
     def test_from_the_other_database(self, filled, path, tmp_path):
         filled.export_to(path)
         with CalibrationRegistry(f"sqlite:///{tmp_path}/file.db") as file:

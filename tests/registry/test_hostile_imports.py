@@ -236,7 +236,7 @@ def test_a_line_that_is_too_long(registry, version_line):
 
 def test_a_file_that_is_too_large(registry, version_line, monkeypatch):
     monkeypatch.setattr(transfer_format, "MOST_BYTES", 2 * len(version_line))
-    refused(registry, sealed(header(3), *[version_line] * 3), "more than .* bytes or 100,000 lines")
+    refused(registry, sealed(header(3), *[version_line] * 3), "the file has more than .* bytes; nothing was stored")
 
 
 def test_a_file_of_too_many_lines(registry):

@@ -164,6 +164,8 @@ def read_export(source: str | os.PathLike[str] | IO[bytes]) -> Export:
         UnreadableExport: the file cannot be read, is none, or was changed; the message names the line.
     """
     name, content = _content(source)
+    if len(content) > MOST_BYTES:
+        raise UnreadableExport(f"{name} has more than {MOST_BYTES:,} bytes; nothing was stored")
     items: list[_Line] = []
     try:
         items.extend(_items(content))  # where it raises, those before the wrong line are in the list
@@ -181,27 +183,32 @@ def read_export(source: str | os.PathLike[str] | IO[bytes]) -> Export:
 def _content(source: str | os.PathLike[str] | IO[bytes]) -> tuple[str, bytes]:
     """The name of a file for errors, and what it holds, up to a byte more than is allowed."""
     if not isinstance(source, (str, os.PathLike)):
-        return "the file", source.read(MOST_BYTES + 1)
+        return "the file", _read(source)
     path = Path(source)
     if path.exists() and not path.is_file():  # a pipe or a device may never end
         raise UnreadableExport(f"{path} is no file that could be an export")
     try:
         with path.open("rb") as stream:
-            return str(path), stream.read(MOST_BYTES + 1)
+            return str(path), _read(stream)
     except OSError as error:
         raise UnreadableExport(f"{path} cannot be read: {error.strerror or error}") from error
 
 
+def _read(stream: IO[bytes]) -> bytes:
+    """All of a stream, up to a byte more than is allowed; an unbuffered one gives less at once than is asked for."""
+    content = bytearray()
+    while len(content) <= MOST_BYTES and (part := stream.read(MOST_BYTES + 1 - len(content))):
+        content += part
+    return bytes(content)
+
+
 def _items(content: bytes) -> Iterator[_Line]:
     """What the lines say; the first that is wrong raises ValueError."""
-    too_large = f"the file has more than {MOST_BYTES:,} bytes or {MOST_LINES:,} lines"
-    if len(content) > MOST_BYTES:
-        raise ValueError(too_large)
     *lines, rest = content.split(b"\n")
     header = _item(Header, _line(lines, 0))
     count = header.profiles + header.promotions + header.aliases
     if count >= MOST_LINES:
-        raise ValueError(too_large)
+        raise ValueError(f"the file has more than {MOST_LINES:,} lines")
     yield header
     kinds: Iterator[type[_Line]] = chain(
         repeat(ExportedVersion, header.profiles),

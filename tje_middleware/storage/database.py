@@ -89,8 +89,8 @@ class Database(ForkAware):
             SchemaMismatch: its tables are those of another release.
         """
         with self._explaining():
-            is_empty_file = self.is_sqlite and (self.lacks_file() or not self.url.path.stat().st_size)
-            if is_empty_file or not self._is_at_head:
+            # In this order: of a file that cannot be looked at, SQLite raises the clearer error.
+            if not self._is_at_head or (self.is_sqlite and (self.lacks_file() or not self.url.path.stat().st_size)):
                 self._make()
             with self._transaction(alone=alone) as connection:
                 self._look_over(connection)

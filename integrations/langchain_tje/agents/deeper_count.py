@@ -56,7 +56,8 @@ class DeeperCount:
     @property
     def cap_reached(self) -> str | None:
         """The cap that keeps the gate from going deeper once more, in words; None where there is none."""
-        for count, (option, cap) in zip((self._turn, self._run), self._caps.items(), strict=True):
+        for option, count in (("max_deeper_per_turn", self._turn), ("max_deeper_per_run", self._run)):
+            cap = self._caps[option]
             if cap is not None and count >= cap:
                 return f"{option}={cap}"
         return None

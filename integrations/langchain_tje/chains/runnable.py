@@ -94,7 +94,7 @@ class GateOptions(BaseModel):
         return prepared
 
 
-class EntropyGateRunnable(GateOptions, RunnableSerializable[Input, Output]):
+class EntropyGateRunnable(RunnableSerializable[Input, Output], GateOptions):
     """Answer once; go deeper only where the answer's own entropy says that it is unsure.
 
     The draft's chat model is asked for logprobs. A message that comes out carries the decision, the fields of

@@ -39,7 +39,7 @@ from .two_models import (
 )
 
 
-class EntropyGatedChatModel(GateOptions, FrontChatModel):
+class EntropyGatedChatModel(FrontChatModel, GateOptions):
     """A chat model that answers with a draft, and with a deeper model's answer where the draft is unsure.
 
     For code that accepts nothing but a chat model. The message carries the decision, the fields of ``GateDecision``

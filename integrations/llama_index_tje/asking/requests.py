@@ -170,7 +170,15 @@ class StructuredCall(LLMCall):
 
 
 def tool_options(args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments after the tools of one of LlamaIndex's methods with tools, by name."""
+    """The arguments after the tools of one of LlamaIndex's methods with tools, by name.
+
+    Raises:
+        TypeError: there are more than the method has, or one is given twice.
+    """
+    twice = set(kwargs) & {*_TOOL_OPTIONS[: len(args)]}
+    if twice or len(args) > len(_TOOL_OPTIONS):
+        what = f"{min(twice)!r} twice" if twice else f"at most {len(_TOOL_OPTIONS)} arguments after the tools"
+        raise TypeError(f"LlamaIndex's methods with tools take {'no ' if twice else ''}{what}")
     return {**dict(zip(_TOOL_OPTIONS, args, strict=False)), **kwargs}
 
 

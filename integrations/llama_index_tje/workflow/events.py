@@ -43,16 +43,17 @@ _MODELS: dict[str, type[BaseModel]] = {
 def saved_draft(draft: object) -> Any:
     """A draft in plain values; what is no kind of draft stays as it is, and is the serializer's business."""
     saved: Any
+    kind = type(draft).__name__
     if type(draft) in _MODELS.values():
         saved = _saved_model(draft)
     elif type(draft) is Response:
         nodes = [{"node": doc_to_json(each.node), "score": each.score} for each in draft.source_nodes]
         saved = {"response": draft.response, "source_nodes": nodes, "metadata": draft.metadata}
     elif isinstance(draft, SequenceLogprobs):
-        saved = _saved_sequence(draft)
+        kind, saved = SequenceLogprobs.__name__, _saved_sequence(draft)  # of a subclass as well
     else:
         return draft
-    return {_KIND: type(draft).__name__, _VALUE: saved}
+    return {_KIND: kind, _VALUE: saved}
 
 
 def restored_draft(saved: Any) -> Any:

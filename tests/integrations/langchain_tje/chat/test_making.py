@@ -31,6 +31,10 @@ class CountingLimiter(BaseRateLimiter):
         return self.acquire(blocking=blocking)
 
 
+def test_what_langchain_notes_of_every_model_is_noted_of_it(gated: Gated, chat: Chat) -> None:
+    assert (gated().metadata or {}).keys() == (chat().metadata or {}).keys()
+
+
 def test_a_threshold_takes_the_place_of_the_profiles(gated: Gated) -> None:
     assert gated(threshold=3.0).invoke(UNSURE).response_metadata["tje"]["route"] == "final"
 

@@ -118,6 +118,13 @@ def test_an_llm_without_tools_says_so(gate: EntropyGate) -> None:
         llm.chat_with_tools([], "who?")
 
 
+def test_an_argument_too_many_of_a_method_with_tools_is_refused(llm: EntropyGatedLLM) -> None:
+    with pytest.raises(TypeError, match="at most 5 arguments after the tools"):
+        llm.chat_with_tools([], "who?", [], False, False, False, "more")
+    with pytest.raises(TypeError, match="no 'user_msg' twice"):
+        llm.chat_with_tools([], "who?", user_msg="who?")
+
+
 def test_goes_to_another_process(llm: EntropyGatedLLM) -> None:
     there: LLM = pickle.loads(pickle.dumps(llm))
     assert str(there.complete("bits=0.5")).startswith("w0")

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from llama_index.core.agent.workflow import AgentOutput
 from llama_index.core.base.response.schema import Response
@@ -20,13 +21,30 @@ from llama_index.core.workflow import (
     step,
 )
 from llama_index_tje import DecisionEvent, DeeperEvent, DraftEvent, capture_entropy, entropy_route
+from llama_index_tje.workflow.events import restored_draft, saved_draft
 from llama_index_tje.workflow.route import judged
 
 from tests.standin import StandIn
-from tje_middleware import EntropyGate, GateDecision, MissingLogprobs, UnreadableLogprobs, parse_logprobs
+from tje_middleware import (
+    EntropyGate,
+    GateDecision,
+    MissingLogprobs,
+    SequenceLogprobs,
+    UnreadableLogprobs,
+    parse_logprobs,
+)
 from tje_middleware.gate.delivery import Delivery
 
 UNSURE = "bits=2.5"
+
+
+def test_a_draft_of_a_kind_derived_from_ours_comes_back_as_ours() -> None:
+    class Derived(SequenceLogprobs):
+        pass
+
+    kept = restored_draft(json.loads(json.dumps(saved_draft(Derived(np.log([[0.5, 0.5]]))))))
+    assert type(kept) is SequenceLogprobs
+    assert kept.top_k == 2
 
 
 def restored(event: Any) -> Any:
