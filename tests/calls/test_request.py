@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
+from pydantic import BaseModel, ValidationError
 
 from tests.samples import draft, profile
-from tje_middleware import EntropyGate, GateDecision, Route, TjeWarning, TokenUsage
+from tje_middleware import EntropyGate, GateDecision, MissingLogprobs, Route, TjeWarning, TokenUsage
 from tje_middleware.calls.request import DraftRequest, LogprobsCapabilities
 from tje_middleware.gate.delivery import watch_for
 from tje_middleware.gate.stopping.watch import DraftStopped, raise_if_rejected
@@ -21,6 +24,12 @@ NO_LOGPROBS = BadRequest("logprobs are not supported by this model")
 NO_LOGPROBS_STREAMED = BadRequest("logprobs are not supported with stream=true")
 NO_TOOLS_STREAMED = BadRequest("tools are not supported with stream=true")
 REJECTED = GateDecision(Route.DEEPER, "uncertain", "stream of logprobs", "mean_entropy", "mean", tokens=3)
+
+
+class Strict(BaseModel, extra="forbid"):
+    """A client's model of a request that knows no logprobs."""
+
+
 STOPPED = DraftStopped(REJECTED, TokenUsage())
 
 
@@ -113,6 +122,41 @@ class TestARequest:
         assert may_ask(request_of()) == (False, False)
 
 
+class Told(BadRequest):
+    """As OpenAI's client raises it, with what the provider said apart from the request."""
+
+    def __init__(self, status, body):
+        super().__init__(f"Error code: {status} - {body}")
+        self.status_code, self.body = status, body
+
+
+FORBIDDEN = Told(403, {"message": "You are not allowed to request logprobs from this model", "param": None})
+ILL = Told(500, {"message": "Internal Server Error"})
+
+
+class TestAServerThatFailsOnlyWhereLogprobsAreAskedFor:
+    def test_is_asked_without_and_asked_again_the_next_time(self, request_of, capabilities):
+        for _ in range(2):
+            assert may_ask(request_of()) == (True, True)
+            refused(request_of(), ILL)
+        assert capabilities.refusal("m") is None
+        found = capabilities.explained(MissingLogprobs("no logprobs"), "m")
+        assert "fails where it is asked for logprobs (Told, status 500)" in str(found)
+
+    def test_is_taken_at_its_word_from_the_third_time_on_and_for_a_while(self, request_of, monkeypatch):
+        for _ in range(3):
+            refused(request_of(), ILL)
+        assert may_ask(request_of()) == (False, False)
+        later = time.monotonic() + 601
+        monkeypatch.setattr(time, "monotonic", lambda: later)
+        assert may_ask(request_of()) == (True, True)
+
+    @pytest.mark.parametrize("status", [503, 504, 529])
+    def test_is_not_one_that_is_busy(self, request_of, status):
+        with pytest.raises(Told):
+            request_of().note_refusal(Told(status, {"message": "try again later"}))
+
+
 class TestWhatIsRememberedOfARefusal:
     @pytest.fixture
     def said(self, request_of, capabilities):
@@ -148,6 +192,29 @@ class TestWhatIsRememberedOfARefusal:
 
     def test_is_never_long(self, said):
         assert len(said(BadRequest("no logprobs " + "and so on " * 100))) < 140
+
+    def test_is_the_whole_sentence_of_a_provider_that_keeps_it_apart(self, said):
+        assert said(FORBIDDEN) == "(Told): You are not allowed to request logprobs from this model"
+        assert said(Told(501, "logprobs is not implemented")) == "(Told): logprobs is not implemented"
+
+    def test_is_what_a_clients_own_model_of_a_request_says(self, said):
+        with pytest.raises(ValidationError) as refusing:
+            Strict(response_logprobs=True)
+        assert said(refusing.value) == "(ValidationError): response_logprobs: Extra inputs are not permitted"
+
+    @pytest.mark.parametrize(
+        ("body", "limit"),
+        [
+            ({"message": "Requested sample logprobs of 20, which is greater than max allowed: 5"}, 5),
+            ({"error": "top_logprobs must be between 0 and 8"}, 8),
+            ({"message": "20 is greater than the maximum of 1 - 'logprobs'"}, 1),
+            ({"detail": [{"loc": ["body", "top_logprobs"], "msg": "Input should be less than or equal to 5"}]}, 5),
+        ],
+    )
+    def test_is_the_limit_that_a_provider_names(self, request_of, capabilities, body, limit):
+        refused(request_of(), Told(400, body))
+        assert capabilities.refusal("m").startswith(f"the provider gives at most {limit} alternatives a position")
+        assert capabilities.refusal("m").endswith(f"calibrate and gate with top_k={limit}")
 
     def test_is_all_that_a_clients_signature_says(self, said):
         error = TypeError("f() got unexpected keyword arguments: logprobs, top_logprobs")

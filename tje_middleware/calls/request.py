@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import re
 import threading
-from collections.abc import Iterable
+import time
 from dataclasses import dataclass, field
+from math import inf
 from typing import TypeVar
 
-from ..errors import MissingLogprobs, TjeError
+from ..errors import MissingLogprobs
 from ..logprobs.evidence import without_advice
-
-_RESPONSES_API = "Responses.create()"
-_SENTENCE_ENDS = re.compile(r"""[?!{}\[\]\n]|\\n|\.(?=["'\s]|$)""")
-_CLAUSE_ENDS = re.compile(r"[,;:]| - ")
-_SAYS_NO = re.compile(
-    r"\b(?:no|not|cannot|\w+n't|un(?:supported|known|expected|recognized|available)|invalid|incompatible|disabled)\b",
-    re.IGNORECASE,
-)
-_LONGEST = 120  # characters of a clause
+from .refusal import is_illness, is_refused_request, may_refuse, speaks_of_streams, told
 
 Answer = TypeVar("Answer")
+
+# So often an error of a server alone must be answered without logprobs until it counts as a refusal.
+_ILLNESSES = 3
+_CONVALESCENCE = 600.0  # seconds
 
 
 @dataclass
@@ -75,9 +71,9 @@ class DraftRequest:
             Exception: the error itself, where that is not what failed.
         """
         # Only a refusal that mentions streams leaves open whether other requests would be answered.
-        if not may_refuse("logprob", error):
+        if not (may_refuse("logprob", error) or is_illness(error)):
             raise error
-        self._unproven[self._name(streamed=streamed and _speaks_of_streams(error))] = error
+        self._unproven[self._name(streamed=streamed and speaks_of_streams(error))] = error
 
     def note_refused_stream(self, error: Exception) -> None:
         """Note that such a stream may be refused, for its logprobs or anything else; the caller then does not stream.
@@ -85,8 +81,9 @@ class DraftRequest:
         Raises:
             Exception: the error itself, where that is not what failed.
         """
-        of_streams = _speaks_of_streams(error)
-        if not (may_refuse("logprob", error) or (of_streams and is_refused_request(error))):
+        of_streams = speaks_of_streams(error)
+        refused = may_refuse("logprob", error) or (of_streams and is_refused_request(error))
+        if not (refused or is_illness(error)):
             raise error
         self._unproven[self._name(streamed=of_streams)] = error
 
@@ -118,19 +115,27 @@ class LogprobsCapabilities:
 
     def __init__(self) -> None:
         self._refusals: dict[str, str] = {}
+        self._illnesses: dict[str, int] = {}
+        self._ill: dict[str, str] = {}
+        self._until: dict[str, float] = {}
         self._refuse_usage: frozenset[str] = frozenset()
         self._lock = threading.Lock()
 
     def __getstate__(self) -> tuple[dict[str, str], frozenset[str]]:
-        # A lock cannot be pickled; the refusals can.
-        return dict(self._refusals), self._refuse_usage
+        # Neither a lock nor a clock can be taken elsewhere; what was refused for good can.
+        return {model: said for model, said in self._refusals.items() if model not in self._until}, self._refuse_usage
 
     def __setstate__(self, found_out: tuple[dict[str, str], frozenset[str]]) -> None:
         self._refusals, self._refuse_usage = found_out
+        self._illnesses, self._ill, self._until = {}, {}, {}
         self._lock = threading.Lock()
 
     def refusal(self, model: str) -> str | None:
-        """What the model said when it refused, with what to do about it; None where it never did."""
+        """What the model said when it refused, with what to do about it; None where it never did, or long ago."""
+        if self._until.get(model, inf) < time.monotonic():
+            with self._lock:
+                del self._until[model]
+                self._refusals.pop(model, None)
         return self._refusals.get(model)
 
     def any_refusal(self) -> str | None:
@@ -146,24 +151,25 @@ class LogprobsCapabilities:
             known: The reason that the integration knows, where it knows one.
         """
         # Not every integration names its model; the refusal of any model of this gate is then the likeliest reason.
-        refusal = self.refusal(model) if model else self.any_refusal()
+        refusal = (self.refusal(model) or self._ill.get(model)) if model else self.any_refusal()
         if refusal is not None or known is not None:
             return MissingLogprobs(refusal or known)
         return MissingLogprobs(f"{without_advice(missing)}; the model was asked for them")
 
     def remember(self, model: str, error: Exception) -> None:
-        """Remember that such requests are refused, with the error that said so."""
-        said = f"the provider refused to give logprobs ({type(error).__name__})"
-        quoted = _quotable(error)
-        if quoted:
-            said = f"{said}: {quoted}"
-        if _RESPONSES_API in said:
-            said = (
-                "the Responses API client takes no logprobs, and LangChain drops those that it returns: "
-                "set use_responses_api=False on the draft's model (chat completions give them)"
-            )
+        """Remember that such requests are refused, with the error that said so.
+
+        A server that fails only where it is asked for logprobs may just have been ill: three times make a refusal,
+        and after ten minutes the next request asks again.
+        """
         with self._lock:
-            self._refusals[model] = said
+            if is_illness(error):
+                self._ill[model] = told(error)
+                self._illnesses[model] = self._illnesses.get(model, 0) + 1
+                if self._illnesses[model] < _ILLNESSES:
+                    return
+                self._until[model] = time.monotonic() + _CONVALESCENCE
+            self._refusals[model] = told(error)
 
     def may_ask_usage(self, model: str) -> bool:
         """Whether to ask for the usage of a stream: False where that was refused."""
@@ -173,54 +179,3 @@ class LogprobsCapabilities:
         """Remember that the model refuses streams that are asked for their usage."""
         with self._lock:
             self._refuse_usage |= {model}
-
-
-def may_refuse(what: str, error: Exception) -> bool:
-    """Whether an error may say that an argument of a request is what was wrong.
-
-    The error may also only quote the request. The argument was refused if the same request without it is answered.
-
-    Args:
-        what: The name of the argument, or a part of it, in lower case.
-        error: The error that was raised.
-    """
-    return is_refused_request(error) and what in str(error).lower()
-
-
-def sentence_that_refuses(error: Exception) -> str:
-    """The first sentence of an error that refuses logprobs, without the request that it may quote; empty: none."""
-    return _first_that_refuses(_SENTENCE_ENDS.split(str(error)))
-
-
-def is_refused_request(error: Exception) -> bool:
-    """Whether an error says that the form of a request is wrong: a TypeError of the client, or status 400 or 422.
-
-    Other errors may quote a prompt that happens to contain the name of an argument.
-    """
-    if isinstance(error, TjeError):
-        return False
-    response = getattr(error, "response", None)
-    status = (
-        getattr(error, "status_code", None) or getattr(error, "code", None) or getattr(response, "status_code", None)
-    )
-    return isinstance(error, TypeError) or status in {400, 422}
-
-
-def _quotable(error: Exception) -> str:
-    """The part of an error's text that decisions may hold: the rest may quote the user's prompt."""
-    if isinstance(error, TypeError):  # it names arguments and never quotes their values
-        return str(error)[:200]
-    clause = _first_that_refuses(_CLAUSE_ENDS.split(sentence_that_refuses(error))).strip()
-    for mark in ('"', "'"):
-        if clause.count(mark) % 2:  # the other half of the quotation was cut off
-            clause = clause.strip(mark)
-    return clause[:_LONGEST]
-
-
-def _first_that_refuses(texts: Iterable[str]) -> str:
-    return next((text for text in texts if "logprob" in text.lower() and _SAYS_NO.search(text)), "")
-
-
-def _speaks_of_streams(error: Exception) -> bool:
-    """Whether an error refuses streams; a mention of streams in a quoted request does not count."""
-    return "stream" in (sentence_that_refuses(error) or str(error)).lower()

@@ -167,10 +167,16 @@ class Criteria:
         """
         if tokens < self.policies.min_tokens:
             return "too_few_tokens", f"{tokens} tokens, fewer than min_tokens={self.policies.min_tokens}"
-        if making.get("model") in self.names:  # an alias of the profile's model
+        if self._is_named(making.get("model")):  # an alias of the profile's model
             making = {**making, "model": None}
         difference = self.profile.key.difference(top_k, **making)
         return ("other_settings", difference) if difference else None
+
+    def _is_named(self, model: str | None) -> bool:
+        """Whether a name is another one of the profile's model, or its own as merged chunks double it ("mm")."""
+        own = self.profile.key.model
+        doubled = model is not None and len(model) > len(own) and model == own * (len(model) // len(own))
+        return model in self.names or doubled
 
     def route(self, value: float, threshold: float) -> tuple[Route, Reason, str]:
         """The route of a draft with this signal value, the reason, and the reason in words that follow the value."""

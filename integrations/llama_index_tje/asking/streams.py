@@ -11,7 +11,8 @@ from types import AsyncGeneratorType, CellType, FrameType, GeneratorType
 from typing import Any
 
 from tje_middleware import TokenUsage
-from tje_middleware.calls.request import DraftRequest, LogprobsCapabilities, may_refuse
+from tje_middleware.calls.refusal import may_refuse
+from tje_middleware.calls.request import DraftRequest, LogprobsCapabilities
 from tje_middleware.calls.usage import usage_of
 
 from ..answers.responses import LLMResponse, Tokens, decision_in, spent_on, tokens_of

@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, TypeAlias
 
-from ...calls.request import LogprobsCapabilities, is_refused_request, may_refuse, sentence_that_refuses
+from ...calls.refusal import is_refused_request, may_refuse, sentence_that_refuses
+from ...calls.request import LogprobsCapabilities
 from ...logprobs import SequenceLogprobs
 from . import answers
 from .endpoint import Answer, Endpoint, StatusError, shown, trouble
