@@ -525,6 +525,15 @@ records_with_something = st.builds(
 ).filter(lambda record: record.signals or record.sequence is not None)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="other systems have no modes")
+def test_a_file_is_its_owners_alone_or_as_open_as_the_one_that_it_replaces(tmp_path):
+    path = tmp_path / "records.jsonl"
+    for mode in (0o600, 0o644):
+        write_records(path, [CalibrationRecord(correct=True, signals={"mean_entropy": 0.5})])
+        assert path.stat().st_mode & 0o777 == mode
+        path.chmod(0o644)
+
+
 @pytest.mark.parametrize("ending", ENDINGS)
 @settings(max_examples=60, deadline=None)
 @given(records=st.lists(records_with_something, min_size=1, max_size=4))

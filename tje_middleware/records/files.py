@@ -106,14 +106,17 @@ def write_records(path: str | PathLike[str], records: Iterable[CalibrationRecord
 def replaced(path: str | PathLike[str]) -> Iterator[IO[bytes]]:
     """A new file beside ``path`` that takes its place when the block ends well; until then the old one stays.
 
+    Drafts may stand in it: its owner alone can read it, or whoever could read the old one.
+
     Raises:
         OSError: the file cannot be written.
     """
     target = Path(os.path.realpath(path))  # through a link, so that the link stays
     unfinished = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    stream = unfinished.open("xb")
     try:
-        with stream:
+        with os.fdopen(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as stream:
+            if target.exists() and hasattr(os, "fchmod"):
+                os.fchmod(stream.fileno(), target.stat().st_mode & 0o777)
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
