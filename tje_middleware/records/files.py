@@ -26,6 +26,7 @@ Progress = Callable[[int, int], None]
 STANDARD_INPUT = "-"
 _GZIP, _PARQUET, _BYTE_ORDER_MARK = b"\x1f\x8b", b"PAR1", b"\xef\xbb\xbf"
 _BYTES_AT_ONCE = 1 << 18
+_BINARY = getattr(os, "O_BINARY", 0)  # Windows would write other line ends
 _DAMAGE = (EOFError, zlib.error, OSError)  # what gzip raises of a file that was cut or changed
 # As gzip itself has it; Python's own default takes nearly twice as long for one percent.
 _GZIP_LEVEL = 6
@@ -114,7 +115,7 @@ def replaced(path: str | PathLike[str]) -> Iterator[IO[bytes]]:
     target = Path(os.path.realpath(path))  # through a link, so that the link stays
     unfinished = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with os.fdopen(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as stream:
+        with os.fdopen(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY | _BINARY, 0o600), "wb") as stream:
             if target.exists() and hasattr(os, "fchmod"):
                 os.fchmod(stream.fileno(), target.stat().st_mode & 0o777)
             yield stream

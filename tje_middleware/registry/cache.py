@@ -85,8 +85,8 @@ class Following(Readings, ForkAware):
             key = answer.profile.key  # another one where the key's model is an alias
         self.known.report(key, alarm)
         with self._lock:
-            if len(self.alarms) < _MOST_ALARMS:
-                self.alarms[key, alarm.version, alarm.kind] = alarm
+            if len(self.unstored_alarms) < _MOST_ALARMS:
+                self.unstored_alarms[key, alarm.version, alarm.kind] = alarm
             if (refresher := self._attend()) is not None:
                 refresher.wake(reporting=self)
         _process.flush_at_the_end_of_this_process()
@@ -103,13 +103,13 @@ class Following(Readings, ForkAware):
     def leave_soon(self) -> None:
         """Begin to store alarms, at the end of the process."""
         with self._lock:
-            if self.alarms and (refresher := self._attend()) is not None:
+            if self.unstored_alarms and (refresher := self._attend()) is not None:
                 refresher.leave()
 
     def leave(self, timeout: float) -> None:
         """Wait until alarms are stored, at the end of the process, for at most ``timeout`` seconds."""
         self._wait_for_alarms(timeout)
-        if left := len(self.alarms):
+        if left := len(self.unstored_alarms):
             what = f"{left} alarm{'s' if left > 1 else ''}"
             _log.warning("%s: %s could not be stored before the process ended", self.database.url, what)
 
@@ -117,7 +117,7 @@ class Following(Readings, ForkAware):
         """Go on with what is known; threads, those who wait and alarms are the parent's."""
         self._refresher = None
         self._lock = threading.RLock()
-        self.flights, self.alarms = {}, {}
+        self.flights, self.unstored_alarms = {}, {}
         self.known.start_anew_in_a_child()
 
     def _attend_no_more(self, refresher: Refresher) -> None:
@@ -130,7 +130,7 @@ class Following(Readings, ForkAware):
     def _wait_for_alarms(self, seconds: float) -> None:
         """Wait until the alarms are stored, if there is a thread that does so."""
         until = time.monotonic() + seconds
-        while self.alarms and self._refresher is not None and time.monotonic() < until:
+        while self.unstored_alarms and self._refresher is not None and time.monotonic() < until:
             time.sleep(0.01)
 
     def _board(self, key: ProfileKey) -> ProfileLookup | Future[ProfileLookup]:

@@ -188,8 +188,8 @@ class Readings:
         self.refresh_seconds = max(refresh_seconds, _LEAST_REFRESH_SECONDS)
         #: Who waits for which key.
         self.flights: dict[ProfileKey, Future[ProfileLookup]] = {}
-        #: What is to be stored, by its key, version and kind.
-        self.alarms: dict[tuple[ProfileKey, int | None, str], Alarm] = {}
+        #: Alarms that are not in the database yet, by key, version and kind.
+        self.unstored_alarms: dict[tuple[ProfileKey, int | None, str], Alarm] = {}
         #: The number of the last reading of all keys.
         self.last_reading = 0
         # Reentrant: an alarm may be reported by a stream that the garbage collector closes, wherever that happens.
@@ -237,7 +237,7 @@ class Readings:
 
     def store_alarms(self) -> None:
         """Store the alarms that were reported; what is left where that fails is stored later."""
-        for place, alarm in list(self.alarms.items()):
+        for place, alarm in list(self.unstored_alarms.items()):
             try:
                 store_alarm(self.database, place[0], alarm)
             except (RegistryUnavailable, RegistryDamaged, SchemaMismatch):
@@ -246,8 +246,8 @@ class Readings:
                 _log.warning("%s", error)
             self.known.stored(place[0], alarm)
             with self._lock:
-                if self.alarms.get(place) is alarm:
-                    del self.alarms[place]
+                if self.unstored_alarms.get(place) is alarm:
+                    del self.unstored_alarms[place]
 
     def _read(self, keys: Sequence[ProfileKey] | None, order: int = 0, lock_seconds: float = _LOCK_SECONDS) -> None:
         """Read these keys, or all, and keep what was found or why it was not; 0: with a number of its own."""

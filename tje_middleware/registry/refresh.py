@@ -138,7 +138,7 @@ class Refresher:
         if self._known.missing():
             self._seek.within(jittered(min(self._refresh_seconds, RETRY_SECONDS)))
         self._reporting = None  # before looking for alarms: one that comes meanwhile sets it again
-        if readings.alarms:
+        if readings.unstored_alarms:
             self._reporting = readings
             if not self._report.failures:
                 self._report.within(0)

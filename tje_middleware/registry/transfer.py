@@ -122,7 +122,7 @@ def collect_export(read: Read, keys: Collection[ProfileKey] | None, shown: str) 
         there = {row.version for row in rows}
         for one in promotion_log(read, key):
             before, after = (number if number in there else None for number in (one.from_version, one.to_version))
-            if after == one.to_version and before != after:  # else it tells of deleted versions alone
+            if after == one.to_version and before != after:  # a change between deleted versions is left out
                 fields = {**asdict(one), "from_version": before}
                 export.promotions.append(_line(ExportedPromotion, f"{shown}: a promotion of {key}", key, fields))
     models = {key.model for key in wanted}

@@ -60,7 +60,7 @@ class AgentTurn(MessageTurn):
             may_call_tools=bool(request.tools or request.response_format), capped=count.cap_reached is not None
         )
         self._visibility = Visibility(mode)
-        visited = Asking.by(delivery.gate, self._visibility).visit(_known(request.model))
+        visited = Asking.for_gate(delivery.gate, self._visibility).visit(_known(request.model))
         super().__init__(delivery, visited)
         self._instruction = instruction
         self._request = request

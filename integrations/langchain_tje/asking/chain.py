@@ -122,7 +122,7 @@ class Asking:
         )
 
     @classmethod
-    def by(cls, gate: EntropyGate, visibility: Visibility) -> Asking:
+    def for_gate(cls, gate: EntropyGate, visibility: Visibility) -> Asking:
         """Ask for what this gate's profile was made with, and remember refusals in the gate."""
         return cls(top_k=gate.key.top_k, capabilities=gate.capabilities, visibility=visibility, gate=gate)
 

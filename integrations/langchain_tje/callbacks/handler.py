@@ -40,7 +40,7 @@ class ScopedHandler(Scoped, BaseCallbackHandler):
 
     # Called in order on the event loop; in executor threads it might hear of the end of a call too late.
     run_inline = True
-    _log: Any  # what the calls are written into
+    _log: Any  # a CallLog or a SpendingLog
 
     def on_llm_start(self, *args: Any, **kwargs: Any) -> None:
         """The same for completion models."""

@@ -88,7 +88,7 @@ class GateOptions(BaseModel):
         gate = self.gate if self.threshold is None else self.gate.with_threshold(self.threshold)
         delivery = Delivery(gate, self.mode, self.on_branch_error, branch=self._branch())
         visibility = Visibility(delivery.mode_for(may_call_tools=False))
-        visited = Asking.by(gate, visibility).visit(_unconfigured(self.draft))
+        visited = Asking.for_gate(gate, visibility).visit(_unconfigured(self.draft))
         prepared = Prepared(delivery, visibility, visited, asks_for_logprobs(self.draft))
         self._prepared = prepared, made_of
         return prepared

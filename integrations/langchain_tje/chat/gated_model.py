@@ -242,7 +242,7 @@ class EntropyGatedChatModel(FrontChatModel, GateOptions):
         of_deeper, deeper = self.each_own.for_deeper(settings), self._second
         if of_deeper.get("logprobs"):
             # The caller asks for logprobs; a deeper model that refuses them is asked again without.
-            deeper = Asking.by(prepared.delivery.gate, Visibility("annotate")).asked_model(deeper)
+            deeper = Asking.for_gate(prepared.delivery.gate, Visibility("annotate")).asked_model(deeper)
         return ChatTurn(
             prepared, deeper, messages, stop, settings=settings, deeper_settings=without_asking(of_deeper)
         )

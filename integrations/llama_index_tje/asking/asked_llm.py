@@ -19,7 +19,7 @@ from tje_middleware.errors import described
 from ..capture.blocks import note_call
 from .delegating import DelegatingLLM
 from .requests import LLMCall, Settings, asking_for_itself, model_of, with_asking, without_own_asking
-from .streams import Wanted, astreamed, streamed
+from .streams import WantedLogprobs, astreamed, streamed
 
 
 def ask_logprobs(llm: LLM, *, top_k: int | None = None, gate: EntropyGate | None = None) -> LLM:
@@ -149,5 +149,5 @@ class AskedLLM(DelegatingLLM):
     def _made(self, call: LLMCall) -> LLMCall:
         return replace(call.undecided(), llm=self.plain)
 
-    def _wanted(self, call: LLMCall) -> Wanted:
-        return self._asking_settings, self.request(call.settings)
+    def _wanted(self, call: LLMCall) -> WantedLogprobs:
+        return WantedLogprobs(self._asking_settings, self.request(call.settings))

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from itertools import islice
 from types import AsyncGeneratorType, CellType, FrameType, GeneratorType
-from typing import Any
+from typing import Any, NamedTuple
 
 from tje_middleware import TokenUsage
 from tje_middleware.calls.refusal import may_refuse
@@ -18,11 +18,17 @@ from tje_middleware.calls.usage import usage_of
 from ..answers.responses import LLMResponse, Tokens, decision_in, spent_on, tokens_of
 from .requests import LLMCall, Settings, model_of, tells_usage_when_asked
 
-#: How logprobs are asked for beside other settings, and what is known of the model's refusals.
-Wanted = tuple[Callable[[Settings], dict[str, Any]], DraftRequest]
+
+class WantedLogprobs(NamedTuple):
+    """How logprobs are added to a request's settings, and the request, which knows whether its model refuses them."""
+
+    added_to: Callable[[Settings], dict[str, Any]]
+    request: DraftRequest
 
 
-def streamed(call: LLMCall, capabilities: LogprobsCapabilities, wanted: Wanted | None = None) -> Iterator[Any]:
+def streamed(
+    call: LLMCall, capabilities: LogprobsCapabilities, wanted: WantedLogprobs | None = None
+) -> Iterator[Any]:
     """An answer as it is written; the provider's stream is closed with this one, however that is left.
 
     Args:
@@ -53,7 +59,7 @@ def streamed(call: LLMCall, capabilities: LogprobsCapabilities, wanted: Wanted |
 
 
 async def astreamed(
-    call: LLMCall, capabilities: LogprobsCapabilities, wanted: Wanted | None = None
+    call: LLMCall, capabilities: LogprobsCapabilities, wanted: WantedLogprobs | None = None
 ) -> AsyncIterator[Any]:
     """The same on the event loop."""
     request = _StreamRequest(call, capabilities, wanted)
@@ -88,7 +94,7 @@ class _StreamRequest:
     stream came without it.
     """
 
-    def __init__(self, call: LLMCall, capabilities: LogprobsCapabilities, wanted: Wanted | None) -> None:
+    def __init__(self, call: LLMCall, capabilities: LogprobsCapabilities, wanted: WantedLogprobs | None) -> None:
         self._call = call
         self._capabilities = capabilities
         self._model = model_of(call.llm, call.settings) or type(call.llm).__name__
@@ -99,14 +105,14 @@ class _StreamRequest:
         )
         self._asks_usage = self._usage_is_wanted
         self._wanted = wanted
-        self._asks_logprobs = wanted is not None and wanted[1].may_ask(streamed=True)
+        self._asks_logprobs = wanted is not None and wanted.request.may_ask(streamed=True)
 
     @property
     def call(self) -> LLMCall:
         """The call with what is asked for by now."""
         settings = dict(self._call.settings)
         if self._wanted is not None and self._asks_logprobs:
-            settings = self._wanted[0](settings)
+            settings = self._wanted.added_to(settings)
         if self._asks_usage:
             settings["stream_options"] = {"include_usage": True}
         return replace(self._call, settings=settings)
@@ -120,7 +126,7 @@ class _StreamRequest:
         if self._asks_usage and may_refuse("stream_options", error):
             self._asks_usage = False
         elif self._wanted is not None and self._asks_logprobs:
-            self._wanted[1].note_refusal(error, streamed=True)
+            self._wanted.request.note_refusal(error, streamed=True)
             self._asks_logprobs = False
             self._asks_usage = self._usage_is_wanted  # leaving it out did not help: it may not be what was refused
         else:
@@ -131,7 +137,7 @@ class _StreamRequest:
         if self._usage_is_wanted and not self._asks_usage:
             self._capabilities.remember_refused_usage(self._model)
         if self._wanted is not None:
-            self._wanted[1].answered(None)
+            self._wanted.request.answered(None)
 
 
 def _clients_streams(stream: object) -> list[Any]:

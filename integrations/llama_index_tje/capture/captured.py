@@ -39,7 +39,7 @@ class CapturedEntropy(CapturedCalls, Scoped):
         self.settle: Callable[[], None] | None = None
         self.opened_in: str | None = None
         self.superseded: set[RunId] | None = None
-        self._told: CapturedEntropy | None = None
+        self._outer: CapturedEntropy | None = None
         self._log = CallLog(max_calls=max_calls, on_call=None if on_call is None else self._told_safely(on_call))
         self._lock = QuietLock()
         self._decisions: deque[GateDecision] = deque(maxlen=max_calls)
@@ -63,7 +63,7 @@ class CapturedEntropy(CapturedCalls, Scoped):
 
     def be_within(self, around: CapturedEntropy | None) -> None:
         """Tell another block of all that is seen here, too."""
-        self._told = around
+        self._outer = around
         self._log.parent = None if around is None else around._log
 
     def outwards(self) -> Iterator[CapturedEntropy]:
@@ -71,7 +71,7 @@ class CapturedEntropy(CapturedCalls, Scoped):
         block: CapturedEntropy | None = self
         while block is not None:
             yield block
-            block = block._told
+            block = block._outer
 
     def tells(self, other: CapturedEntropy) -> bool:
         """Whether all that is seen here is seen by the other: it is the same, or around this one."""

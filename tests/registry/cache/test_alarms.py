@@ -251,5 +251,5 @@ def test_no_more_alarms_are_kept_than_there_is_room_for(tmp_path, monkeypatch):
     with CalibrationRegistry(f"sqlite:///{tmp_path}/no/such/folder/tje.db") as registry:
         for version in range(1, 1000):
             registry.report_alarm(KEY, Alarm("drift", "of many", version=version))
-        assert len(registry._following.alarms) == 10
-        registry._following.alarms.clear()  # the end of the run need not wait for them
+        assert len(registry._following.unstored_alarms) == 10
+        registry._following.unstored_alarms.clear()  # the end of the run need not wait for them

@@ -55,7 +55,7 @@ class Sum(Count):
 
     def value(self) -> float:
         """As :class:`Fold` says."""
-        # Here numbers are added one by one, in the whole sequence pairwise.
+        # numpy adds the numbers of a whole sequence pairwise, so its sum may differ from this one in the last digits.
         rounding = (self._terms + 64) * _EPSILON
         return self._total * (1.0 - rounding) / self._limit - NOISE
 

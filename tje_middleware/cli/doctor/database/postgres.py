@@ -37,9 +37,9 @@ def clock(engine: Engine) -> Iterator[Finding]:
         after = datetime.now(timezone.utc)
     ahead = (theirs - (before + (after - before) / 2)).total_seconds()
     found = f"the server's is {abs(ahead):.3f} s {'ahead of' if ahead > 0 else 'behind'} this machine's"
-    is_late = abs(ahead) > _CLOCK_SECONDS
+    is_off = abs(ahead) > _CLOCK_SECONDS
     remedy = "let both follow a time server (NTP): days in the ledger and the ages of profiles and alarms are wrong"
-    yield Finding("clock", "warn" if is_late else "ok", found, remedy if is_late else "")
+    yield Finding("clock", "warn" if is_off else "ok", found, remedy if is_off else "")
 
 
 def notified(database: Database, engine: Engine) -> Iterator[Finding]:
