@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from pydantic import BaseModel, ValidationError
 
 from tests.samples import draft, profile
-from tje_middleware import EntropyGate, GateDecision, MissingLogprobs, Route, TjeWarning, TokenUsage
+from tje_middleware import EntropyGate, GateDecision, Route, TjeWarning, TokenUsage
 from tje_middleware.calls.request import DraftRequest, LogprobsCapabilities
 from tje_middleware.gate.delivery import watch_for
 from tje_middleware.gate.stopping.watch import DraftStopped, raise_if_rejected
@@ -131,30 +129,6 @@ class Told(BadRequest):
 
 
 FORBIDDEN = Told(403, {"message": "You are not allowed to request logprobs from this model", "param": None})
-ILL = Told(500, {"message": "Internal Server Error"})
-
-
-class TestAServerThatFailsOnlyWhereLogprobsAreAskedFor:
-    def test_is_asked_without_and_asked_again_the_next_time(self, request_of, capabilities):
-        for _ in range(2):
-            assert may_ask(request_of()) == (True, True)
-            refused(request_of(), ILL)
-        assert capabilities.refusal("m") is None
-        found = capabilities.explained(MissingLogprobs("no logprobs"), "m")
-        assert "fails where it is asked for logprobs (Told, status 500)" in str(found)
-
-    def test_is_taken_at_its_word_from_the_third_time_on_and_for_a_while(self, request_of, monkeypatch):
-        for _ in range(3):
-            refused(request_of(), ILL)
-        assert may_ask(request_of()) == (False, False)
-        later = time.monotonic() + 601
-        monkeypatch.setattr(time, "monotonic", lambda: later)
-        assert may_ask(request_of()) == (True, True)
-
-    @pytest.mark.parametrize("status", [503, 504, 529])
-    def test_is_not_one_that_is_busy(self, request_of, status):
-        with pytest.raises(Told):
-            request_of().note_refusal(Told(status, {"message": "try again later"}))
 
 
 class TestWhatIsRememberedOfARefusal:

@@ -22,8 +22,6 @@ _LIMIT = re.compile(
 )
 #: A request of another form is answered: bad, forbidden, not to be processed, not implemented.
 _REFUSING = frozenset({400, 403, 422, 501})
-# Overloaded, or too slow: whatever is asked for.
-_BUSY = frozenset({503, 504, 529})
 
 
 def may_refuse(what: str, error: Exception) -> bool:
@@ -48,12 +46,6 @@ def is_refused_request(error: Exception) -> bool:
     return isinstance(error, TypeError) or _is_validation(error) or _status(error) in _REFUSING
 
 
-def is_illness(error: Exception) -> bool:
-    """Whether a server failed by itself: some do so only where they are asked for logprobs."""
-    status = _status(error)
-    return isinstance(status, int) and 500 <= status < 600 and status not in _REFUSING | _BUSY
-
-
 def sentence_that_refuses(error: Exception) -> str:
     """The first sentence of an error that refuses logprobs, without the request that it may quote; empty: none."""
     return _first_that_refuses(_SENTENCE_ENDS.split(str(error)))
@@ -67,8 +59,6 @@ def speaks_of_streams(error: Exception) -> bool:
 def told(error: Exception) -> str:
     """What decisions say of a refusal, and what to do about it where that is known."""
     kind = type(error).__name__
-    if is_illness(error):
-        return f"the server fails where it is asked for logprobs ({kind}, status {_status(error)}), and not without"
     limit = alternatives_limit(error)
     if limit is not None:
         return (

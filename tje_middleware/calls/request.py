@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import threading
-import time
 from dataclasses import dataclass, field
-from math import inf
 from typing import TypeVar
 
 from ..errors import MissingLogprobs
 from ..logprobs.evidence import without_advice
-from .refusal import is_illness, is_refused_request, may_refuse, speaks_of_streams, told
+from .refusal import is_refused_request, may_refuse, speaks_of_streams, told
 
 Answer = TypeVar("Answer")
-
-# So often an error of a server alone must be answered without logprobs until it counts as a refusal.
-_ILLNESSES = 3
-_CONVALESCENCE = 600.0  # seconds
 
 
 @dataclass
@@ -71,7 +65,7 @@ class DraftRequest:
             Exception: the error itself, where that is not what failed.
         """
         # Only a refusal that mentions streams leaves open whether other requests would be answered.
-        if not (may_refuse("logprob", error) or is_illness(error)):
+        if not may_refuse("logprob", error):
             raise error
         self._unproven[self._name(streamed=streamed and speaks_of_streams(error))] = error
 
@@ -82,8 +76,7 @@ class DraftRequest:
             Exception: the error itself, where that is not what failed.
         """
         of_streams = speaks_of_streams(error)
-        refused = may_refuse("logprob", error) or (of_streams and is_refused_request(error))
-        if not (refused or is_illness(error)):
+        if not (may_refuse("logprob", error) or (of_streams and is_refused_request(error))):
             raise error
         self._unproven[self._name(streamed=of_streams)] = error
 
@@ -115,27 +108,19 @@ class LogprobsCapabilities:
 
     def __init__(self) -> None:
         self._refusals: dict[str, str] = {}
-        self._illnesses: dict[str, int] = {}
-        self._ill: dict[str, str] = {}
-        self._until: dict[str, float] = {}
         self._refuse_usage: frozenset[str] = frozenset()
         self._lock = threading.Lock()
 
     def __getstate__(self) -> tuple[dict[str, str], frozenset[str]]:
-        # Neither a lock nor a clock can be taken elsewhere; what was refused for good can.
-        return {model: said for model, said in self._refusals.items() if model not in self._until}, self._refuse_usage
+        # A lock cannot be pickled; the refusals can.
+        return dict(self._refusals), self._refuse_usage
 
     def __setstate__(self, found_out: tuple[dict[str, str], frozenset[str]]) -> None:
         self._refusals, self._refuse_usage = found_out
-        self._illnesses, self._ill, self._until = {}, {}, {}
         self._lock = threading.Lock()
 
     def refusal(self, model: str) -> str | None:
-        """What the model said when it refused, with what to do about it; None where it never did, or long ago."""
-        if self._until.get(model, inf) < time.monotonic():
-            with self._lock:
-                del self._until[model]
-                self._refusals.pop(model, None)
+        """What the model said when it refused, with what to do about it; None where it never did."""
         return self._refusals.get(model)
 
     def any_refusal(self) -> str | None:
@@ -151,24 +136,14 @@ class LogprobsCapabilities:
             known: The reason that the integration knows, where it knows one.
         """
         # Not every integration names its model; the refusal of any model of this gate is then the likeliest reason.
-        refusal = (self.refusal(model) or self._ill.get(model)) if model else self.any_refusal()
+        refusal = self.refusal(model) if model else self.any_refusal()
         if refusal is not None or known is not None:
             return MissingLogprobs(refusal or known)
         return MissingLogprobs(f"{without_advice(missing)}; the model was asked for them")
 
     def remember(self, model: str, error: Exception) -> None:
-        """Remember that such requests are refused, with the error that said so.
-
-        A server that fails only where it is asked for logprobs may just have been ill: three times make a refusal,
-        and after ten minutes the next request asks again.
-        """
+        """Remember that such requests are refused, with the error that said so."""
         with self._lock:
-            if is_illness(error):
-                self._ill[model] = told(error)
-                self._illnesses[model] = self._illnesses.get(model, 0) + 1
-                if self._illnesses[model] < _ILLNESSES:
-                    return
-                self._until[model] = time.monotonic() + _CONVALESCENCE
             self._refusals[model] = told(error)
 
     def may_ask_usage(self, model: str) -> bool:
